@@ -1,0 +1,127 @@
+"""A batch job on real files, recorded twice: through the telemetry bus, and by every process for itself.
+
+Several processes read the Python sources of this machine and extract title, author, text and date by several
+methods. What was tried on each file, how long it took and what failed goes into one SQLite file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from demo_job import corpus, recording, report, workers
+from rich.console import Console
+
+DEFAULT_DATABASE = Path("demo-output/telemetry.db")
+#: Enough for the processes to get in each other's way, few enough for a quarter of a minute on two cores.
+DEFAULT_RECORDS = 6_000
+
+EXIT_OK, EXIT_MISSING, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demonstration; the exit code says whether every record is in its database."""
+    options = _options(arguments)
+    database: Path = options.database.resolve()
+    console = Console(highlight=False)
+    try:
+        _make_room(database, keep=options.keep)
+    except (sqlite3.Error, OSError, subprocess.CalledProcessError) as error:
+        print(f"demo: {database} cannot be replaced: {error}; --keep adds to a database", file=sys.stderr)
+        return EXIT_USAGE
+    try:
+        return _demonstrate(console, database, options.workers, options.records)
+    except KeyboardInterrupt:
+        print("demo: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/demo", description=(__doc__ or "").partition("\n")[0])
+    option = partial(parser.add_argument, metavar="N", type=_positive)
+    option("--workers", default=4, help="processes (default %(default)s)")
+    option("--records", default=DEFAULT_RECORDS, help="extractions, in several passes if need be (default %(default)s)")
+    option("--database", default=DEFAULT_DATABASE, metavar="PATH", type=Path, help="default %(default)s; replaced")
+    parser.add_argument("--keep", action="store_true", help="add to the database instead of replacing it")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+def _demonstrate(console: Console, database: Path, processes: int, records: int) -> int:
+    found = corpus.find_files()
+    files = corpus.work_list(found, records)
+    print(f"{len(found):,} Python files found, {len(files):,} extractions, {processes} processes", flush=True)
+    corpus.warm_up(found)
+
+    def run(name: str, new_recorder: Callable[[], recording.Recorder], into: Path) -> report.Result:
+        with report.progress(console, name, len(files)) as show:
+            outcome = workers.run(new_recorder, files, operation_id, processes, show)
+        return report.Result(name, outcome, _missing(outcome, len(files), into, operation_id))
+
+    operation_id = uuid.uuid4().hex
+    results = [run("through the bus", partial(recording.BusRecorder, database), database)]
+    if not results[0].outcome.was_interrupted:
+        with tempfile.TemporaryDirectory(dir=database.parent) as folder:
+            direct = Path(folder) / "direct.db"
+            recording.DirectRecorder.create(direct)
+            results.append(run("each for itself", partial(recording.DirectRecorder, direct), direct))
+    tables = [report.comparison(console, results)]
+    if results[0].outcome.tally.records:
+        tables.insert(0, report.methods(console, database, operation_id))
+    for table in tables:
+        console.print()
+        console.print(table)
+    print(f"\n{report.next_steps(database)}", flush=True)
+    return _exit_code(results)
+
+
+def _missing(outcome: workers.Outcome, files: int, database: Path, operation_id: str) -> int:
+    """How many rows should be in the database and are not: those of files, and those of attempts."""
+    tally = outcome.tally
+    expected = tally.records if outcome.was_interrupted else files
+    rows, attempts = recording.recorded(database, operation_id) if tally.records else (0, 0)
+    return max(0, expected - rows) + max(0, tally.attempts - attempts)
+
+
+def _exit_code(results: list[report.Result]) -> int:
+    for result in results:
+        if result.missing or result.outcome.failed_workers:
+            print(
+                f"demo: {result.name}: {result.missing} rows missing, {result.outcome.failed_workers} processes failed",
+                file=sys.stderr,
+            )
+            return EXIT_MISSING
+    return EXIT_INTERRUPTED if any(result.outcome.was_interrupted for result in results) else EXIT_OK
+
+
+def _make_room(database: Path, *, keep: bool) -> None:
+    """Remove the database of an earlier demonstration, and nothing else. Raises when it is not one."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    if keep or not database.exists():
+        return
+    with closing(sqlite3.connect(database)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if foreign := {name for name in tables if not name.startswith(("extraction", "telemetry_bus_", "sqlite_"))}:
+        raise FileExistsError(f"it holds other tables ({', '.join(sorted(foreign))})")
+    # a writer that is still there would go on with the file that is removed
+    stop = [str(Path(sys.executable).with_name("telemetry-bus")), "stop", "--database", str(database)]
+    subprocess.run(stop, check=True, capture_output=True)
+    for suffix in ("", "-wal", "-shm"):
+        database.with_name(database.name + suffix).unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

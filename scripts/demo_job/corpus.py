@@ -1,0 +1,47 @@
+"""The files of the job: every Python module of the standard library and of the installed packages."""
+
+from __future__ import annotations
+
+import sysconfig
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A module and its `publisher`, the top-level package that it belongs to."""
+
+    path: str
+    publisher: str
+
+
+def find_files() -> list[SourceFile]:
+    """The standard library's files, then those of the packages. Broken ones too: tests of parsers bring some."""
+    paths = sysconfig.get_paths()
+    library = Path(paths["stdlib"]).resolve()
+    packages = sorted({Path(paths[name]).resolve() for name in ("purelib", "platlib")})
+    files = [file for file in _files_below(library) if file.publisher not in ("site-packages", "dist-packages")]
+    return files + [file for folder in packages for file in _files_below(folder)]
+
+
+def _files_below(folder: Path) -> list[SourceFile]:
+    return [
+        SourceFile(str(path), path.relative_to(folder).parts[0].removesuffix(".py"))
+        for path in sorted(folder.rglob("*.py"))
+        if path.is_file()
+    ]
+
+
+def work_list(files: list[SourceFile], records: int) -> list[SourceFile]:
+    """Exactly `records` files: the first ones when there are more, several passes over all when there are fewer."""
+    return list(islice(cycle(files), records))
+
+
+def warm_up(files: list[SourceFile]) -> None:
+    """Read every file once, so that the first run does not wait for the disk where the second one does not."""
+    for file in files:
+        try:
+            Path(file.path).read_bytes()
+        except OSError:
+            continue  # a finding of the job itself

@@ -1,0 +1,101 @@
+"""What the demonstration shows: progress while it runs, then the two ways side by side."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from os.path import relpath
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from .workers import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One way to record: its name, what its run did, and how many of its rows are not in the database."""
+
+    name: str
+    outcome: Outcome
+    missing: int
+
+
+@contextmanager
+def progress(console: Console, title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Shows how many of `total` files are done: a bar on a terminal, four lines elsewhere."""
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(f"{title:16}", total=total)
+            yield lambda done: bar.update(task, completed=done)
+        return
+    quarters_shown = 0
+
+    def show(done: int) -> None:
+        nonlocal quarters_shown
+        if done * 4 // total > quarters_shown:
+            quarters_shown = done * 4 // total
+            print(f"{title}: {done:,} of {total:,} files", flush=True)
+
+    yield show
+
+
+def comparison(console: Console, results: list[Result]) -> Table:
+    """The two ways side by side."""
+    table = _table(console, "one row per file and one per method tried", "", *(result.name for result in results))
+    outcomes = [result.outcome for result in results]
+    tallies = [outcome.tally for outcome in outcomes]
+    rates = [tally.records / outcome.seconds for tally, outcome in zip(tallies, outcomes, strict=True)]
+    table.add_row("records", *(f"{tally.records:,}" for tally in tallies))
+    table.add_row("seconds, until all is committed", *(f"{outcome.seconds:.1f}" for outcome in outcomes))
+    table.add_row("records per second", *(f"{rate:,.0f}" for rate in rates))
+    table.add_row("ms for one write, mean", *(f"{tally.mean_s * 1000:.3f}" for tally in tallies))
+    table.add_row("worst single write, ms", *(f"{tally.worst_s * 1000:.1f}" for tally in tallies))
+    table.add_row("lock errors", *(f"{tally.lock_errors:,}" for tally in tallies))
+    table.add_row("records missing", *(f"{result.missing:,}" for result in results))
+    return table
+
+
+def methods(console: Console, database: Path, operation_id: str) -> Table:
+    """What each method met, read from the database that the bus wrote."""
+    table = _table(console, "what the methods met", "method", "tried", "failed", "ms each", "errors")
+    table.columns[-1].justify = "left"
+    with closing(sqlite3.connect(database)) as connection:
+        rows = connection.execute(
+            """WITH kinds AS (
+                   SELECT method, attempt.error_type, count(*) AS tried, sum(attempt.took_ms) AS took_ms
+                   FROM extraction_attempts AS attempt JOIN extractions ON extraction_id = id
+                   WHERE operation_id = ? GROUP BY method, attempt.error_type ORDER BY tried DESC)
+               SELECT method, sum(tried), sum(tried) FILTER (WHERE error_type IS NOT NULL), sum(took_ms) / sum(tried),
+                   group_concat(error_type || ' ' || tried, ', ')
+               FROM kinds GROUP BY method ORDER BY sum(tried) DESC""",
+            (operation_id,),
+        ).fetchall()
+    for method, tried, failed, took_ms, errors in rows:
+        table.add_row(method, f"{tried:,}", f"{failed or 0:,}", f"{took_ms:.2f}", errors or "")
+    return table
+
+
+def _table(console: Console, title: str, *columns: str) -> Table:
+    plain = not console.is_terminal
+    table = Table(title=title, title_justify="left", box=None if plain else box.SIMPLE_HEAD, pad_edge=False)
+    for position, column in enumerate(columns):
+        table.add_column(column, justify="right" if position else "left")
+    return table
+
+
+def next_steps(database: Path) -> str:
+    """Where the database is, and two commands to look at it with."""
+    bus, path = shlex.quote(relpath(Path(sys.executable).with_name("telemetry-bus"))), shlex.quote(relpath(database))
+    query = "SELECT error_type, count(*) FROM extraction_attempts GROUP BY 1 ORDER BY 2 DESC"
+    look = f'sqlite3 {path} "{query}"' if shutil.which("sqlite3") else f"{bus} dead-letters list --database {path}"
+    return f"The database: {database}\nTry next:\n  {bus} status --database {path}\n  {look}"

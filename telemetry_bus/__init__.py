@@ -1,0 +1,67 @@
+"""Many processes write telemetry, one writer process puts it into one database: every row exactly once.
+
+`TelemetryStore` (or `get_store`, one shared store per database) is what a program uses. Importing this package is
+cheap: neither ZeroMQ nor SQLAlchemy is loaded before it is needed.
+"""
+
+from .errors import (
+    BadDefinition,
+    ConfigError,
+    DatabaseFault,
+    FlushTimeout,
+    JobError,
+    JobFailed,
+    JobTooLarge,
+    JournalCorrupt,
+    JournalError,
+    JournalFull,
+    JournalUnavailable,
+    NotRecordable,
+    ParameterCount,
+    ProtocolError,
+    ReadOnly,
+    ReentrantSubmit,
+    StoreClosed,
+    TelemetryError,
+    UnsupportedValue,
+    WriterAbsent,
+    WriterBusy,
+    WriterError,
+)
+from .jobs import Job, Statement
+from .store import TelemetryStore, get_store
+from .views import StoreStats, WriterView
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BadDefinition",
+    "ConfigError",
+    "DatabaseFault",
+    "FlushTimeout",
+    "Job",
+    "JobError",
+    "JobFailed",
+    "JobTooLarge",
+    "JournalCorrupt",
+    "JournalError",
+    "JournalFull",
+    "JournalUnavailable",
+    "NotRecordable",
+    "ParameterCount",
+    "ProtocolError",
+    "ReadOnly",
+    "ReentrantSubmit",
+    "Statement",
+    "StoreClosed",
+    "StoreStats",
+    "TelemetryError",
+    "TelemetryStore",
+    "UnsupportedValue",
+    "WriterAbsent",
+    "WriterBusy",
+    "WriterError",
+    "WriterView",
+    "__version__",
+    "get_store",
+]

@@ -1,0 +1,167 @@
+"""Adopting the journals of dead producers: what is in them and not in the ledger is applied, then they go."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import DatabaseFault, JournalCorrupt
+from .intake import Intake
+from .journal_file import UNFINISHED_SUFFIX, lock_file, sync_folder
+from .orphan import OrphanJournal
+from .paths import BusFolder
+from .protocol.messages import Jobs
+
+logger = logging.getLogger("telemetry_bus.writer")
+
+#: A journal that was never finished is removed when it is so old.
+_UNFINISHED_AGE_S = 60.0
+
+
+@dataclass(slots=True)
+class _Adoption:
+    """An orphan under way: chunks still to read, and the last job that must be decided before it may go."""
+
+    journal: OrphanJournal
+    messages: Iterator[Jobs]
+    last: int
+    read: bool = False
+
+
+class Adopter:
+    """Finds orphans in the bus folder and feeds them to an intake, a message at a time."""
+
+    def __init__(self, folder: BusFolder, intake: Intake[Any]) -> None:
+        self._folder = folder
+        self._intake = intake
+        self._current: _Adoption | None = None
+        self._found: list[Path] = []
+        self.adopted = 0
+        self.quarantined = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether an orphan is under way or waits for its turn."""
+        return self._current is not None or bool(self._found)
+
+    def scan(self) -> bool:
+        """Look for orphans. Returns whether there is any journal at all, its owner alive or not."""
+        self._remove_unfinished()
+        self._found = self._folder.journal_paths()
+        return bool(self._found) or self._current is not None
+
+    def step(self) -> None:
+        """Feed the intake as long as it has room; let go of an orphan whose jobs are all decided."""
+        while self._intake.room:
+            if self._current is None and not self._next():
+                return
+            adoption = self._current
+            assert adoption is not None
+            if not adoption.read:
+                self._feed(adoption)
+                continue
+            if self._intake.protocol.committed(adoption.journal.stream) < adoption.last:
+                return
+            self._finish(adoption)
+
+    def close(self) -> None:
+        """Let go of what is under way; it stays an orphan."""
+        if self._current is not None:
+            self._current.journal.close()
+            self._current = None
+        self._found = []
+
+    def _next(self) -> bool:
+        """Claim the next orphan, if there is one."""
+        while self._found:
+            path = self._found.pop(0)
+            try:
+                journal = OrphanJournal.claim(path)
+            except JournalCorrupt as error:
+                self._quarantine(path, str(error))
+                continue
+            except OSError as error:
+                logger.error("cannot open journal %s: %s", path, error)
+                continue
+            if journal is not None and self._begin(journal):
+                return True
+        return False
+
+    def _begin(self, journal: OrphanJournal) -> bool:
+        try:
+            gone = self._intake.protocol.watermark(journal.stream, journal.trimmed[0], time.monotonic())
+        except DatabaseFault as fault:
+            journal.close()
+            logger.error("cannot adopt %s now: %s", journal.path.name, fault)
+            return False
+        if gone:
+            logger.error("%d jobs that stream %s had committed are not in the database: it was deleted, replaced or "
+                         "restored", gone, journal.stream.hex())
+        self._current = _Adoption(journal, _messages(journal), journal.trimmed[0])
+        return True
+
+    def _feed(self, adoption: _Adoption) -> None:
+        journal, intake = adoption.journal, self._intake
+        message = next(adoption.messages, None)
+        if message is None:
+            adoption.read = True
+            return
+        malformed = intake.malformed
+        intake.jobs(message)
+        if intake.protocol.received(journal.stream) >= message.last:
+            adoption.last = message.last
+        elif intake.fault is not None:  # begin anew when the database works again
+            self.close()
+        else:
+            reason = "malformed" if intake.malformed > malformed else "not readable without its definitions"
+            journal.damage = journal.damage or f"jobs from {message.first} on are {reason}"
+            adoption.read = True
+
+    def _finish(self, adoption: _Adoption) -> None:
+        journal = adoption.journal
+        jobs = adoption.last - journal.trimmed[0]
+        if journal.damage is None:
+            journal.delete()
+        else:
+            self._quarantine(journal.path, journal.damage)
+            journal.close()
+        self._intake.protocol.forget(journal.stream)
+        self._current = None
+        self.adopted += 1
+        if jobs:
+            logger.info("adopted %d jobs that process %d left behind", jobs, journal.pid)
+
+    def _quarantine(self, path: Path, damage: str) -> None:
+        """Keep a damaged journal aside, whole: what could be read of it is applied."""
+        self.quarantined += 1
+        self._folder.quarantine.mkdir(mode=0o700, exist_ok=True)
+        kept = self._folder.quarantine / f"{path.name}.{time.time_ns()}"
+        os.rename(path, kept)
+        sync_folder(path.parent)
+        logger.error("journal %s is damaged, %s; kept as %s", path.name, damage, kept)
+
+    def _remove_unfinished(self) -> None:
+        """Files of producers that died while they made their journal: nothing was submitted to them."""
+        for path in self._folder.journals.glob(f"*{UNFINISHED_SUFFIX}"):
+            try:
+                old = time.time() - path.stat().st_mtime > _UNFINISHED_AGE_S
+            except FileNotFoundError:
+                continue
+            if old and (fd := lock_file(path)) is not None:
+                path.unlink(missing_ok=True)
+                os.close(fd)
+
+
+def _messages(journal: OrphanJournal) -> Iterator[Jobs]:
+    """A journal as the messages its owner would have sent, definitions with the first."""
+    definitions_first, count, definitions = 1, journal.definitions_count, journal.definitions
+    for first, jobs, records in journal.chunks():
+        yield Jobs(journal.stream, 0, first, jobs, definitions_first, count, definitions, records)
+        definitions_first, count, definitions = journal.definitions_count + 1, 0, b""
+
+

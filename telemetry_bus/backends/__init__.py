@@ -1,0 +1,1 @@
+"""The three ways to get a job written, behind one protocol."""

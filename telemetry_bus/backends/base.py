@@ -1,0 +1,59 @@
+"""What a store needs of the way its jobs get written, and the choice of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import AbstractContextManager
+from importlib import import_module
+from typing import Protocol
+
+from ..config import StoreOptions
+from ..jobs import Job, Row
+from ..protocol.messages import Report
+from ..views import StoreStats
+
+
+class Backend(Protocol):
+    """One way of getting jobs written. All methods may be called from any thread."""
+
+    def put_row(self, sql: str, row: Row, ensure: tuple[str, ...]) -> int:
+        """Submit one statement with one row; the job's sequence number, 0 when it was dropped by policy."""
+
+    def put(self, job: Job) -> int:
+        """Submit any job."""
+
+    @property
+    def last(self) -> int:
+        """The sequence number of the last submitted job."""
+
+    @property
+    def pending(self) -> int:
+        """How many jobs are not decided."""
+
+    def wait(self, sequence: int, timeout: float) -> None:
+        """Return when every job up to `sequence` is decided; raises `FlushTimeout`."""
+
+    def failure(self, sequence: int) -> Report | None:
+        """Why a decided job failed."""
+
+    def stats(self) -> StoreStats: ...
+
+    def close(self) -> None:
+        """Stop. What is pending stays in the journal, and somebody is left to adopt it. Idempotent."""
+
+    def memory(self) -> AbstractContextManager[sqlite3.Connection] | None:
+        """For `:memory:`, the database's one connection, locked for the length of the context; else None."""
+
+
+_BACKENDS = {
+    "daemon": ("daemon", "DaemonBackend"),
+    "thread": ("thread", "ThreadBackend"),
+    "sync": ("sync", "SyncBackend"),
+}
+
+
+def make_backend(options: StoreOptions) -> Backend:
+    """The backend of a mode; its module, and what that imports, is loaded only now."""
+    module, name = _BACKENDS[options.mode]
+    backend: Backend = getattr(import_module(f"{__package__}.{module}"), name)(options)
+    return backend

@@ -1,0 +1,71 @@
+"""Daemon mode: jobs go to the writer process, which is started when nobody owns the database."""
+
+from __future__ import annotations
+
+from ..config import StoreOptions
+from ..lifecycle import EXIT_LIMIT_S
+from ..outbox import Outbox
+from ..paths import BusFolder
+from ..sender import Sender
+from ..spawn import Spawner
+from ..views import WriterView
+from ..waker import Waker
+from .journaled import JournaledBackend
+
+
+class DaemonBackend(JournaledBackend):
+    """A stream whose jobs a `Sender` thread pushes to the writer process."""
+
+    def __init__(self, options: StoreOptions) -> None:
+        super().__init__(options)
+        self._folder = BusFolder.of(options.database)
+        self._sender: Sender | None = None
+        self._spawner = Spawner(options.database, self._folder, enabled=options.spawn)
+
+    def at_exit(self, limit: float) -> None:
+        """Stop the thread. Jobs are still taken, and left to the writer: see that there is one."""
+        outbox, sender = self._outbox, self._sender
+        if outbox is None or sender is None or self._closed:
+            return
+        sender.stop(limit)
+        outbox.wake = self._late
+        if outbox.pending:
+            self._late()
+
+    def _late(self) -> None:
+        """A job that no thread of ours will send any more."""
+        self._spawner.ensure()
+
+    def _start(self) -> Outbox:
+        self._folder.prepare()
+        waker = Waker()
+        outbox = Outbox(
+            self._new_journal(self._folder), waker.wake,
+            on_full=self._options.on_full, timeout=self._options.timeout,
+        )
+        self._sender = Sender(outbox, waker, self._folder, self._options.database, self._spawner)
+        self._sender.start(self._options.thread_name)
+        return outbox
+
+    def _stop(self, outbox: Outbox) -> None:
+        assert self._sender is not None
+        if not outbox.pending:
+            self._sender.goodbye()
+        if self._sender.stop(EXIT_LIMIT_S) and not outbox.release():
+            self._spawner.ensure()
+        self._spawner.close()
+        self._folder.close()
+
+    def _forked(self) -> None:
+        self._folder.close()
+        self._spawner.after_fork()
+        self._sender = None
+
+    def _known(self) -> str:
+        return self._sender.known() if self._sender else self._spawner.known()
+
+    def _writer(self) -> WriterView:
+        return self._sender.writer() if self._sender else WriterView()
+
+    def _resent(self) -> int:
+        return self._sender.resent if self._sender else 0

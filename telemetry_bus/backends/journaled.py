@@ -1,0 +1,127 @@
+"""What daemon and thread mode share: a stream with a journal, begun at the first job, and anew in a forked child."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import AbstractContextManager
+from sqlite3 import Connection
+
+from .. import lifecycle
+from ..config import StoreOptions
+from ..errors import FlushTimeout, StoreClosed
+from ..jobs import Job, Row
+from ..journal import Journal
+from ..outbox import Outbox
+from ..paths import BusFolder
+from ..protocol.messages import Report
+from ..views import StoreStats, WriterView
+
+STREAM_BYTES = 16
+
+
+class JournaledBackend:
+    """A backend that submits to an outbox. Subclasses move what is in it: `_start` and `_stop`."""
+
+    def __init__(self, options: StoreOptions) -> None:
+        self._options = options
+        self._outbox: Outbox | None = None
+        self._closed = False
+        self._beginning = threading.Lock()
+        lifecycle.watch(self)
+
+    def put_row(self, sql: str, row: Row, ensure: tuple[str, ...]) -> int:
+        return (self._outbox or self._begin()).put_row(sql, row, ensure)
+
+    def put(self, job: Job) -> int:
+        return (self._outbox or self._begin()).put(job)
+
+    @property
+    def last(self) -> int:
+        return self._outbox.last if self._outbox else 0
+
+    @property
+    def pending(self) -> int:
+        return self._outbox.pending if self._outbox else 0
+
+    def wait(self, sequence: int, timeout: float) -> None:
+        outbox = self._outbox
+        if outbox is None or outbox.wait(sequence, timeout):
+            return
+        raise FlushTimeout(
+            f"{outbox.pending} jobs are waiting after {timeout:g} s; the writer: {self._known()}",
+            operation="flush", subject=self._options.database.masked,
+            hint="they are safe in the journal and will be written",
+        )
+
+    def failure(self, sequence: int) -> Report | None:
+        return self._outbox.failure(sequence) if self._outbox else None
+
+    def stats(self) -> StoreStats:
+        outbox = self._outbox
+        if outbox is None:
+            return StoreStats(writer=self._writer())
+        counts = outbox.counts()
+        return StoreStats(
+            submitted=counts.submitted, acknowledged=counts.acknowledged, pending=counts.pending,
+            pending_bytes=counts.pending_bytes, dropped=counts.dropped, failed=counts.failed, resent=self._resent(),
+            last_error=counts.last_error, writer=self._writer(),
+            journal=str(outbox.journal.path) if outbox.journal.path else None,
+        )
+
+    def close(self) -> None:
+        with self._beginning:
+            if self._closed:
+                return
+            self._closed = True
+        if self._outbox is not None:
+            self._outbox.close()
+            self._stop(self._outbox)
+
+    def memory(self) -> AbstractContextManager[Connection] | None:
+        return None
+
+    def after_fork(self) -> None:
+        """Begin a stream of our own at the next job; the parent's goes on without us."""
+        self._beginning = threading.Lock()
+        if self._outbox is not None:
+            self._outbox.abandon()
+            self._outbox = None
+        self._forked()
+
+    def at_exit(self, limit: float) -> None:
+        raise AssertionError("a subclass says how it ends")
+
+    def _begin(self) -> Outbox:
+        """The stream of this process; made at its first job."""
+        with self._beginning:
+            if self._closed:
+                raise StoreClosed("the store is closed", operation="submit", hint="submit before shutdown()")
+            if self._outbox is None:
+                lifecycle.watch(self)  # once more in a forked child, which may end in another way
+                self._outbox = self._start()
+        return self._outbox
+
+    def _new_journal(self, folder: BusFolder | None) -> Journal:
+        return Journal(
+            folder.journals if folder else None, os.urandom(STREAM_BYTES),
+            self._options.journal_bytes, self._options.database.identity,
+        )
+
+    def _start(self) -> Outbox:
+        raise AssertionError("a subclass says how its jobs move")
+
+    def _stop(self, outbox: Outbox) -> None:
+        raise AssertionError("a subclass says how its jobs move")
+
+    def _forked(self) -> None:
+        raise AssertionError("a subclass says what it must let go of")
+
+    def _known(self) -> str:
+        raise AssertionError("a subclass says what it knows of the writer")
+
+    def _writer(self) -> WriterView:
+        return WriterView()
+
+    def _resent(self) -> int:
+        return 0

@@ -1,0 +1,107 @@
+"""Sync mode: the caller writes, before `submit()` returns."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from sqlite3 import Connection
+
+from .. import lifecycle
+from ..codec import check_size
+from ..config import StoreOptions
+from ..errors import StoreClosed, TelemetryError
+from ..jobs import Job, Row, Statement
+from ..protocol.messages import Report
+from ..records import Definitions, Encoder, read_runs, seal
+from ..views import StoreStats, WriterView
+from ..writer.core import Writer
+
+#: Writers of a parent process, kept for ever in a forked child: closing one there would disturb the parent's.
+_inherited: list[Writer] = []
+
+
+class SyncBackend:
+    """One connection behind a lock. Jobs pass through the same bytes and the same writer as in the other modes."""
+
+    def __init__(self, options: StoreOptions) -> None:
+        self._options = options
+        self._lock = threading.RLock()
+        self._encoder = Encoder(lambda definition: False)  # each record carries its template
+        self._writer: Writer | None = None
+        self._closed = False
+        self._submitted = self._failed = 0
+        self._last_error: str | None = None
+        lifecycle.watch(self)
+
+    def put_row(self, sql: str, row: Row, ensure: tuple[str, ...]) -> int:
+        return self.put(Job((Statement(sql, (row,)),), ensure))
+
+    def put(self, job: Job) -> int:
+        """Raises `JobFailed` when the database refuses the job, `DatabaseFault` when it is the database's fault."""
+        with self._lock:
+            writer = self._open()
+            record = self._encoder.job(job)
+            check_size(len(record), job.statements[0].sql if job.statements else "")
+            (run,) = read_runs(b"", 1, 1, seal(record, 1), Definitions())
+            try:
+                writer.run(run.template, run.payloads[0])
+            except TelemetryError as error:
+                self._failed += 1
+                self._last_error = str(error)
+                raise
+            self._submitted += 1
+            return self._submitted
+
+    @property
+    def last(self) -> int:
+        return self._submitted
+
+    @property
+    def pending(self) -> int:
+        return 0
+
+    def wait(self, sequence: int, timeout: float) -> None:
+        """Nothing: what was submitted is committed."""
+
+    def failure(self, sequence: int) -> Report | None:
+        return None
+
+    def stats(self) -> StoreStats:
+        return StoreStats(
+            submitted=self._submitted, acknowledged=self._submitted, failed=self._failed, last_error=self._last_error,
+            writer=WriterView(pid=os.getpid(), answering=not self._closed),
+        )
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    def memory(self) -> AbstractContextManager[Connection] | None:
+        return self._memory() if self._options.database.is_memory else None
+
+    def after_fork(self) -> None:
+        """SQLite connections do not survive a fork: open our own at the next job, never close the parent's."""
+        self._lock = threading.RLock()
+        if self._writer is not None:
+            _inherited.append(self._writer)
+            self._writer = None
+
+    def at_exit(self, limit: float) -> None:
+        """Nothing: nothing is pending, and later exit handlers may still write."""
+
+    @contextmanager
+    def _memory(self) -> Iterator[Connection]:
+        with self._lock:
+            yield self._open().driver_connection
+
+    def _open(self) -> Writer:
+        if self._closed:
+            raise StoreClosed("the store is closed", operation="submit", hint="submit before shutdown()")
+        if self._writer is None:
+            self._writer = Writer(self._options.database, busy_timeout=self._options.timeout, ledger=False)
+        return self._writer

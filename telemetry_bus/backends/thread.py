@@ -1,0 +1,263 @@
+"""Thread mode: one thread of this process owns the database, for all its stores of that database."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from sqlite3 import Connection
+
+from .. import lifecycle
+from ..adoption import Adopter
+from ..config import StoreOptions
+from ..errors import DatabaseFault, WriterBusy
+from ..instance import InstanceLock
+from ..intake import BatchLimits, Intake
+from ..lifecycle import EXIT_LIMIT_S
+from ..link import Link
+from ..outbox import Outbox
+from ..paths import BusFolder
+from ..protocol.messages import Control
+from ..spawn import Spawner
+from ..views import WriterView
+from ..waker import Waker
+from ..writer.core import Writer
+from .journaled import JournaledBackend
+
+logger = logging.getLogger("telemetry_bus")
+
+#: How often the thread looks for journals of dead processes.
+_SCAN_EVERY_S = 1.0
+_RESTART_AFTER_S = 1.0
+#: SQLite waits so long for a lock; then the thread looks at its links and tries again.
+_BUSY_TIMEOUT_S = 1.0
+
+
+#: The writers of this process by bus folder, each shared by all stores of its database.
+_writers: dict[Path, ThreadWriter] = {}
+_writers_lock = threading.Lock()
+#: Writers of a parent process, kept for ever in a forked child: closing one there would disturb the parent's.
+_inherited: list[Writer] = []
+
+
+class ThreadBackend(JournaledBackend):
+    """A stream whose jobs a thread of this process writes."""
+
+    def __init__(self, options: StoreOptions) -> None:
+        super().__init__(options)
+        self._folder = None if options.database.is_memory else BusFolder.of(options.database)
+        self._thread: ThreadWriter | None = None
+        self._link: Link | None = None
+
+    def memory(self) -> AbstractContextManager[Connection] | None:
+        return self._memory() if self._folder is None else None
+
+    def at_exit(self, limit: float) -> None:
+        """Write what is pending while there is time, and stop. Later jobs are left to a writer process."""
+        if self._outbox is None or self._link is None or self._closed:
+            return
+        self._detach(limit)
+        self._outbox.wake = self._late
+        if self._outbox.pending:
+            self._late()
+
+    def _late(self) -> None:
+        """A job that no thread of ours will write any more."""
+        if self._folder is not None:
+            Spawner(self._options.database, self._folder, enabled=self._options.spawn).ensure()
+
+    def _start(self) -> Outbox:
+        self._thread = ThreadWriter.shared(self._options, self._folder)
+        outbox = Outbox(
+            self._new_journal(self._folder), self._thread.wake,
+            on_full=self._options.on_full, timeout=self._options.timeout, log_failures=False,
+        )
+        self._link = Link(outbox, self._options.database)
+        self._thread.attach(self._link)
+        return outbox
+
+    def _stop(self, outbox: Outbox) -> None:
+        self._detach(EXIT_LIMIT_S)
+        if not outbox.release():
+            self._late()
+
+    def _detach(self, limit: float) -> None:
+        assert self._thread is not None
+        assert self._link is not None
+        self._link.outbox.drain(limit)
+        self._thread.detach(self._link)
+
+    def _forked(self) -> None:
+        self._thread = self._link = None
+
+    def _known(self) -> str:
+        fault = self._thread.fault if self._thread else None
+        return str(fault) if fault else "a thread of this process"
+
+    def _writer(self) -> WriterView:
+        if self._thread is None:
+            return WriterView()
+        return WriterView(os.getpid(), self._thread.epoch.hex(), True)
+
+    @contextmanager
+    def _memory(self) -> Iterator[Connection]:
+        self._begin()
+        assert self._thread is not None
+        with self._thread.connection() as connection:
+            yield connection
+
+
+class ThreadWriter:
+    """The thread, the lock it holds, and the links it serves."""
+
+    def __init__(self, options: StoreOptions, folder: BusFolder | None) -> None:
+        """Raises `WriterBusy` when another process owns the database."""
+        self._folder = folder
+        self._owned: InstanceLock | None = None
+        if folder is not None:
+            folder.prepare()
+            self._owned = InstanceLock.acquire(folder.writer_lock)
+            if self._owned is None:
+                raise WriterBusy(
+                    "another writer owns the database", operation="thread mode", subject=options.database.masked,
+                    hint='stop it with telemetry-bus stop, or use mode="daemon"',
+                )
+        try:
+            self._writer = Writer(options.database, busy_timeout=_BUSY_TIMEOUT_S)
+        except BaseException:
+            self._release()
+            raise
+        self._intake: Intake[Link] = Intake(self._writer, options.database, BatchLimits())
+        self._adopter = Adopter(folder, self._intake) if folder else None
+        self._database_lock = threading.RLock()  # between the thread and readers of :memory:
+        self._links: list[Link] = []
+        self._waker = Waker()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=options.thread_name, daemon=True)
+        self._thread.start()
+        lifecycle.watch(self)
+
+    @classmethod
+    def shared(cls, options: StoreOptions, folder: BusFolder | None) -> ThreadWriter:
+        """The writer of a database in this process. Every `:memory:` is a database of its own."""
+        if folder is None:
+            return cls(options, None)
+        with _writers_lock:
+            if folder.path not in _writers:
+                _writers[folder.path] = cls(options, folder)
+            return _writers[folder.path]
+
+    def attach(self, link: Link) -> None:
+        self._links = [*self._links, link]
+        self.wake()
+
+    def detach(self, link: Link) -> None:
+        """Serve a link no more; after the last one the thread ends and the database is free."""
+        with _writers_lock:
+            self._links = [other for other in self._links if other is not link]
+            if self._links or self._stopping:
+                return
+            self._stopping = True
+            if self._folder is not None:
+                _writers.pop(self._folder.path, None)
+        self._waker.wake()
+        self._thread.join(EXIT_LIMIT_S)
+        if not self._thread.is_alive():
+            self._writer.close()
+            self._release()
+
+    def wake(self) -> None:
+        self._waker.wake()
+
+    @property
+    def epoch(self) -> bytes:
+        return self._intake.protocol.epoch
+
+    @property
+    def fault(self) -> DatabaseFault | None:
+        return self._intake.fault
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """The writer's own connection, the thread kept away from it."""
+        with self._database_lock:
+            yield self._writer.driver_connection
+
+    def after_fork(self) -> None:
+        global _writers_lock
+        _writers_lock = threading.Lock()
+        _writers.clear()
+        _inherited.append(self._writer)
+        self._release()
+
+    def at_exit(self, limit: float) -> None:
+        """Nothing: the stores end it."""
+
+    def _release(self) -> None:
+        if self._owned is not None:
+            self._owned.release()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._loop()
+            except Exception:  # the thread must outlive it: a defect, out of descriptors
+                logger.exception("the writer thread failed and starts again")
+                self._waker.sleeping = True
+                self._waker.sleep(_RESTART_AFTER_S)
+
+    def _loop(self) -> None:
+        next_scan = time.monotonic()
+        while not self._stopping:
+            now = time.monotonic()
+            if now >= next_scan:
+                next_scan = now + _SCAN_EVERY_S
+                self._maintain()
+            with self._database_lock:
+                self._serve(now)
+            self._sleep(next_scan)
+
+    def _serve(self, now: float) -> None:
+        """One turn: messages in, commit, answers out."""
+        intake, links = self._intake, self._links
+        for link in links:
+            for message in link.due(now):
+                intake.control(link, message)
+            while intake.room and (jobs := link.next()) is not None:
+                link.sent(now)
+                intake.jobs(jobs)
+        if self._adopter is not None:
+            self._adopter.step()
+        if intake.due_in() == 0:
+            intake.commit()
+        answers: dict[Link, list[Control]] = {}
+        for link, answer in intake.replies():
+            answers.setdefault(link, []).append(answer)
+        for link, messages in answers.items():
+            link.receive(messages, now)
+
+    def _maintain(self) -> None:
+        if self._adopter is not None:
+            self._adopter.scan()
+        self._intake.protocol.expire(time.monotonic())
+        with self._database_lock:
+            self._intake.maintain(idle=not any(link.outbox.pending for link in self._links))
+
+    def _sleep(self, next_scan: float) -> None:
+        self._waker.sleeping = True
+        now = time.monotonic()
+        deadlines = [next_scan]
+        if (due := self._intake.due_in()) is not None:
+            deadlines.append(now + due)
+        for link in self._links:
+            if (deadline := link.protocol.deadline(link.waiting)) is not None:
+                deadlines.append(deadline)
+        work = self._stopping or (
+            self._intake.room
+            and (any(link.ready for link in self._links) or (self._adopter is not None and self._adopter.busy))
+        )
+        self._waker.sleep(0.0 if work else max(0.0, min(deadlines) - now))

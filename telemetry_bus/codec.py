@@ -1,0 +1,190 @@
+"""Values and whole jobs to bytes and back: msgpack, with extension types for what msgpack does not know.
+
+A row is a msgpack array of values. `None`, `bool`, 64-bit `int`, `float`, `str` and `bytes` are msgpack's own;
+`datetime`, `date`, `time`, `Decimal` and `UUID` travel as extension types that hold their text, so that a
+database that stores text takes it as it is, and one with richer types can parse it.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from typing import Any, NoReturn
+from uuid import UUID
+
+import msgpack
+
+from .errors import JobTooLarge, ProtocolError, UnsupportedValue
+from .jobs import MAX_JOB_BYTES, Job, Row, Statement
+
+#: A job in the journal, in a message or in the dead letters never has more rows and values than bytes.
+MAX_UNPACKED_BYTES = 2 * MAX_JOB_BYTES
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+#: The msgpack type byte of an unsigned 64-bit integer, the only one that can exceed a signed one.
+_UINT64 = b"\xcf"
+
+_TEXT_FORMS: dict[type, tuple[int, Callable[[Any], str]]] = {
+    datetime: (1, lambda value: value.isoformat(" ")),  # the form of sqlite3's default adapter
+    date: (2, date.isoformat),
+    time: (3, time.isoformat),
+    Decimal: (4, str),
+    UUID: (5, str),
+}
+_EXTENSION_CODES = frozenset(code for code, _ in _TEXT_FORMS.values())
+_STORABLE = frozenset({type(None), bool, int, float, str, bytes, *_TEXT_FORMS})
+
+ExtHook = Callable[[int, bytes], Any]
+
+
+def packer() -> msgpack.Packer:
+    """A packer for rows. Not for use by two threads at once."""
+    return msgpack.Packer(default=_extension, use_bin_type=True)
+
+
+def pack_row(pack: Callable[[Any], bytes], row: Row) -> bytes:
+    """One row as msgpack. `pack` is the method of a `packer()`.
+
+    Raises `UnsupportedValue`, naming type and position, for what no column can hold.
+    """
+    if not _STORABLE.issuperset(map(type, row)):
+        row = [_storable(value, position) for position, value in enumerate(row, 1)]
+    try:
+        data = pack(row)
+    except (UnicodeEncodeError, OverflowError, ValueError) as error:
+        _blame(row, error)
+    if _UINT64 in data:
+        _check_integers(row)
+    return data
+
+
+def pack_rows(pack: Callable[[Any], bytes], rows: Iterable[Row]) -> bytes:
+    """Many rows as one msgpack array of rows. Raises `UnsupportedValue` and `JobTooLarge`."""
+    parts = [pack_row(pack, row) for row in rows]
+    return pack_parts(parts)
+
+
+def pack_parts(parts: Sequence[bytes]) -> bytes:
+    """A msgpack array of objects that are packed already."""
+    if len(parts) < 16:
+        head = bytes((0x90 | len(parts),))
+    else:
+        head = b"\xdd" + len(parts).to_bytes(4, "big")
+    return head + b"".join(parts)
+
+
+def check_size(size: int, subject: str = "") -> None:
+    """Raises `JobTooLarge` when one encoded job is over the limit."""
+    if size > MAX_JOB_BYTES:
+        raise JobTooLarge(
+            f"the job is {size} bytes encoded, at most {MAX_JOB_BYTES} are taken",
+            operation="submit", subject=subject, hint="split it into several jobs",
+        )
+
+
+def unpack(data: bytes, *, ext_hook: ExtHook | None = None) -> Any:
+    """One msgpack object; extension types become text unless `ext_hook` says otherwise.
+
+    Raises `ProtocolError` for anything that is not exactly one well-formed object without maps.
+    """
+    try:
+        return msgpack.unpackb(
+            data, ext_hook=ext_hook or text_of_extension, max_map_len=0, raw=False, strict_map_key=True
+        )
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+        raise ProtocolError(f"malformed msgpack: {error}", operation="decode") from None
+
+
+def unpack_sequence(count: int, data: bytes, *, ext_hook: ExtHook | None = None) -> list[Any]:
+    """`count` msgpack objects that lie one behind the other. Raises `ProtocolError`.
+
+    One call of the C decoder for all of them: an array header in front makes them one object.
+    """
+    objects: list[Any] = unpack(b"\xdd" + count.to_bytes(4, "big") + data, ext_hook=ext_hook)
+    return objects
+
+
+def text_of_extension(code: int, data: bytes) -> str:
+    """The text that an extension type holds: what a database without richer types stores."""
+    if code not in _EXTENSION_CODES:
+        raise ValueError(f"unknown extension type {code}")
+    return str(data, "utf-8")
+
+
+def pack_job(job: Job) -> bytes:
+    """A job as bytes that need nothing else to be understood (dead letters)."""
+    pack = packer().pack
+    statements = [
+        pack_parts([pack(statement.sql), pack_rows(pack, statement.rows)]) for statement in job.statements
+    ]
+    return pack_parts([pack(job.ensure), pack_parts(statements)])
+
+
+def unpack_job(data: bytes) -> Job:
+    """The inverse of `pack_job`, values ready for the database's driver. Raises `ProtocolError`."""
+    try:
+        ensure, statements = unpack(data)
+        return Job(tuple(Statement(sql, tuple(map(tuple, rows))) for sql, rows in statements), tuple(ensure))
+    except (TypeError, ValueError) as error:
+        raise ProtocolError(f"not a job: {error}", operation="decode") from None
+
+
+def _extension(value: Any) -> msgpack.ExtType:
+    code, text = _TEXT_FORMS[type(value)]
+    return msgpack.ExtType(code, text(value).encode())
+
+
+def _storable(value: Any, position: int) -> Any:
+    """`value` as one of the storable types: subclasses become their base, enumerations their value as text."""
+    kind = type(value)
+    if kind in _STORABLE:
+        return value
+    if isinstance(value, Enum) and not isinstance(value, int):
+        return str(value.value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bytes):
+        return bytes(value)
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    for base, (code, text) in _TEXT_FORMS.items():
+        if isinstance(value, base):
+            return msgpack.ExtType(code, text(value).encode())
+    if hasattr(kind, "__index__"):  # the integers of numpy
+        return operator.index(value)
+    raise UnsupportedValue(
+        f"value {position} is a {kind.__module__}.{kind.__qualname__}".replace("builtins.", ""),
+        operation="submit",
+        hint="store its text, or json.dumps() of it",
+    )
+
+
+def _check_integers(row: Row) -> None:
+    for position, value in enumerate(row, 1):
+        if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
+            raise UnsupportedValue(
+                f"value {position} is an integer beyond 64 bit", operation="submit", subject=str(value)[:40],
+                hint="store it as text",
+            )
+
+
+def _blame(row: Row, error: Exception) -> NoReturn:
+    """Find the value that msgpack refused."""
+    _check_integers(row)
+    for position, value in enumerate(row, 1):
+        if isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError as reason:
+                raise UnsupportedValue(
+                    f"value {position} is a str with a lone surrogate at index {reason.start}",
+                    operation="submit", hint='encode it with errors="surrogateescape" and store bytes, or replace it',
+                ) from None
+    raise JobTooLarge(f"the row cannot be encoded: {error}", operation="submit") from error

@@ -1,0 +1,223 @@
+"""What a user may set, read once and checked: the database, the environment, the options of a store."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from .errors import ConfigError
+
+DEFAULT_DATABASE = "sqlite:///data/mizzou.db"
+DEFAULT_TIMEOUT = 30.0
+DEFAULT_JOURNAL_BYTES = 32 * 1024 * 1024
+#: The largest job must fit with room to spare, or a producer could never submit it.
+MIN_JOURNAL_BYTES = 64 * 1024
+DEFAULT_IDLE_TIMEOUT = 10.0
+_FOREVER_S = 1e9
+
+Mode = Literal["daemon", "thread", "sync"]
+OnFull = Literal["block", "raise", "drop"]
+JobReads = Literal["refuse", "flush"]
+
+_MODES = ("daemon", "thread", "sync")
+_ON_FULL = ("block", "raise", "drop")
+_JOB_READS = ("refuse", "flush")
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
+
+
+@dataclass(frozen=True)
+class Database:
+    """One target database. Equal values mean the same database.
+
+    `url` is a SQLAlchemy URL with an absolute, link-free path; `path` that path, or None for `:memory:` and for
+    a database server.
+    """
+
+    url: str
+    dialect: str
+    path: Path | None = None
+
+    @property
+    def is_memory(self) -> bool:
+        return self.dialect == "sqlite" and self.path is None
+
+    @property
+    def identity(self) -> str:
+        """The URL without a password: names the database to others, may be logged."""
+        parts = urlsplit(self.url)
+        if parts.password is None:
+            return self.url
+        user, _, host = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}@{host}"))
+
+    @property
+    def masked(self) -> str:
+        """The URL with `***` for a password, as SQLAlchemy shows it."""
+        parts = urlsplit(self.url)
+        if parts.password is None:
+            return self.url
+        user, _, host = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))
+
+
+def parse_database(database: object = None, environ: Mapping[str, str] = os.environ) -> Database:
+    """The database that an argument names: a URL, a path, a `sqlalchemy.URL`, or None for the configured one.
+
+    Relative paths are resolved at once against the current directory, links included, so that every way to
+    write one file's name leads to one database.
+
+    Raises `ConfigError` for anything else.
+    """
+    if database is None:
+        database = environ.get("TELEMETRY_DATABASE_URL") or DEFAULT_DATABASE
+    if hasattr(database, "render_as_string"):
+        database = database.render_as_string(hide_password=False)
+    if isinstance(database, os.PathLike):
+        database = os.fspath(database)
+    if not isinstance(database, str) or not database or "\0" in database:
+        raise ConfigError(
+            f"{type(database).__name__} {database!r} is neither a database URL nor a path",
+            operation="database",
+            hint="for example sqlite:///data/telemetry.db",
+        )
+    if not re.match(r"[A-Za-z][\w+.-]*://", database):
+        return _sqlite(database)
+    scheme, _, rest = database.partition("://")
+    dialect = scheme.partition("+")[0].lower()
+    if dialect == "sqlite":
+        if not rest.startswith("/") and rest:
+            raise ConfigError(
+                "a SQLite URL has three slashes before the path, four before an absolute one",
+                operation="database", subject=database, hint=f"sqlite:///{rest}",
+            )
+        if "?" in rest:
+            raise ConfigError(
+                "options in a SQLite URL are not supported", operation="database", subject=database,
+                hint="the bus sets its own pragmas",
+            )
+        return _sqlite(unquote(rest[1:]) or ":memory:")
+    if dialect in ("postgresql", "postgres"):
+        raise ConfigError(
+            "this version writes to SQLite only", operation="database", subject=Database(database, dialect).masked,
+            hint="use sqlite:///PATH",
+        )
+    raise ConfigError(
+        f"unknown kind of database {dialect!r}", operation="database", subject=Database(database, dialect).masked,
+        hint="use sqlite:///PATH",
+    )
+
+
+def _sqlite(name: str) -> Database:
+    if name == ":memory:":
+        return Database("sqlite:///:memory:", "sqlite")
+    if name.startswith("file:"):
+        raise ConfigError("file: names are not supported", operation="database", subject=name, hint="use a path")
+    path = Path(os.path.realpath(os.path.expanduser(name)))
+    if path.is_dir():
+        raise ConfigError("is a folder", operation="database", subject=str(path), hint="name a file in it")
+    return Database(f"sqlite:///{path}", "sqlite", path)
+
+
+def env_flag(name: str, default: bool, environ: Mapping[str, str] = os.environ) -> bool:
+    """A yes-or-no variable of the environment. Raises `ConfigError` for anything but 1/0, true/false, yes/no."""
+    text = environ.get(name)
+    if text is None:
+        return default
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ConfigError(f"{text!r} is neither 0 nor 1", operation="environment", subject=name, hint="set it to 0 or 1")
+
+
+def env_seconds(name: str, default: float, environ: Mapping[str, str] = os.environ) -> float:
+    """A number of seconds from the environment. Raises `ConfigError` when it is not one."""
+    text = environ.get(name)
+    if text is None:
+        return default
+    try:
+        return check_seconds(name, float(text))
+    except ValueError:
+        raise ConfigError(f"{text!r} is not a number of seconds", operation="environment", subject=name) from None
+
+
+def check_seconds(name: str, value: object) -> float:
+    """`value` as seconds. Raises `ConfigError` naming the option when it is none: negative, infinite."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _FOREVER_S:
+        raise ConfigError(f"{value!r} is not a number of seconds", operation="option", subject=name)
+    return float(value)
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """The options of a `TelemetryStore`, resolved and checked. Two stores with equal options are alike."""
+
+    database: Database
+    mode: Mode
+    timeout: float = DEFAULT_TIMEOUT
+    thread_name: str = "telemetry-bus"
+    spawn: bool = True
+    on_full: OnFull = "block"
+    journal_bytes: int = DEFAULT_JOURNAL_BYTES
+    job_reads: JobReads = "refuse"
+    debug: bool = False
+
+
+def store_options(database: object = None, environ: Mapping[str, str] = os.environ, /, **given: Any) -> StoreOptions:
+    """Check what a caller gave to `TelemetryStore`. Raises `ConfigError` naming the option."""
+    known = {"async_writes", "mode", "timeout", "thread_name", "spawn", "on_full", "journal_bytes", "job_reads"}
+    if unknown := sorted(set(given) - known):
+        hint = "known: " + ", ".join(sorted(known))
+        raise ConfigError(f"unknown option {unknown[0]!r}", operation="store", hint=hint)
+    target = parse_database(database, environ)
+    mode = _choice("mode", given.get("mode") or _mode_of(given.get("async_writes", True), environ), _MODES)
+    if target.is_memory and mode == "daemon":
+        raise ConfigError(
+            "another process cannot reach :memory:", operation="store", subject=target.url,
+            hint='use mode="thread", mode="sync", or a file',
+        )
+    size = given.get("journal_bytes")
+    if size is None:
+        size = DEFAULT_JOURNAL_BYTES
+    if isinstance(size, bool) or not isinstance(size, int) or not MIN_JOURNAL_BYTES <= size <= 1 << 36:
+        raise ConfigError(
+            f"{size!r} is not a size of {MIN_JOURNAL_BYTES} bytes or more", operation="option", subject="journal_bytes"
+        )
+    name = given.get("thread_name")
+    if name is not None and not isinstance(name, str):
+        raise ConfigError(f"{name!r} is not a name", operation="option", subject="thread_name")
+    spawn = given.get("spawn")
+    return StoreOptions(
+        database=target,
+        mode=mode,  # type: ignore[arg-type]  # _choice has checked it
+        timeout=check_seconds("timeout", given.get("timeout", DEFAULT_TIMEOUT)),
+        thread_name=name or "telemetry-bus",
+        spawn=env_flag("TELEMETRY_BUS_SPAWN", True, environ) if spawn is None else _flag("spawn", spawn),
+        on_full=_choice("on_full", given.get("on_full") or "block", _ON_FULL),  # type: ignore[arg-type]
+        journal_bytes=size,
+        job_reads=_choice("job_reads", given.get("job_reads") or "refuse", _JOB_READS),  # type: ignore[arg-type]
+        debug=env_flag("TELEMETRY_DEBUG", False, environ),
+    )
+
+
+def _mode_of(async_writes: object, environ: Mapping[str, str]) -> str:
+    if not _flag("async_writes", async_writes):
+        return "sync"
+    return environ.get("TELEMETRY_BUS_MODE") or "daemon"
+
+
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{value!r} is neither True nor False", operation="option", subject=name)
+    return value
+
+
+def _choice(name: str, value: object, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ConfigError(f"{value!r} is not one of {', '.join(choices)}", operation="option", subject=name)
+    return str(value)

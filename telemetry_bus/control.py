@@ -1,0 +1,38 @@
+"""Asking the writer something: one question over its control socket, one answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import zmq
+
+from .errors import ProtocolError, WriterAbsent, WriterError
+from .paths import BusFolder
+from .protocol.messages import MAX_CONTROL_BYTES, Answer, Command, decode_control, encode_control
+
+
+def ask(folder: BusFolder, name: str, timeout: float, **arguments: Any) -> Any:
+    """Send a command to the writer and return its answer, decoded from JSON.
+
+    Raises `WriterAbsent` when none answers within `timeout` seconds, `WriterError` when it refuses.
+    """
+    context = zmq.Context(io_threads=1)
+    try:
+        socket = context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_CONTROL_BYTES)
+        socket.connect(folder.endpoint("control"))
+        socket.send(encode_control(Command(name, json.dumps(arguments))))
+        if not socket.poll(round(timeout * 1000)):
+            raise WriterAbsent(
+                f"no writer answers within {timeout:g} s", operation=name, subject=str(folder.path),
+                hint="telemetry-bus status tells more",
+            )
+        answer = decode_control(socket.recv())
+    finally:
+        context.destroy(linger=0)
+    if not isinstance(answer, Answer):
+        raise ProtocolError(f"an answer was expected, not {answer.kind!r}", operation=name)
+    if not answer.ok:
+        raise WriterError(answer.result, operation=name, subject=str(folder.path))
+    return json.loads(answer.result)

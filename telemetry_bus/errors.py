@@ -1,0 +1,158 @@
+"""Every error of the bus, one tree.
+
+::
+
+    TelemetryError
+    ├── ConfigError (ValueError)        an option, a database URL, a folder that cannot be used
+    ├── JobError (ValueError)           a job that is wrong in itself; nothing was queued
+    │   ├── ParameterCount              placeholders and values differ in number
+    │   ├── UnsupportedValue            a value that no database column can take
+    │   ├── JobTooLarge                 more than 8 MiB encoded
+    │   ├── NotRecordable               a read, a transaction or a PRAGMA inside a job
+    │   └── BadDefinition               `ensure=` holds something that is not a definition
+    ├── JournalError
+    │   ├── JournalFull                 no room, and the policy or the time limit says no
+    │   ├── JournalCorrupt              a journal file that does not check out
+    │   └── JournalUnavailable          the file cannot be made or allocated
+    ├── StoreClosed                     used after `shutdown()`
+    ├── ReentrantSubmit                 a submit from inside a submit (signal handler, finalizer)
+    ├── FlushTimeout (TimeoutError)     the barrier was not reached in time
+    ├── JobFailed                       the writer could not apply a job
+    ├── ReadOnly                        a write through a reading connection
+    ├── WriterError
+    │   ├── WriterBusy                  somebody else owns the database
+    │   ├── WriterAbsent                nobody owns it, and none may be started
+    │   └── DatabaseFault               the database's fault: locked, full, broken; try again
+    └── ProtocolError                   a message that is not of this protocol
+
+Each names the operation, what it was about (a path, a URL, SQL), and a hint that says how to mend it.
+"""
+
+from __future__ import annotations
+
+
+class TelemetryError(Exception):
+    """Base of all errors of the bus.
+
+    `message` says what is wrong; `operation` what was being done; `subject` the path, URL or SQL it was
+    done to; `hint` how to mend it. All of them are in `str(error)`.
+    """
+
+    def __init__(self, message: str, *, operation: str = "", subject: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.operation = operation
+        self.subject = subject
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.operation}: {self.message}" if self.operation else self.message
+        if self.subject:
+            text += f" [{shorten(self.subject)}]"
+        return f"{text} ({self.hint})" if self.hint else text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.message, self.__dict__)
+
+
+def _rebuild(kind: type[TelemetryError], message: str, state: dict[str, object]) -> TelemetryError:
+    """Unpickle an error (a process pool sends them between processes)."""
+    error = kind(message)
+    error.__dict__.update(state)
+    return error
+
+
+def shorten(text: str, limit: int = 300) -> str:
+    """`text` on one line and at most `limit` characters long."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+class ConfigError(TelemetryError, ValueError):
+    """An unknown option, an impossible value, an unusable URL or folder."""
+
+
+class JobError(TelemetryError, ValueError):
+    """A job that is wrong in itself; raised at the caller, nothing is queued."""
+
+
+class ParameterCount(JobError):
+    """The number of placeholders and of values differ."""
+
+
+class UnsupportedValue(JobError):
+    """A value that cannot be stored; the message names its type and position."""
+
+
+class JobTooLarge(JobError):
+    """The encoded job is larger than `jobs.MAX_JOB_BYTES`."""
+
+
+class NotRecordable(JobError):
+    """A job is write-only: it cannot read, and cannot steer the transaction it stands in."""
+
+
+class BadDefinition(JobError):
+    """A statement of `ensure=` that is not a repeatable definition."""
+
+
+class JournalError(TelemetryError):
+    """Something about a journal file."""
+
+
+class JournalFull(JournalError):
+    """No room in the journal: the writer is slower than this producer, or absent."""
+
+
+class JournalCorrupt(JournalError):
+    """A journal whose header or records do not check out."""
+
+
+class JournalUnavailable(JournalError):
+    """The journal file cannot be created (no space, no right)."""
+
+
+class StoreClosed(TelemetryError):
+    """The store was used after its `shutdown()`."""
+
+
+class ReentrantSubmit(TelemetryError):
+    """A submit interrupted a submit of the same thread and store."""
+
+
+class FlushTimeout(TelemetryError, TimeoutError):
+    """Jobs are still waiting at the end of the time limit. They are not lost."""
+
+
+class JobFailed(TelemetryError):
+    """The database refused a job.
+
+    `error_type` is the name of the database's exception, `traceback` the text of its traceback in the writer.
+    """
+
+    error_type: str = ""
+    traceback: str = ""
+
+
+class ReadOnly(TelemetryError):
+    """A write through a reading connection."""
+
+
+class WriterError(TelemetryError):
+    """Something about the process that owns the database."""
+
+
+class WriterBusy(WriterError):
+    """Another process owns the database."""
+
+
+class WriterAbsent(WriterError):
+    """No writer runs, and none could be started."""
+
+
+class DatabaseFault(WriterError):
+    """The database's fault, not a job's: locked, full, read-only, broken. Trying again may help."""
+
+
+class ProtocolError(TelemetryError):
+    """A message that this version does not understand."""

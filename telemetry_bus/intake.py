@@ -1,0 +1,153 @@
+"""From messages to committed rows: the part of a writer that the process and the thread share."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from .config import Database
+from .errors import DatabaseFault, ProtocolError
+from .protocol.messages import Control, Jobs
+from .protocol.writer import WriterProtocol
+from .writer.core import Writer
+
+logger = logging.getLogger("telemetry_bus.writer")
+
+#: While the database is at fault, it is tried again after so long, doubling up to the limit.
+RETRY_AFTER_S = 0.1
+RETRY_LIMIT_S = 5.0
+#: A stream of malformed messages is logged at this pace.
+_MALFORMED_LOG_EVERY_S = 10.0
+
+Route = TypeVar("Route", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """A batch is committed when it has so many jobs or bytes, or when its oldest job has waited for `delay_s`."""
+
+    jobs: int = 20_000
+    bytes: int = 4 * 1024 * 1024
+    delay_s: float = 0.0
+
+
+class Intake(Generic[Route]):
+    """Gathers a batch from messages, has it committed, and knows whom to tell.
+
+    When the database is at fault the batch is kept and tried again with backoff; nobody's job is blamed, and
+    `fault` says what is wrong.
+    """
+
+    def __init__(
+        self, writer: Writer, database: Database, limits: BatchLimits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.writer = writer
+        self.protocol: WriterProtocol[Route] = WriterProtocol(os.urandom(8), os.getpid(), database.identity, writer)
+        self.fault: DatabaseFault | None = None
+        self.malformed = 0
+        self.last_commit = clock()
+        self.last_failure: str | None = None
+        self._limits = limits
+        self._clock = clock
+        self._since: float | None = None  # when the oldest pending job came
+        self._retry_at = 0.0
+        self._backoff = RETRY_AFTER_S
+        self._malformed_log_at = 0.0
+
+    @property
+    def room(self) -> bool:
+        """Whether the batch takes more."""
+        protocol = self.protocol
+        return (
+            self.fault is None
+            and protocol.pending_jobs < self._limits.jobs
+            and protocol.pending_bytes < self._limits.bytes
+        )
+
+    def jobs(self, message: Jobs) -> None:
+        """Take a message of jobs. One that cannot be taken is counted and logged; go-back-N brings it again."""
+        now = self._clock()
+        try:
+            self.protocol.jobs(message, now)
+        except ProtocolError as error:
+            self.count_malformed(error)
+        except DatabaseFault as fault:
+            self._degrade(fault, now)
+        if self._since is None and self.protocol.pending:
+            self._since = now
+
+    def control(self, route: Route, message: Control) -> None:
+        """Take a producer's word."""
+        now = self._clock()
+        try:
+            self.protocol.control(route, message, now)
+        except ProtocolError as error:
+            self.count_malformed(error)
+        except DatabaseFault as fault:
+            self._degrade(fault, now)
+
+    def replies(self) -> Iterator[tuple[Route, Control]]:
+        """What to tell whom now."""
+        try:
+            yield from self.protocol.replies()
+        except DatabaseFault as fault:
+            self._degrade(fault, self._clock())
+
+    def count_malformed(self, error: ProtocolError) -> None:
+        """Count a message that makes no sense, and log it unless one was logged a moment ago."""
+        self.malformed += 1
+        now = self._clock()
+        if now >= self._malformed_log_at:
+            self._malformed_log_at = now + _MALFORMED_LOG_EVERY_S
+            logger.warning("dropped a malformed message (%d so far): %s", self.malformed, error)
+
+    def due_in(self) -> float | None:
+        """Seconds until `commit` has something to do: 0 at once, None: nothing is pending."""
+        now = self._clock()
+        if self.fault is not None:
+            return max(0.0, self._retry_at - now)
+        if self._since is None:
+            return None
+        return max(0.0, self._since + self._limits.delay_s - now) if self.room else 0.0
+
+    def commit(self) -> None:
+        """Commit the batch, if it is time. Afterwards `replies` has the acknowledgements."""
+        now = self._clock()
+        if self.fault is not None and now < self._retry_at:
+            return
+        try:
+            if self.protocol.pending:
+                failures = self.writer.apply(self.protocol.pending)
+                self.protocol.decided(failures)
+                self.last_commit = self._clock()
+                if failures:
+                    self.last_failure = failures[-1].error.partition("\n")[0]
+            elif self.fault is not None:
+                self.writer.last_sequences([b""])  # is it well again?
+        except DatabaseFault as fault:
+            self._degrade(fault, now)
+            return
+        self._since = None
+        if self.fault is not None:
+            logger.warning("the database works again")
+            self.fault = None
+            self._backoff = RETRY_AFTER_S
+
+    def maintain(self, *, idle: bool) -> None:
+        """The database's housekeeping; about once a second."""
+        try:
+            self.writer.maintain(idle=idle)
+        except DatabaseFault as fault:
+            self._degrade(fault, self._clock())
+
+    def _degrade(self, fault: DatabaseFault, now: float) -> None:
+        if self.fault is None:
+            logger.error("the database is at fault, jobs are kept and tried again: %s", fault, exc_info=fault)
+            self._backoff = RETRY_AFTER_S
+        self.fault = fault
+        self._retry_at = now + self._backoff
+        self._backoff = min(RETRY_LIMIT_S, 2 * self._backoff)

@@ -1,0 +1,92 @@
+"""What travels: a job, its statements, and the template that a job's values are poured into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+#: One encoded job. Larger ones are refused at `submit`, so that a message never meets a socket's limit.
+MAX_JOB_BYTES = 8 * 1024 * 1024
+
+#: The values of one row, in the order of the placeholders, encoded or ready for the database's driver.
+Row = Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One SQL text with positional `?` placeholders, and the rows to run it with, in order.
+
+    A statement without placeholders has one empty row.
+    """
+
+    sql: str
+    rows: Sequence[Row] = ((),)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The atomic unit: definitions to ensure, then statements in order. All of it commits, or none."""
+
+    statements: tuple[Statement, ...] = ()
+    ensure: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Template:
+    """A job without its values. Jobs of one template differ in nothing but their payload.
+
+    `statements` holds the SQL texts, each with a flag that says whether its part of the payload is *many* rows
+    (a sequence of rows) or one row. The payload of a template with exactly one statement is that statement's
+    part itself; otherwise it is the sequence of the parts.
+    """
+
+    ensure: tuple[str, ...]
+    statements: tuple[tuple[str, bool], ...]
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.ensure, self.statements))
+
+    def __hash__(self) -> int:  # templates are looked up for every run of jobs; hash the texts once
+        return self._hash
+
+    def fill(self, payload: Any) -> Iterator[tuple[str, Sequence[Row]]]:
+        """Each statement's SQL with its rows."""
+        parts = (payload,) if len(self.statements) == 1 else payload
+        for (sql, many), part in zip(self.statements, parts, strict=True):
+            yield sql, part if many else (part,)
+
+    def job(self, payload: Any) -> Job:
+        """The whole job, self-contained."""
+        return Job(tuple(Statement(sql, rows) for sql, rows in self.fill(payload)), self.ensure)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive jobs of one stream that share a template: `payloads[i]` is job number `first + i`."""
+
+    stream: bytes
+    first: int
+    template: Template
+    payloads: Sequence[Any]
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.payloads) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A job that the database refused for good, and why.
+
+    `error_type` is the name of the driver's exception, `error` its text with the traceback below it,
+    `statement` the SQL that failed.
+    """
+
+    stream: bytes
+    sequence: int
+    error_type: str
+    error: str
+    statement: str | None = None

@@ -1,0 +1,60 @@
+"""An outbox joined with the producer's half of the protocol: what goes out next, and what comes back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from .config import Database
+from .journal_file import Position
+from .outbox import Outbox
+from .protocol.messages import Control, Jobs
+from .protocol.producer import ProducerProtocol
+
+
+class Link:
+    """For one thread: the sender's, or the writer thread's in thread mode."""
+
+    def __init__(self, outbox: Outbox, database: Database) -> None:
+        self.outbox = outbox
+        self.protocol = ProducerProtocol(outbox.journal.stream, database.identity, os.getpid())
+        self._ends: tuple[Position, Position] | None = None  # of the message and the definitions last looked at
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the journal holds a job that is not under way."""
+        return self.outbox.last > self.protocol.position[0]
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a message that may go out now."""
+        return self.waiting and self.protocol.may_send()
+
+    def next(self) -> Jobs | None:
+        """The next message, None when there is none or the window is closed. Say `sent` when it is under way."""
+        protocol = self.protocol
+        if not protocol.may_send():
+            return None
+        found = self.outbox.next_message(
+            protocol.position, protocol.recut(), protocol.definitions_sent, protocol.rewind
+        )
+        if found is None:
+            return None
+        message, *ends = found
+        self._ends = (ends[0], ends[1])
+        return message
+
+    def sent(self, now: float) -> None:
+        """The message that `next` gave is on its way."""
+        assert self._ends is not None
+        self.protocol.sent(*self._ends, now)
+
+    def due(self, now: float) -> Iterator[Control]:
+        """What to say to the writer now."""
+        return self.protocol.due(now, self.waiting)
+
+    def receive(self, messages: list[Control], now: float) -> None:
+        """Take what the writer said; the outbox learns what is decided."""
+        news = [report for message in messages for report in self.protocol.receive(message, now)]
+        if news or self.protocol.committed > self.outbox.committed:
+            self.outbox.decided(self.protocol.acknowledged, self.protocol.committed, news)

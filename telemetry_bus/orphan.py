@@ -1,0 +1,159 @@
+"""Journals that others made: adopted when their owner is dead, looked at while it lives."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import JournalCorrupt
+from .jobs import MAX_JOB_BYTES
+from .journal_file import (
+    CHUNK_BYTES,
+    DEFINITIONS_TAIL,
+    PAGE_BYTES,
+    TAIL,
+    Header,
+    lock_file,
+    read_watermark,
+    sync_folder,
+)
+from .records import scan, scan_definitions
+
+#: The ring is read in pieces of this size, so that a large journal does not fill the memory.
+_PIECE_BYTES = 1024 * 1024
+#: No record is longer; a rest of this length that does not check out is the end.
+_MAX_RECORD_BYTES = MAX_JOB_BYTES + 64
+
+
+class OrphanJournal:
+    """A journal's file, read: what is intact in it, message by message.
+
+    Raises `JournalCorrupt` when not even the header or the watermark can be trusted.
+    """
+
+    def __init__(self, path: Path, fd: int) -> None:
+        """`fd` is an open descriptor of the file; it is the journal's from now on."""
+        self.path = path
+        self._fd = fd
+        page = os.pread(fd, PAGE_BYTES, 0).ljust(PAGE_BYTES, b"\0")
+        self._header = header = Header.unpack(page)
+        self.stream, self.database, self.pid = header.stream, header.database, header.pid
+        self._ring_start = PAGE_BYTES + header.definitions_bytes
+        words = memoryview(page).cast("Q")
+        self._tail = words[TAIL]
+        self.trimmed = read_watermark(page)
+        #: What was found wrong; None so far.
+        self.damage: str | None = None
+        room = os.pread(fd, min(words[DEFINITIONS_TAIL], header.definitions_bytes), PAGE_BYTES)
+        self.definitions_count, self.definitions = self._intact_definitions(room)
+
+    @classmethod
+    def claim(cls, path: Path) -> OrphanJournal | None:
+        """The journal at `path` if its owner is dead and nobody else adopts it; None otherwise.
+
+        Raises `JournalCorrupt`; the file is then unlocked again.
+        """
+        fd = lock_file(path)
+        if fd is None:
+            return None
+        try:
+            return cls(path, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def chunks(self) -> Iterator[tuple[int, int, bytes]]:
+        """First sequence number, number of jobs, and records, from the watermark to the last intact record.
+
+        The checksums say where it ends, not the published tail: a record that checks out with the next sequence
+        number was appended whole. When it ends before the tail, `damage` says so.
+        """
+        sequence, offset = self.trimmed
+        limit = offset + self._header.ring_bytes
+        reach = offset  # how far the ring has been read
+        rest = b""
+        reason = "nothing follows"
+        while reach < limit and len(rest) <= _MAX_RECORD_BYTES:
+            piece = self._piece(reach, min(_PIECE_BYTES, limit - reach))
+            reach += len(piece)
+            data = rest + piece
+            start = end = count = 0
+            try:
+                for end in scan(data, sequence + 1):
+                    count += 1
+                    if end - start >= CHUNK_BYTES:
+                        yield sequence + 1, count, data[start:end]
+                        sequence += count
+                        start, count = end, 0
+            except JournalCorrupt as error:
+                reason = error.message
+            if count:
+                yield sequence + 1, count, data[start:end]
+                sequence += count
+            rest = data[end:]
+            if reach - len(rest) == self._tail:
+                return
+        if reach - len(rest) < self._tail:
+            self.damage = f"{self._tail - reach + len(rest)} bytes after job {sequence} are lost: {reason}"
+
+    def delete(self) -> None:
+        """Everything in it is decided: unlink the file, make that durable, let go of the lock."""
+        self.path.unlink(missing_ok=True)
+        sync_folder(self.path.parent)
+        self.close()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _piece(self, offset: int, length: int) -> bytes:
+        """A piece of the ring, up to its wrap; what the file does not have reads as zeros."""
+        position = offset % self._header.ring_bytes
+        length = min(length, self._header.ring_bytes - position)
+        return os.pread(self._fd, length, self._ring_start + position).ljust(length, b"\0")
+
+    def _intact_definitions(self, room: bytes) -> tuple[int, bytes]:
+        count = end = 0
+        try:
+            for position in scan_definitions(room):
+                count, end = count + 1, position
+        except JournalCorrupt as error:
+            self.damage = f"definitions after number {count} are lost: {error.message}"
+        return count, room[:end]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalState:
+    """What a look at a journal shows, its owner alive or not."""
+
+    stream: bytes
+    pid: int
+    alive: bool
+    trimmed: int
+    pending_jobs: int
+    pending_bytes: int
+
+
+def inspect(path: Path) -> JournalState:
+    """Look at a journal without touching it. A living owner may move on meanwhile.
+
+    Raises `JournalCorrupt`, or `FileNotFoundError` when it is gone.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        journal = OrphanJournal(path, fd)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            alive = False
+        except BlockingIOError:
+            alive = True
+        jobs = size = 0
+        for _, count, data in journal.chunks():
+            jobs, size = jobs + count, size + len(data)
+        return JournalState(journal.stream, journal.pid, alive, journal.trimmed[0], jobs, size)
+    finally:
+        os.close(fd)

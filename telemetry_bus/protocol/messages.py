@@ -1,0 +1,232 @@
+"""What producers and writer say to each other, and its form on the wire.
+
+Jobs travel over PUSH/PULL as three frames: header, definitions, records. Everything else travels over
+DEALER/ROUTER as one frame, a msgpack array ``[version, kind, field…]``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, field, fields
+from typing import Any, ClassVar
+from zlib import crc32
+
+import msgpack
+
+from ..codec import unpack
+from ..errors import ProtocolError
+from ..jobs import MAX_JOB_BYTES
+from ..records import MIN_RECORD_BYTES
+
+VERSION = 1
+STREAM_BYTES = 16
+
+#: Records are cut into messages of about this size; one job may exceed it.
+CHUNK_BYTES = 128 * 1024
+#: No honest frame is longer: what is left of a chunk, one job of the largest size, and its checksum.
+MAX_FRAME_BYTES = MAX_JOB_BYTES + CHUNK_BYTES + 1024
+MAX_CONTROL_BYTES = 1024 * 1024
+
+_MAGIC = b"TB"
+#: magic, version, stream, rewind, first sequence, count, first definition, definitions
+_HEADER = struct.Struct(">2sH16sIQIII")
+_CHECKSUM = struct.Struct(">I")
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """Consecutive jobs of one stream: numbers `first` … `first + count - 1`.
+
+    `rewind` grows with every resend. `definitions` holds definitions number `definitions_first` and following.
+    """
+
+    stream: bytes
+    rewind: int
+    first: int
+    count: int
+    definitions_first: int
+    definitions_count: int
+    definitions: bytes
+    records: bytes
+
+    @property
+    def last(self) -> int:
+        return self.first + self.count - 1
+
+    def encode(self) -> list[bytes]:
+        header = _HEADER.pack(
+            _MAGIC, VERSION, self.stream, self.rewind, self.first, self.count,
+            self.definitions_first, self.definitions_count,
+        )
+        checksum = crc32(self.records, crc32(self.definitions, crc32(header)))
+        return [header + _CHECKSUM.pack(checksum), self.definitions, self.records]
+
+    @classmethod
+    def decode(cls, frames: Sequence[bytes]) -> Jobs:
+        """Raises `ProtocolError` unless the frames are exactly what `encode` makes."""
+        if len(frames) != 3 or len(frames[0]) != _HEADER.size + _CHECKSUM.size:
+            raise _malformed("wrong number or size of frames")
+        header, definitions, records = frames
+        magic, version, stream, rewind, first, count, number, many = _HEADER.unpack_from(header)
+        if magic != _MAGIC or version != VERSION:
+            raise _malformed("not of this protocol, or of another version")
+        (checksum,) = _CHECKSUM.unpack_from(header, _HEADER.size)
+        if checksum != crc32(records, crc32(definitions, crc32(header[: _HEADER.size]))):
+            raise _malformed("wrong checksum")
+        if not 0 < count <= len(records) // MIN_RECORD_BYTES or many > len(definitions) or not first or not number:
+            raise _malformed("impossible counts")
+        return cls(stream, rewind, first, count, number, many, definitions, records)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A failed job, as its producer is told of it."""
+
+    sequence: int
+    error_type: str
+    error: str
+    statement: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Producer to writer: here I am, or: what do you know of me? Everything up to `trimmed` is acknowledged."""
+
+    kind: ClassVar[str] = "hello"
+    stream: bytes
+    database: str
+    trimmed: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Writer to producer: jobs up to `committed` are decided; `reports` are the failures among them that the
+    producer has not confirmed. `received` ones will be decided next. At most `window` bytes may be under way."""
+
+    kind: ClassVar[str] = "ack"
+    stream: bytes
+    epoch: bytes
+    pid: int
+    received: int
+    committed: int
+    window: int
+    reports: list[Report] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome(Ack):
+    """The same, as the answer to a Hello."""
+
+    kind: ClassVar[str] = "welcome"
+
+
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """Writer to producer: something before your messages with this rewind number was lost; go on from `first`."""
+
+    kind: ClassVar[str] = "resend"
+    stream: bytes
+    epoch: bytes
+    first: int
+    rewind: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """Producer to writer: the failures up to `sequence` are known here, repeat them no more."""
+
+    kind: ClassVar[str] = "confirm"
+    stream: bytes
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    """Producer to writer: everything is acknowledged and the journal is gone; forget me."""
+
+    kind: ClassVar[str] = "bye"
+    stream: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Writer to producer: something is wrong between us; `fatal` when no job of yours is taken."""
+
+    kind: ClassVar[str] = "refusal"
+    stream: bytes
+    text: str
+    fatal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An operator to the writer: do `name`. `arguments` is JSON."""
+
+    kind: ClassVar[str] = "command"
+    name: str
+    arguments: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The writer to an operator; `result` is JSON, or the error's text."""
+
+    kind: ClassVar[str] = "answer"
+    ok: bool
+    result: str
+
+
+Control = Hello | Welcome | Ack | Resend | Confirm | Bye | Refusal | Command | Answer
+
+_KINDS: dict[str, type[Control]] = {
+    cls.kind: cls for cls in (Hello, Welcome, Ack, Resend, Confirm, Bye, Refusal, Command, Answer)
+}
+_TYPES: dict[str, type] = {
+    "bytes": bytes, "str": str, "int": int, "bool": bool, "list[Report]": list,
+}
+
+
+def encode_control(message: Control) -> bytes:
+    packed: bytes = msgpack.packb([VERSION, message.kind, *astuple(message)])
+    return packed
+
+
+def decode_control(data: bytes) -> Control:
+    """Raises `ProtocolError` for anything that `encode_control` does not make."""
+    if len(data) > MAX_CONTROL_BYTES:
+        raise _malformed("too long")
+    raw = unpack(data)
+    if not isinstance(raw, list) or len(raw) < 2 or not isinstance(raw[1], str):
+        raise _malformed("not a control message")
+    version, kind, *values = raw
+    if version != VERSION:
+        raise _malformed(f"version {str(version)[:20]}, this is version {VERSION}")
+    cls = _KINDS.get(kind)
+    if cls is None or len(values) != len(fields(cls)):
+        raise _malformed(f"unknown kind {kind[:20]!r} or wrong number of fields")
+    for declared, value in zip(fields(cls), values, strict=True):
+        _check_field(kind, declared.name, str(declared.type), value)
+    if issubclass(cls, Ack):
+        values[-1] = [_report(item) for item in values[-1]]
+    return cls(*values)
+
+
+def _check_field(kind: str, name: str, declared: str, value: Any) -> None:
+    expected: Any = _TYPES[declared]
+    if not isinstance(value, expected) or (declared == "int" and value < 0):
+        raise _malformed(f"field {name} of {kind}")
+    if name == "stream" and len(value) != STREAM_BYTES:
+        raise _malformed(f"field {name} of {kind}")
+
+
+def _report(raw: Any) -> Report:
+    match raw:
+        case [int(sequence), str(error_type), str(error), str() | None as statement]:
+            return Report(sequence, error_type, error, statement)
+    raise _malformed("report")
+
+
+def _malformed(what: str) -> ProtocolError:
+    return ProtocolError(what, operation="decode message")

@@ -1,0 +1,184 @@
+"""The producer's half of the protocol: go-back-N with one message of state, driven by its caller.
+
+The caller tells it the time and what arrived, asks what to say and which slice of the journal to send next, and
+does the sending. It resends only when it knows that something is lost: a writer with another epoch, a Resend,
+or two answers in a row that show no progress.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from .messages import Ack, Bye, Confirm, Control, Hello, Refusal, Report, Resend, Welcome
+
+#: The end of job number `[0]` of a stream, `[1]` bytes after the stream's beginning.
+Position = tuple[int, int]
+
+#: Seconds without progress after which the writer is asked; the interval doubles up to the limit.
+ASK_AFTER_S = 0.5
+ASK_LIMIT_S = 5.0
+#: So many questions without an answer, and the writer is taken for gone.
+UNANSWERED_LIMIT = 2
+#: As long as no writer has answered, it is asked more often.
+KNOCK_AFTER_S = 0.02
+KNOCK_LIMIT_S = 0.1
+
+
+class ProducerProtocol:
+    """One stream as its producer sees it.
+
+    `acknowledged` is the end of the last message that is decided as a whole: the journal may be trimmed to it.
+    `committed` counts jobs and may be ahead of it.
+    """
+
+    def __init__(self, stream: bytes, database: str, pid: int) -> None:
+        self.stream = stream
+        self.acknowledged: Position = (0, 0)
+        self.committed = 0
+        self.resent = 0
+        self.welcomed = False
+        self.epoch = b""
+        self.writer_pid = 0
+        self.refused: Refusal | None = None
+        self._hello = (database, pid)
+        self._rewind = 0
+        self._window = 0
+        #: Ends of the messages cut so far that are not acknowledged; the first `_sent` of them are under way.
+        self._ends: deque[Position] = deque()
+        self._sent = 0
+        self._confirmed = 0
+        self._definitions_sent: Position = (0, 0)
+        self._outbox: deque[Control] = deque()
+        self._asked_received: int | None = None
+        self._unanswered = 0
+        self._interval = KNOCK_AFTER_S
+        self._ask_at = 0.0
+
+    # What to send
+
+    @property
+    def position(self) -> Position:
+        """Where the next message begins."""
+        return self._ends[self._sent - 1] if self._sent else self.acknowledged
+
+    @property
+    def rewind(self) -> int:
+        return self._rewind
+
+    @property
+    def definitions_sent(self) -> Position:
+        """The last definition that this writer has been sent since the last rewind, and its end in their room."""
+        return self._definitions_sent
+
+    @property
+    def under_way(self) -> bool:
+        """Whether something is sent and not acknowledged."""
+        return self._sent > 0
+
+    def may_send(self) -> bool:
+        """Whether the writer is known, and the window open."""
+        if not self.welcomed or (self.refused and self.refused.fatal):
+            return False
+        return not self._sent or self.position[1] - self.acknowledged[1] < self._window
+
+    def recut(self) -> Position | None:
+        """The end of the next message when it has been cut before a rewind, else None."""
+        return self._ends[self._sent] if self._sent < len(self._ends) else None
+
+    def sent(self, end: Position, definitions: Position, now: float) -> None:
+        """The message up to `end` is on its way, and with it the definitions up to `definitions`."""
+        if not self._sent:
+            self._calm(now)
+        if self._sent == len(self._ends):
+            self._ends.append(end)
+        else:
+            self.resent += end[0] - self.position[0]
+        self._sent += 1
+        self._definitions_sent = definitions
+
+    # What to say
+
+    def due(self, now: float, waiting: bool) -> Iterator[Control]:
+        """The control messages to send now. `waiting`: the journal holds something to send."""
+        if (waiting or self._ends) and now >= self._ask_at and (self._sent or not self.welcomed):
+            if self._unanswered >= UNANSWERED_LIMIT:
+                self.welcomed = False
+            self._unanswered += 1
+            limit = ASK_LIMIT_S if self.welcomed else KNOCK_LIMIT_S
+            self._interval = min(2 * self._interval, limit)
+            self._ask_at = now + self._interval
+            database, pid = self._hello
+            yield Hello(self.stream, database, self.acknowledged[0], pid)
+        while self._outbox:
+            yield self._outbox.popleft()
+
+    def deadline(self, waiting: bool) -> float | None:
+        """When `due` will have something to say if nothing happens until then; None: never."""
+        if (waiting or self._ends) and (self._sent or not self.welcomed):
+            return self._ask_at
+        return None
+
+    def bye(self) -> Bye:
+        return Bye(self.stream)
+
+    # What arrives
+
+    def receive(self, message: Control, now: float) -> list[Report]:
+        """Take a message; returns the failures that were not known before."""
+        if getattr(message, "stream", self.stream) != self.stream:
+            return []
+        if isinstance(message, Welcome):
+            return self._welcome(message, now)
+        if isinstance(message, Ack) and message.epoch == self.epoch:
+            return self._advance(message, now)
+        if isinstance(message, Resend) and message.epoch == self.epoch and message.rewind == self._rewind:
+            self._go_back(message.first - 1, now)
+        elif isinstance(message, Refusal):
+            self.refused = message
+        return []
+
+    def _welcome(self, message: Welcome, now: float) -> list[Report]:
+        self.refused = None
+        self.welcomed = True
+        self.writer_pid = message.pid
+        self._unanswered = 0
+        if message.epoch != self.epoch:
+            self.epoch = message.epoch
+            reports = self._advance(message, now)
+            self._go_back(message.received, now)
+            return reports
+        reports = self._advance(message, now)
+        if message.received < self.position[0]:
+            if message.received == self._asked_received:
+                self._go_back(message.received, now)
+            else:
+                self._asked_received = message.received
+                self._ask_at = now + ASK_AFTER_S
+        return reports
+
+    def _advance(self, message: Ack, now: float) -> list[Report]:
+        self._window = message.window
+        if message.committed > self.committed:
+            self.committed = message.committed
+            self._calm(now)
+        while self._ends and self._ends[0][0] <= message.committed:
+            self.acknowledged = self._ends.popleft()
+            self._sent = max(0, self._sent - 1)
+        news = [report for report in message.reports if report.sequence > self._confirmed]
+        if message.reports:
+            self._confirmed = max(self._confirmed, message.reports[-1].sequence)
+            self._outbox.append(Confirm(self.stream, self._confirmed))
+        return news
+
+    def _go_back(self, received: int, now: float) -> None:
+        """Everything after job number `received` is sent again, definitions from the first."""
+        self._rewind += 1
+        self._definitions_sent = (0, 0)
+        self._sent = sum(1 for end in self._ends if end[0] <= received)
+        self._calm(now)
+
+    def _calm(self, now: float) -> None:
+        self._asked_received = None
+        self._interval = ASK_AFTER_S
+        self._ask_at = now + ASK_AFTER_S

@@ -1,0 +1,223 @@
+"""The writer's half of the protocol: which jobs of which stream come next, and what to tell their producers.
+
+It applies nothing: it gathers the runs that are next in line (`pending`) until its caller says that they are
+decided. The ledger says what was decided before this writer began.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from ..errors import ProtocolError
+from ..jobs import Failure, Run
+from ..records import Definitions, read_runs
+from .messages import Ack, Bye, Confirm, Control, Hello, Jobs, Refusal, Report, Resend, Welcome
+
+#: Bytes sent and not acknowledged: of all streams together, and the limits of one stream's share.
+TOTAL_WINDOW_BYTES = 16 * 1024 * 1024
+MIN_WINDOW_BYTES = 256 * 1024
+MAX_WINDOW_BYTES = 2 * 1024 * 1024
+#: An acknowledgement carries at most so many failures; the rest follow when these are confirmed.
+MAX_REPORTS = 32
+#: A failure's text is cut to this in an acknowledgement; the dead letter has all of it.
+MAX_REPORT_CHARS = 8 * 1024
+#: A stream that has been silent so long is forgotten; the ledger remembers it.
+FORGET_AFTER_S = 600.0
+
+Route = TypeVar("Route", bound=Hashable)
+
+
+class Ledger(Protocol):
+    """What the database knows of streams. All of it may raise `DatabaseFault`."""
+
+    def last_sequences(self, streams: Collection[bytes]) -> dict[bytes, int]: ...
+    def raise_watermark(self, stream: bytes, sequence: int) -> None: ...
+    def failures_after(self, stream: bytes, sequence: int, limit: int = ...) -> list[Failure]: ...
+
+
+@dataclass(slots=True)
+class _Stream(Generic[Route]):
+    """One stream as the writer sees it: jobs up to `received` are decided or pending, up to `committed` decided."""
+
+    received: int
+    committed: int
+    definitions: Definitions = field(default_factory=Definitions)
+    rewind_answered: int = -1
+    route: Route | None = None
+    confirmed: int = 0
+    failed: bool = False  # there may be dead letters above `confirmed`
+    seen: float = 0.0
+
+
+class WriterProtocol(Generic[Route]):
+    """All streams as the writer sees them. `Route` is whatever its caller needs to answer a producer."""
+
+    def __init__(self, epoch: bytes, pid: int, database: str, ledger: Ledger) -> None:
+        self.epoch = epoch
+        self.pid = pid
+        self.pending: list[Run] = []
+        self.pending_jobs = 0
+        self.pending_bytes = 0
+        self.duplicates = 0
+        self.resends = 0
+        self.jobs_gone = 0
+        self._database = database
+        self._ledger = ledger
+        self._streams: dict[bytes, _Stream[Route]] = {}
+        self._touched: dict[bytes, None] = {}  # streams that are owed an acknowledgement, in order
+        self._replies: deque[tuple[Route, Control]] = deque()
+
+    def jobs(self, message: Jobs, now: float) -> None:
+        """Take the jobs that are next in line; drop duplicates; ask once for what is missing.
+
+        Raises `ProtocolError` when the message is malformed, `DatabaseFault` when the ledger cannot be read; the
+        message counts as lost then.
+        """
+        stream = self._stream(message.stream, now)
+        defined = message.definitions_first <= len(stream.definitions) + 1
+        if defined:  # also with jobs that are known: what follows them may need these
+            stream.definitions.extend(message.definitions_first, message.definitions_count, message.definitions)
+        if message.last <= stream.received:
+            self.duplicates += message.count
+            self._touched[message.stream] = None
+            return
+        if not defined or message.first > stream.received + 1:
+            self._ask_resend(stream, message)
+            return
+        skip = stream.received + 1 - message.first
+        try:
+            runs = read_runs(
+                message.stream, message.first, message.count, message.records, stream.definitions, skip
+            )
+        except KeyError:
+            self._ask_resend(stream, message)
+            return
+        self.duplicates += skip
+        stream.received = message.last
+        self.pending += runs
+        self.pending_jobs += message.count - skip
+        self.pending_bytes += len(message.records)
+        self._touched[message.stream] = None
+
+    def control(self, route: Route, message: Control, now: float) -> None:
+        """Take a producer's word. Raises `DatabaseFault` when the ledger cannot be read."""
+        match message:
+            case Hello():
+                self._hello(route, message, now)
+            case Confirm(stream=name, sequence=sequence):
+                if stream := self._streams.get(name):
+                    stream.confirmed = max(stream.confirmed, sequence)
+                    self._touched[name] = None
+            case Bye(stream=name):
+                self.forget(name)
+            case _:
+                raise ProtocolError(f"a producer does not say {message.kind!r}", operation="control")
+
+    def decided(self, failures: Sequence[Failure]) -> None:
+        """Everything pending is committed; `failures` among it are dead letters."""
+        for run in self.pending:
+            self._streams[run.stream].committed = run.last
+        for failure in failures:
+            self._streams[failure.stream].failed = True
+        self.pending = []
+        self.pending_jobs = self.pending_bytes = 0
+
+    def replies(self) -> Iterator[tuple[Route, Control]]:
+        """What to tell whom now. May raise `DatabaseFault`; what was not told is told the next time."""
+        while self._replies:
+            yield self._replies.popleft()
+        for name in list(self._touched):
+            stream = self._streams.get(name)
+            if stream and stream.route is not None:
+                yield stream.route, self._state(name, stream, Ack)
+            del self._touched[name]
+
+    def committed(self, stream: bytes) -> int:
+        """The last decided job of a stream that this writer has seen; 0 for others."""
+        known = self._streams.get(stream)
+        return known.committed if known else 0
+
+    def received(self, stream: bytes) -> int:
+        """The last job of a stream that is decided or pending; 0 for one that this writer has not seen."""
+        known = self._streams.get(stream)
+        return known.received if known else 0
+
+    def watermark(self, name: bytes, trimmed: int, now: float) -> int:
+        """A producer or its journal says that jobs up to `trimmed` were acknowledged: see that the ledger agrees.
+
+        Returns how many jobs are gone: the ledger stands behind, so the database was deleted, replaced or
+        restored. It is set to the watermark, or the stream could never go on.
+        """
+        stream = self._stream(name, now)
+        gone = trimmed - stream.committed
+        if gone <= 0 or stream.received != stream.committed:
+            return 0
+        self._ledger.raise_watermark(name, trimmed)
+        stream.received = stream.committed = trimmed
+        self.jobs_gone += gone
+        return gone
+
+    def forget(self, name: bytes) -> None:
+        """Drop what is known of a stream, unless something of it is pending. The ledger keeps its row."""
+        stream = self._streams.get(name)
+        if stream and stream.received == stream.committed:
+            del self._streams[name]
+            self._touched.pop(name, None)
+
+    def expire(self, now: float) -> None:
+        """Forget streams that have been silent for long."""
+        for name in [name for name, stream in self._streams.items() if now - stream.seen > FORGET_AFTER_S]:
+            self.forget(name)
+
+    def _stream(self, name: bytes, now: float) -> _Stream[Route]:
+        stream = self._streams.get(name)
+        if stream is None:
+            last = self._ledger.last_sequences([name]).get(name, 0)
+            stream = self._streams[name] = _Stream(last, last)
+        stream.seen = now
+        return stream
+
+    def _hello(self, route: Route, message: Hello, now: float) -> None:
+        if message.database != self._database:
+            text = f"this writer owns {self._database}, not {message.database}"
+            self._replies.append((route, Refusal(message.stream, text, fatal=True)))
+            return
+        gone = self.watermark(message.stream, message.trimmed, now)
+        stream = self._stream(message.stream, now)
+        if stream.route is None:
+            stream.failed = True  # an earlier writer may have left dead letters of it
+            stream.confirmed = max(stream.confirmed, message.trimmed)
+        stream.route = route
+        if gone:
+            text = (
+                f"{gone} jobs that were acknowledged are not in the database: it was deleted, replaced or restored"
+            )
+            self._replies.append((route, Refusal(message.stream, text, fatal=False)))
+        self._replies.append((route, self._state(message.stream, stream, Welcome)))
+
+    def _state(self, name: bytes, stream: _Stream[Route], kind: type[Ack]) -> Ack:
+        committed = stream.committed
+        failures: list[Failure] = []
+        if stream.failed:
+            failures = self._ledger.failures_after(name, stream.confirmed, MAX_REPORTS + 1)
+            stream.failed = bool(failures)
+            if len(failures) > MAX_REPORTS:
+                committed = min(committed, failures.pop().sequence - 1)
+        reports = [
+            Report(failure.sequence, failure.error_type, failure.error[:MAX_REPORT_CHARS], failure.statement)
+            for failure in failures
+        ]
+        return kind(name, self.epoch, self.pid, stream.received, committed, self._window(), reports)
+
+    def _window(self) -> int:
+        return max(MIN_WINDOW_BYTES, min(MAX_WINDOW_BYTES, TOTAL_WINDOW_BYTES // max(1, len(self._streams))))
+
+    def _ask_resend(self, stream: _Stream[Route], message: Jobs) -> None:
+        if stream.route is not None and message.rewind > stream.rewind_answered:
+            stream.rewind_answered = message.rewind
+            self.resends += 1
+            resend = Resend(message.stream, self.epoch, stream.received + 1, message.rewind)
+            self._replies.append((stream.route, resend))

@@ -1,0 +1,104 @@
+"""The read side: fresh connections of the driver's own kind, that cannot write by mistake."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from .config import Database
+from .errors import DatabaseFault, ReadOnly
+
+#: Page cache of a reading connection, in KiB.
+_CACHE_KIB = 8 * 1024
+
+
+@contextmanager
+def connect(
+    database: Database, timeout: float, readonly: bool, memory: AbstractContextManager[sqlite3.Connection] | None
+) -> Iterator[sqlite3.Connection]:
+    """A fresh connection, closed at the end. Foreign keys are enforced; rows are tuples.
+
+    `:memory:` lives in one connection, `memory`: reading gets a copy of it, writing a copy that replaces it at
+    the end if nothing was raised.
+
+    Raises `DatabaseFault` when the database cannot be opened.
+    """
+    if readonly:
+        with closing(open_reader(database, timeout, memory)) as connection:
+            yield connection
+    elif memory is None:
+        with closing(_open(database.path, timeout, sqlite3.Connection)) as connection:
+            yield connection
+    else:
+        with memory as original, closing(_open(None, timeout, sqlite3.Connection)) as copy:
+            original.backup(copy)
+            yield copy
+            copy.commit()
+            copy.backup(original)
+
+
+def open_reader(
+    database: Database, timeout: float, memory: AbstractContextManager[sqlite3.Connection] | None
+) -> sqlite3.Connection:
+    """A fresh connection that only reads; the caller closes it."""
+    connection = _open(database.path, timeout, _Reader)
+    if memory is not None:
+        with memory as original:
+            original.backup(connection)
+    connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
+def _open(path: Path | None, timeout: float, factory: type[sqlite3.Connection]) -> sqlite3.Connection:
+    """A file that is there is opened read-only to read from, so that closing it never checkpoints the writer's
+    WAL."""
+    name, uri = ":memory:" if path is None else str(path), False
+    if path is not None and factory is _Reader and path.exists():
+        name, uri = f"{path.as_uri()}?mode=ro", True
+    try:
+        connection = sqlite3.connect(name, uri=uri, timeout=timeout, factory=factory)
+        try:
+            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+            connection.execute("SELECT 1 FROM sqlite_master").close()  # now, not at the first statement
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        raise DatabaseFault(f"cannot open the database: {error}", operation="connection", subject=name) from error
+    return connection
+
+
+class _Reader(sqlite3.Connection):
+    """A connection whose refusal to write says where writes go."""
+
+    def cursor(self, factory: Any = None) -> Any:
+        return super().cursor(factory or _ReaderCursor)
+
+
+class _ReaderCursor(sqlite3.Cursor):
+    def execute(self, sql: str, parameters: Any = (), /) -> _ReaderCursor:
+        try:
+            super().execute(sql, parameters)
+        except sqlite3.OperationalError as error:
+            raise _explained(error, sql) from error
+        return self
+
+    def executemany(self, sql: str, parameters: Any, /) -> _ReaderCursor:
+        try:
+            super().executemany(sql, parameters)
+        except sqlite3.OperationalError as error:
+            raise _explained(error, sql) from error
+        return self
+
+
+def _explained(error: sqlite3.OperationalError, sql: str) -> Exception:
+    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
+        return error
+    return ReadOnly(
+        "this connection only reads", operation="connection", subject=sql,
+        hint="write with submit(), or open it with connection(readonly=False)",
+    )

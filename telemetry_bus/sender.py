@@ -1,0 +1,169 @@
+"""The thread that owns every ZeroMQ socket of a producer: journal to writer, acknowledgements back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import zmq
+
+from .config import Database
+from .errors import ProtocolError
+from .link import Link
+from .outbox import Outbox
+from .paths import BusFolder
+from .protocol.messages import MAX_CONTROL_BYTES, Control, decode_control, encode_control
+from .spawn import Spawner
+from .views import WriterView
+from .waker import Waker
+
+logger = logging.getLogger("telemetry_bus")
+
+#: ZeroMQ tries to reach a writer that is not there at this pace (milliseconds).
+_RECONNECT_MS, _RECONNECT_LIMIT_MS = 10, 200
+#: A goodbye may take so long to leave; losing it costs nothing.
+_LINGER_MS = 50
+#: After a failure of the thread itself, and while a child of ours may end.
+_RESTART_AFTER_S = 1.0
+_REAP_EVERY_S = 0.5
+
+
+class Sender:
+    """Moves the jobs of one outbox. The outbox calls `wake` after each job."""
+
+    def __init__(self, outbox: Outbox, waker: Waker, folder: BusFolder, database: Database, spawner: Spawner) -> None:
+        self._outbox = outbox
+        self._waker = waker
+        self._folder = folder
+        self._spawner = spawner
+        self._link = Link(outbox, database)
+        self._protocol = self._link.protocol
+        self._stopping = False
+        self._goodbye = False
+        self._thread: threading.Thread | None = None
+
+    def start(self, name: str) -> None:
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float) -> bool:
+        """End the thread, whatever is pending; whether it ended in time. Sockets are closed then."""
+        self._stopping = True
+        self._waker.wake()
+        if self._thread is None or self._thread is threading.current_thread():
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def goodbye(self) -> None:
+        """Tell the writer at the end that the journal will be gone. Before `stop`."""
+        self._goodbye = True
+
+    @property
+    def resent(self) -> int:
+        return self._protocol.resent
+
+    def writer(self) -> WriterView:
+        """The writer as far as it is known."""
+        protocol = self._protocol
+        return WriterView(protocol.writer_pid, protocol.epoch.hex(), protocol.welcomed)
+
+    def known(self) -> str:
+        """What is known of the writer, for an error's text."""
+        if (refusal := self._protocol.refused) is not None:
+            return refusal.text
+        if self._protocol.welcomed:
+            return f"process {self._protocol.writer_pid} answers; see telemetry-bus status"
+        return self._spawner.known()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                with self._sockets() as (push, control):
+                    self._loop(push, control)
+            except Exception as error:  # the thread must outlive it: out of descriptors, a defect
+                logger.exception("the sender failed and starts again")
+                self._outbox.note_error(f"sender: {error}")
+                self._waker.sleeping = True
+                if not self._stopping:
+                    self._waker.sleep(_RESTART_AFTER_S)
+
+    @contextmanager
+    def _sockets(self) -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]]:
+        """A context of our own, so that the program's ZeroMQ is not our concern, nor ours the program's."""
+        context = zmq.Context(io_threads=1)
+        try:
+            push, control = context.socket(zmq.PUSH), context.socket(zmq.DEALER)
+            for socket in (push, control):
+                socket.setsockopt(zmq.LINGER, 0)
+                socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+                socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_LIMIT_MS)
+                socket.setsockopt(zmq.IMMEDIATE, 1)  # queue for a connected writer only
+            control.setsockopt(zmq.MAXMSGSIZE, MAX_CONTROL_BYTES)
+            push.connect(self._folder.endpoint("jobs"))
+            control.connect(self._folder.endpoint("control"))
+            yield push, control
+        finally:
+            context.destroy(linger=_LINGER_MS if self._goodbye else 0)
+
+    def _loop(self, push: zmq.Socket[bytes], control: zmq.Socket[bytes]) -> None:
+        poller = zmq.Poller()
+        poller.register(control, zmq.POLLIN)
+        poller.register(self._waker.fileno(), zmq.POLLIN)
+        while not self._stopping:
+            now = time.monotonic()
+            self._receive(control, now)
+            blocked = not self._push(push, now)
+            for message in self._link.due(now):
+                _say(control, message)
+            if self._protocol.welcomed:
+                self._spawner.settled()
+            elif self._link.waiting or self._protocol.under_way:
+                self._spawner.ensure()
+            poller.register(push, zmq.POLLOUT if blocked else 0)
+            self._sleep(poller, self._timeout(), blocked)
+        if self._goodbye and self._protocol.welcomed:
+            _say(control, self._protocol.bye())
+
+    def _receive(self, control: zmq.Socket[bytes], now: float) -> None:
+        messages = []
+        while control.poll(0):
+            try:
+                messages.append(decode_control(control.recv(zmq.NOBLOCK)))
+            except ProtocolError as error:
+                logger.warning("dropped a message of the writer: %s", error)
+        if messages:
+            self._link.receive(messages, now)
+
+    def _push(self, push: zmq.Socket[bytes], now: float) -> bool:
+        """Send what the window allows; False when ZeroMQ's queue is full."""
+        while (message := self._link.next()) is not None:
+            try:
+                push.send_multipart(message.encode(), zmq.NOBLOCK)
+            except zmq.Again:
+                return False
+            self._link.sent(now)
+        return True
+
+    def _timeout(self) -> float | None:
+        deadline = self._protocol.deadline(self._link.waiting)
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if self._spawner.busy:
+            return _REAP_EVERY_S if left is None else min(left, _REAP_EVERY_S)
+        return left
+
+    def _sleep(self, poller: zmq.Poller, timeout: float | None, blocked: bool) -> None:
+        self._waker.sleeping = True
+        if self._stopping or (not blocked and self._link.ready):
+            timeout = 0
+        poller.poll(None if timeout is None else round(timeout * 1000 + 0.5))
+        self._waker.clear()
+
+
+def _say(control: zmq.Socket[bytes], message: Control) -> None:
+    """Send, if somebody is connected. What is not said now is said again when its time has come."""
+    with suppress(zmq.Again):
+        control.send(encode_control(message), zmq.NOBLOCK)

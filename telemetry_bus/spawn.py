@@ -1,0 +1,152 @@
+"""Starting a writer when nobody owns the database."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from .config import Database
+from .errors import shorten
+from .instance import InstanceLock, is_held
+from .paths import BusFolder
+
+#: After a writer that failed to start, wait so long before the next, doubling up to the limit.
+BACKOFF_S = 0.2
+BACKOFF_LIMIT_S = 10.0
+#: The exit code of a writer that found another one: no failure. (`writer_daemon` has the whole list.)
+EXIT_BUSY = 3
+
+_LOG_TAIL_BYTES = 2000
+
+#: Writers whose spawner is closed. They outlive it, and are collected here so that they do not stay zombies.
+_left_behind: list[subprocess.Popen[bytes]] = []
+
+
+class Spawner:
+    """Sees to it that somebody owns the database. For one thread.
+
+    Of many processes that find no writer at the same moment one starts it: who holds `spawn.lock`.
+    """
+
+    def __init__(
+        self, database: Database, folder: BusFolder, *, enabled: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._database = database
+        self._folder = folder
+        self._enabled = enabled
+        self._clock = clock
+        self._child: subprocess.Popen[bytes] | None = None
+        self._starting: InstanceLock | None = None
+        self._failures = 0
+        self._retry_at = 0.0
+        self._trouble = ""
+
+    def ensure(self) -> None:
+        """Start a writer unless one runs, is being started, is not wanted, or has just failed to start."""
+        self._reap()
+        _collect()
+        if self._child is not None or is_held(self._folder.writer_lock):
+            return
+        if not self._enabled:
+            self._trouble = "none runs, and starting one is turned off"
+            return
+        if self._clock() < self._retry_at or self._starting is not None:
+            return
+        self._starting = InstanceLock.acquire(self._folder.spawn_lock)
+        if self._starting is None:
+            return
+        if is_held(self._folder.writer_lock):
+            self.settled()
+            return
+        try:
+            self._child = self._start()
+        except OSError as error:
+            self._failed(f"could not be started: {error}")
+
+    def settled(self) -> None:
+        """A writer has answered: others may start the next one."""
+        self._failures = 0
+        self._trouble = ""
+        if self._starting is not None:
+            self._starting.release()
+            self._starting = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a writer that was started here may still end and leave an exit code to collect."""
+        return self._child is not None
+
+    def known(self) -> str:
+        """What is known of the writer, for an error's text."""
+        if self._trouble:
+            return self._trouble
+        if is_held(self._folder.writer_lock):
+            return "one runs and has not answered"
+        return "one is being started" if self._child is not None else "none runs"
+
+    def close(self) -> None:
+        """Let go of the lock; a writer that was started here goes on by itself, and is collected when it ends."""
+        self.settled()
+        if self._child is not None:
+            _left_behind.append(self._child)
+            self._child = None
+        _collect()
+
+    def after_fork(self) -> None:
+        """In the child: the parent's writer and locks are not ours."""
+        if self._starting is not None:
+            self._starting.release()
+        self._starting = None
+        if self._child is not None:
+            self._child.returncode = 0  # or its destructor would wait for a process that is not our child
+        self._child = None
+        for child in _left_behind:
+            child.returncode = 0
+        _left_behind.clear()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        environment = dict(os.environ)
+        if "TELEMETRY_BUS_DIR" in environment:  # the writer stands in another folder
+            environment["TELEMETRY_BUS_DIR"] = str(self._folder.path.parent)
+        log = os.open(self._folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-P", "-m", "writer_daemon", "--database", self._database.url, "--spawned"],
+                cwd="/", env=environment, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
+            )
+        finally:
+            os.close(log)
+
+    def _reap(self) -> None:
+        """Collect the exit code of a writer that has ended, so that it is no zombie and no mystery."""
+        if self._child is None or (code := self._child.poll()) is None:
+            return
+        self._child = None
+        if code in (0, EXIT_BUSY):
+            self.settled()
+        else:
+            self._failed(f"the last one ended with exit code {code}; the end of its log: {self._log_tail()}")
+
+    def _failed(self, trouble: str) -> None:
+        self._failures += 1
+        failures = self._failures
+        self.settled()
+        self._failures, self._trouble = failures, trouble
+        self._retry_at = self._clock() + min(BACKOFF_LIMIT_S, BACKOFF_S * 2**failures)
+
+    def _log_tail(self) -> str:
+        try:
+            with open(self._folder.log, "rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+                lines = file.read().decode(errors="replace").strip().splitlines()
+        except OSError as error:
+            return f"(unreadable: {error})"
+        return shorten(lines[-1]) if lines else "(empty)"
+
+
+def _collect() -> None:
+    _left_behind[:] = [child for child in _left_behind if child.poll() is None]

@@ -1,0 +1,328 @@
+"""The face of the bus: `TelemetryStore`, and one shared store per database with `get_store`."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Self
+
+from . import lifecycle
+from .backends.base import make_backend
+from .bridge import BridgeConnection
+from .config import Mode, StoreOptions, check_seconds, store_options
+from .errors import BadDefinition, ConfigError, JobError, JobFailed, StoreClosed
+from .jobs import Job, Row, Statement
+from .reading import connect, open_reader
+from .recording import RecordingConnection
+from .sqltext import bind, check_definition, prepare
+from .views import StoreStats
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+    from sqlalchemy.engine import Engine
+
+#: What `submit` takes: a callable that writes to the connection it is given, or a job.
+Task = Callable[[Any], object] | Job
+
+#: `queue.maxsize`: the limit is the journal's size in bytes, not a number of jobs.
+_NO_LIMIT = 0
+
+
+class TelemetryStore:
+    """Where one process hands in its telemetry for one database.
+
+    `submit`, `execute`, `executemany` and `insert` return as soon as the job is safe in the journal; a writer
+    applies it exactly once, in order, as a whole. May be used from any thread, and in a forked child.
+
+    `database`: a SQLAlchemy URL or the path of a SQLite file; else `TELEMETRY_DATABASE_URL`, else
+    `sqlite:///data/mizzou.db`. `mode`: "daemon", "thread" or "sync"; else `TELEMETRY_BUS_MODE`; else "daemon", or
+    "sync" with `async_writes=False`. `timeout` in seconds limits `flush()`, a submit that waits for a full
+    journal, and SQLite's waiting for a lock. `spawn=False` never starts a writer. `on_full`: "block", "raise" or
+    "drop". `journal_bytes`: the size of the journal. `job_reads="flush"` lets jobs read, for the time of a
+    migration: such jobs take the database's lock and run one after the other.
+
+    Raises `ConfigError` naming the option, or the folder that cannot be used.
+    """
+
+    def __init__(
+        self,
+        database: object = None,
+        *,
+        async_writes: bool = True,
+        mode: str | None = None,
+        timeout: float = 30.0,
+        thread_name: str | None = None,
+        spawn: bool | None = None,
+        on_full: str | None = None,
+        journal_bytes: int | None = None,
+        job_reads: str | None = None,
+        **unknown: Any,
+    ) -> None:
+        self._options = store_options(
+            database, async_writes=async_writes, mode=mode, timeout=timeout, thread_name=thread_name, spawn=spawn,
+            on_full=on_full, journal_bytes=journal_bytes, job_reads=job_reads, **unknown,
+        )
+        _make_parent(self._options)
+        self._backend = make_backend(self._options)
+        self._closed = False
+        self._bridging = threading.RLock()
+        self._engine: Engine | None = None
+
+    # Writing
+
+    def submit(self, task: Task, *, ensure: Iterable[str] | None = None) -> int:
+        """Hand in a job: a callable that is given a recording connection and runs here and now, or a `Job`.
+
+        `ensure` are definitions (CREATE …, ALTER TABLE … ADD COLUMN …) to see to first, each once per writer.
+        Returns the job's sequence number in this store, 0 when the policy "drop" dropped it.
+
+        Raises `ParameterCount`, `UnsupportedValue`, `NotRecordable`, `BadDefinition`, `JobTooLarge`, `JournalFull`,
+        `StoreClosed`, and whatever the callable raises; nothing is queued then. With `TELEMETRY_DEBUG`, and always
+        in mode "sync", raises `JobFailed` when the database refuses the job.
+        """
+        definitions = _definitions(ensure)
+        if isinstance(task, Job):
+            return self._settled(self._backend.put(_checked(task, definitions)))
+        if not callable(task):
+            raise JobError(f"{type(task).__name__} is neither a callable nor a Job", operation="submit")
+        if self._options.job_reads == "flush":
+            return self._bridged(task, definitions)
+        recording = RecordingConnection()
+        task(recording)
+        return self._settled(self._backend.put(Job(recording.statements(), definitions)))
+
+    def execute(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = (), *, ensure: Iterable[str] | None = None
+    ) -> int:
+        """Hand in one statement with one row of values. See `submit`."""
+        prepared = prepare(sql)
+        row = bind(prepared, parameters)
+        definitions = _definitions(ensure) if ensure is not None else ()
+        sequence = self._backend.put_row(prepared.sql, row, definitions)
+        return self._settled(sequence) if self._options.debug else sequence
+
+    def executemany(
+        self, sql: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]], *, ensure: Iterable[str] | None = None
+    ) -> int:
+        """Hand in one statement with many rows, as one job. See `submit`."""
+        prepared = prepare(sql)
+        bound = tuple(bind(prepared, row) for row in rows)
+        return self._settled(self._backend.put(Job((Statement(prepared.sql, bound),), _definitions(ensure))))
+
+    def insert(self, table: Table, rows: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> int:
+        """Hand in rows for a SQLAlchemy `Table`, as one job; its definition comes along. See `submit`.
+
+        Raises `JobError` for a column that the table does not have.
+        """
+        from .tables import insert_job
+
+        return self._settled(self._backend.put(insert_job(table, rows)))
+
+    # Waiting and looking
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Return when every job submitted before is committed, or is a dead letter.
+
+        `timeout` in seconds, the store's own by default. Raises `FlushTimeout`, saying how many jobs wait and what
+        is known of the writer; nothing is lost then.
+        """
+        limit = self._options.timeout if timeout is None else check_seconds("timeout", timeout)
+        self._backend.wait(self._backend.last, limit)
+
+    async def aflush(self, timeout: float | None = None) -> None:
+        """`flush()` for asyncio programs."""
+        await asyncio.to_thread(self.flush, timeout)
+
+    def connection(self, readonly: bool = True) -> AbstractContextManager[sqlite3.Connection]:
+        """A fresh connection to read with, closed at the end of the `with` block.
+
+        With `readonly=False` it can write (say `commit()`), and contends for the database's lock with the writer.
+        Raises `DatabaseFault` when the database cannot be opened; a refused write raises `ReadOnly`.
+        """
+        if self._closed and self._options.database.is_memory:
+            raise StoreClosed("the store is closed, and :memory: with it", operation="connection")
+        return connect(self._options.database, self._options.timeout, readonly, self._backend.memory())
+
+    @property
+    def engine(self) -> Engine:
+        """A SQLAlchemy engine for reading (pandas, ORM)."""
+        if self._engine is None:
+            from .tables import reading_engine
+
+            options = self._options
+            self._engine = reading_engine(
+                lambda: open_reader(options.database, options.timeout, self._backend.memory())
+            )
+        return self._engine
+
+    @property
+    def database_url(self) -> str:
+        return self._options.database.url
+
+    @property
+    def async_writes(self) -> bool:
+        return self._options.mode != "sync"
+
+    @property
+    def mode(self) -> Mode:
+        return self._options.mode
+
+    @property
+    def queue(self) -> QueueView:
+        """Jobs that are submitted and not decided, in the manner of `queue.Queue`."""
+        return QueueView(self._backend.pending, self._options.journal_bytes, self._backend.stats().pending_bytes)
+
+    def stats(self) -> StoreStats:
+        """The figures of this store in this process."""
+        return self._backend.stats()
+
+    # Ending
+
+    def shutdown(self, wait: bool = False) -> None:
+        """Take no more jobs. With `wait`, `flush()` first; without it what is pending is left to the writer.
+
+        Idempotent. With `wait` raises `FlushTimeout`; the store is closed all the same, and nothing is lost.
+        """
+        if self._closed:
+            return
+        try:
+            if wait:
+                self.flush()
+        finally:
+            self._closed = True
+            self._backend.close()
+            if self._engine is not None:
+                self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown(wait=True)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<TelemetryStore {self._options.database.masked} mode={self.mode} {state}>"
+
+    def _settled(self, sequence: int) -> int:
+        """With `TELEMETRY_DEBUG`, wait for the job's outcome and raise it."""
+        if self._options.debug and sequence:
+            self._backend.wait(sequence, self._options.timeout)
+            if report := self._backend.failure(sequence):
+                message, _, traceback = report.error.partition("\n")
+                error = JobFailed(
+                    f"{report.error_type}: {message}", operation=f"job {sequence}", subject=report.statement or "",
+                    hint="TELEMETRY_DEBUG is set; the job is a dead letter",
+                )
+                error.error_type, error.traceback = report.error_type, traceback
+                error.add_note(traceback)
+                raise error
+        return sequence
+
+    def _bridged(self, task: Callable[[Any], object], definitions: tuple[str, ...]) -> int:
+        with self._bridging:
+            bridge = BridgeConnection(self.flush, lambda: self.connection(readonly=False), definitions)
+            try:
+                task(bridge)
+            finally:
+                bridge.close()
+            return self._settled(self._backend.put(Job(bridge.statements(), definitions)))
+
+
+class QueueView:
+    """How full the store is: jobs submitted and not decided, at the moment of asking."""
+
+    maxsize = _NO_LIMIT
+
+    def __init__(self, jobs: int, limit_bytes: int, pending_bytes: int) -> None:
+        self._jobs = jobs
+        self._full = pending_bytes >= limit_bytes
+
+    def qsize(self) -> int:
+        return self._jobs
+
+    def empty(self) -> bool:
+        return self._jobs == 0
+
+    def full(self) -> bool:
+        return self._full
+
+
+def get_store(database: object = None, **options: Any) -> TelemetryStore:
+    """The shared store of a database in this process; a new one after its `shutdown()`.
+
+    Without options the open store is returned as it is. Raises `ConfigError` when options differ from the open
+    store's.
+    """
+    wanted = store_options(database, **options)
+    with _shared.lock:
+        store = _shared.by_url.get(wanted.database.url)
+        if store is None or store._closed:
+            store = _shared.by_url[wanted.database.url] = TelemetryStore(database, **options)
+        elif options and store._options != wanted:
+            raise ConfigError(
+                "the shared store of this database is open with other options", operation="get_store",
+                subject=wanted.database.masked, hint="shut it down first, or make a TelemetryStore of your own",
+            )
+        return store
+
+
+class _SharedStores:
+    """The shared stores by database; a forked child keeps them, with a lock of its own."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.by_url: dict[str, TelemetryStore] = {}
+        lifecycle.watch(self)
+
+    def after_fork(self) -> None:
+        self.lock = threading.Lock()
+
+    def at_exit(self, limit: float) -> None:
+        """Nothing: each store ends by itself."""
+
+
+_shared = _SharedStores()
+
+
+def _make_parent(options: StoreOptions) -> None:
+    path = options.database.path
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot make the database's folder: {error.strerror}", operation="store", subject=str(path.parent),
+            hint="correct the path or its rights",
+        ) from error
+
+
+def _definitions(ensure: Iterable[str] | None) -> tuple[str, ...]:
+    if ensure is None:
+        return ()
+    if isinstance(ensure, str):
+        raise BadDefinition("ensure= is a list of statements, not one", operation="submit", hint="ensure=[DDL]")
+    definitions = tuple(ensure)
+    _check_definitions(definitions)
+    return definitions
+
+
+@lru_cache(maxsize=256)
+def _check_definitions(definitions: tuple[str, ...]) -> None:
+    for definition in definitions:
+        check_definition(definition)
+
+
+def _checked(job: Job, definitions: tuple[str, ...]) -> Job:
+    """A job that was made by hand, checked as if it had been recorded."""
+    statements = []
+    for statement in job.statements:
+        prepared = prepare(statement.sql)
+        rows: tuple[Row, ...] = tuple(bind(prepared, row) for row in statement.rows)
+        statements.append(Statement(prepared.sql, rows))
+    return Job(tuple(statements), (*definitions, *_definitions(job.ensure)))

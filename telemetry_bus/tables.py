@@ -1,0 +1,80 @@
+"""SQLAlchemy tables as a source of jobs, and the engine of the read side."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Column, Engine, Table, create_engine
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from .errors import JobError
+from .jobs import Job, Statement
+
+_DIALECT = sqlite.dialect(paramstyle="qmark")
+
+
+def insert_job(table: Table, rows: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> Job:
+    """The job that inserts `rows`: a mapping per row, keys are column names. Columns that are left out get their
+    Python-side default, or the database's.
+
+    Raises `JobError` for a column that the table does not have.
+    """
+    mappings = [rows] if isinstance(rows, Mapping) else list(rows)
+    statements: list[tuple[str, list[tuple[Any, ...]]]] = []
+    for mapping in mappings:
+        if unknown := [str(name) for name in mapping if name not in table.c]:
+            raise JobError(
+                f"table {table.name} has no column {unknown[0]!r}", operation="insert",
+                hint="it has " + ", ".join(table.c.keys()),
+            )
+        columns = tuple(column for column in table.columns if column.name in mapping or _has_default(column))
+        sql, processors = _insert(table, columns)
+        values = [mapping[c.name] if c.name in mapping else _default(c) for c in columns]
+        row = tuple(
+            value if process is None else process(value) for value, process in zip(values, processors, strict=True)
+        )
+        if statements and statements[-1][0] == sql:
+            statements[-1][1].append(row)
+        else:
+            statements.append((sql, [row]))
+    return Job(tuple(Statement(sql, tuple(group)) for sql, group in statements), definitions(table))
+
+
+@lru_cache(maxsize=256)
+def definitions(table: Table) -> tuple[str, ...]:
+    """The table's DDL, and that of its indexes, each repeatable."""
+    texts = [str(CreateTable(table, if_not_exists=True).compile(dialect=_DIALECT)).strip()]
+    for index in sorted(table.indexes, key=lambda index: str(index.name)):
+        texts.append(str(CreateIndex(index, if_not_exists=True).compile(dialect=_DIALECT)).strip())
+    return tuple(texts)
+
+
+def reading_engine(connect: Callable[[], sqlite3.Connection]) -> Engine:
+    """An engine whose connections come from `connect`."""
+    return create_engine("sqlite://", creator=connect, poolclass=NullPool)
+
+
+@lru_cache(maxsize=1024)
+def _insert(table: Table, columns: tuple[Column[Any], ...]) -> tuple[str, tuple[Callable[[Any], Any] | None, ...]]:
+    """The INSERT for some columns of a table, and what turns each column's values into storable ones."""
+    sql = str(table.insert().compile(dialect=_DIALECT, column_keys=[column.key for column in columns]))
+    return sql, tuple(_processor(column) for column in columns)
+
+
+def _processor(column: Column[Any]) -> Callable[[Any], Any] | None:
+    process: Callable[[Any], Any] | None = column.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)
+    return process
+
+
+def _has_default(column: Column[Any]) -> bool:
+    return column.default is not None and (column.default.is_scalar or column.default.is_callable)
+
+
+def _default(column: Column[Any]) -> Any:
+    default: Any = column.default
+    return default.arg(None) if default.is_callable else default.arg

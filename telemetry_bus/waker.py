@@ -1,0 +1,46 @@
+"""Wakes a thread that sleeps in a poll, for next to nothing when it is awake."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+
+
+class Waker:
+    """A pipe to poll beside one's sockets. A byte is written only when the reader has said that it sleeps.
+
+    The reader sets `sleeping`, looks once more whether there is work, and only then polls: a submit that comes
+    in between finds the flag and writes the byte.
+    """
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.sleeping = False
+
+    def fileno(self) -> int:
+        return self._read
+
+    def wake(self) -> None:
+        """May be called from any thread, and from a signal handler."""
+        if self.sleeping:
+            self.sleeping = False
+            with contextlib.suppress(BlockingIOError):  # the pipe is full: the reader will wake
+                os.write(self._write, b"\0")
+
+    def clear(self) -> None:
+        """The reader is awake."""
+        self.sleeping = False
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._read, 4096)
+
+    def sleep(self, timeout: float | None) -> None:
+        """Wait for a wake and nothing else, `timeout` seconds at most."""
+        poller = select.poll()
+        poller.register(self._read, select.POLLIN)
+        poller.poll(None if timeout is None else max(0, round(timeout * 1000)))
+        self.clear()
+
+    def close(self) -> None:
+        os.close(self._read)
+        os.close(self._write)

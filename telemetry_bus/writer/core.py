@@ -1,0 +1,249 @@
+"""The writer: owns a database, applies jobs to it, and knows what it has applied."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from ..config import Database
+from ..errors import DatabaseFault, JobFailed, StoreClosed
+from ..jobs import Failure, Run, Template
+from .applier import Applier
+from .deadletters import DeadLetter, DeadLetters, FailureLog, RetryResult
+from .dialects import Connection, Durability, Settings, dialect_of
+from .ledger import Ledger
+from .schema import create_bus_tables
+from .stats import Statistics, WriterSnapshot
+from .transactions import bus_transaction
+
+logger = logging.getLogger("telemetry_bus.writer")
+
+#: A log of this size that a reader keeps from being moved into the database is worth a warning, so often.
+ALARM_LOG_BYTES = 256 * 1024 * 1024
+ALARM_PERIOD_S = 60.0
+
+
+def _nothing(name: str) -> None:
+    pass
+
+
+class Writer:
+    """Applies jobs to one database, which it has for itself: the caller sees to it that there is no second writer.
+
+    Not for two threads at once. With `ledger` (every mode but `sync`) it keeps the tables of the bus and looks
+    after checkpoints; without, it has `run` and nothing that needs those tables.
+
+    `busy_timeout` and `statement_timeout` are in seconds; `clock` is monotonic. After a `DatabaseFault` the same
+    call may be made again, on a fresh connection if need be.
+    """
+
+    #: Called with "before-begin", "in-batch", "before-commit" and "after-commit"; a test may end the process there.
+    failpoint: Callable[[str], None] = staticmethod(_nothing)
+
+    def __init__(
+        self, database: Database, *, durability: Durability = "full", busy_timeout: float = 1.0,
+        statement_timeout: float = 30.0, ledger: bool = True, clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Open the database, or make it. Raises `DatabaseFault` and `ConfigError`."""
+        self._database = database
+        self._dialect = dialect_of(database)
+        self._has_ledger = ledger
+        self._statement_timeout = statement_timeout
+        self._clock = clock
+        self._statistics = Statistics()
+        self._failure_log = FailureLog(clock)
+        self._known_letters = 0
+        self._next_alarm = clock()
+        self._in_doubt = False
+        self._closed = False
+        self._sound = True
+        self._use(self._dialect.open(database, Settings(durability, busy_timeout, checkpoints=ledger)))
+
+    @property
+    def driver_connection(self) -> Any:
+        """The driver's own connection, for reading in `:memory:`."""
+        with self._connected() as connection:
+            return connection.driver
+
+    def last_sequences(self, streams: Iterable[bytes]) -> dict[bytes, int]:
+        """Each stream's last committed sequence; 0 for a stream that the ledger does not know."""
+        with self._connected():
+            return self._ledger.last(streams)
+
+    def apply(self, runs: Sequence[Run]) -> list[Failure]:
+        """Apply all jobs of `runs`, whose sequences follow the ledger's, in one transaction, with the ledger.
+
+        A job that the database refuses becomes a dead letter; the batch is then replayed in order, if need be in
+        more than one transaction. Returns the failures. Raises `DatabaseFault` when the database is at fault:
+        calling again with the same runs is right, whatever has been committed.
+        """
+        failures: list[Failure] = []
+        with self._connected():
+            if self._in_doubt:
+                runs, failures = self._without_committed(runs)
+            if any(run.payloads for run in runs):
+                self._in_doubt = True
+                failures += self._applier.apply(runs)
+            self._in_doubt = False
+        self._failure_log.write(failures)
+        return failures
+
+    def run(self, template: Template, payload: Any) -> None:
+        """Apply one job in a transaction of its own, without ledger and dead letter (mode `sync`).
+
+        Raises `JobFailed` from the driver's exception, and `DatabaseFault`.
+        """
+        with self._connected():
+            refusal = self._applier.apply_alone(template, payload)
+        if refusal is not None:
+            failed = JobFailed(str(refusal.error), operation="apply", subject=refusal.statement or "")
+            failed.error_type = refusal.error_type
+            failed.traceback = refusal.text
+            raise failed from refusal.error
+
+    def raise_watermark(self, stream: bytes, sequence: int) -> None:
+        """The ledger stands at `sequence` at least: its producer no longer has the jobs up to there."""
+        with self._transaction():
+            self._ledger.record({stream: sequence})
+
+    def failures_after(self, stream: bytes, sequence: int, limit: int = 100) -> list[Failure]:
+        """The first `limit` dead letters of a stream above a sequence, in order."""
+        with self._connected():
+            return self._letters.after(stream, sequence, limit)
+
+    def dead_letters(self) -> Iterator[DeadLetter]:
+        """All dead letters in the order of their ids, read one at a time, for together they may be large."""
+        with self._connected():
+            ids = self._letters.ids()
+        for id in ids:
+            with self._connected():
+                letter = self._letters.get(id)
+            if letter is not None:
+                yield letter
+
+    def retry(self, ids: Sequence[int] | None = None) -> list[RetryResult]:
+        """Apply dead letters once more, None: all of them, in the order of `ids`.
+
+        Each job and the deletion of its letter are one transaction; one that fails again keeps its letter, with
+        the new error. After a `DatabaseFault` those that were decided stay decided.
+        """
+        with self._connected():
+            return [self._retry(id) for id in (self._letters.ids() if ids is None else ids)]
+
+    def purge(self, ids: Sequence[int] | None = None) -> int:
+        """Delete dead letters, None: all of them. The number of those that were there."""
+        with self._transaction():
+            return self._letters.delete(self._letters.ids() if ids is None else ids)
+
+    def prune_ledger(self, keep: Collection[bytes], older_than_s: float = 7 * 86400) -> int:
+        """Delete the ledger's rows of streams that are not in `keep` and as old as that. Their number."""
+        with self._transaction():
+            return self._ledger.prune(keep, older_than_s)
+
+    def maintain(self, *, idle: bool) -> None:
+        """Checkpoint when the log has grown long or the writer is idle; never waits. Call it about once a second."""
+        self._failure_log.tick()
+        with self._connected() as connection:
+            done = connection.checkpoint(idle=idle)
+            log_bytes = connection.log_bytes()
+        if not done and log_bytes > ALARM_LOG_BYTES and self._clock() >= self._next_alarm:
+            self._next_alarm = self._clock() + ALARM_PERIOD_S
+            logger.warning(
+                "the write-ahead log of %s has %d MiB: a reader has kept it from being written back; "
+                "look for a connection with an open transaction", self._database.masked, log_bytes >> 20,
+            )
+
+    def snapshot(self) -> WriterSnapshot:
+        """The state in numbers. Never raises: while the database is away it tells what was known last."""
+        if self._has_ledger and self._sound and not self._closed:
+            with suppress(DatabaseFault):
+                self._known_letters = self._letters.count()
+        return WriterSnapshot(
+            jobs_committed=self._statistics.jobs,
+            rows_committed=self._statistics.rows,
+            batches=self._statistics.batches,
+            dead_letters=self._known_letters,
+            commit_ms_p50=self._statistics.commit_ms(0.50),
+            commit_ms_p99=self._statistics.commit_ms(0.99),
+            ddl_cached=self._applier.schema.known_definitions,
+            drift=self._applier.schema.drift,
+            wal_bytes=self._connection.log_bytes(),
+            database_version=self._connection.version,
+        )
+
+    def close(self) -> None:
+        """Close the database; idempotent. Leaves no log behind unless somebody else has the database open."""
+        if not self._closed:
+            self._closed = True
+            self._failure_log.flush()
+            self._connection.close(clean=self._sound and not self._connection.vanished())
+
+    def _retry(self, id: int) -> RetryResult:
+        letter = self._letters.get(id)
+        if letter is None:
+            return RetryResult(id, False, "there is no such dead letter")
+        refusal = self._applier.retry(letter)
+        return RetryResult(id, True) if refusal is None else RetryResult(id, False, refusal.text)
+
+    def _without_committed(self, runs: Sequence[Run]) -> tuple[list[Run], list[Failure]]:
+        """The jobs that the ledger does not have, and the failures of those that it has."""
+        left, failures = [], []
+        committed = self._ledger.last({run.stream for run in runs})
+        for run in runs:
+            done = min(max(committed[run.stream] - run.first + 1, 0), len(run.payloads))
+            if done:
+                letters = self._letters.after(run.stream, run.first - 1, done)
+                failures += [failure for failure in letters if failure.sequence < run.first + done]
+            if done < len(run.payloads):
+                left.append(Run(run.stream, run.first + done, run.template, run.payloads[done:]))
+        return left, failures
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._connected() as connection, bus_transaction(connection, self._dialect):
+            yield
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """A sound connection for the block. After a fault that it may not have survived the next one is fresh."""
+        self._ready()
+        try:
+            yield self._connection
+        except DatabaseFault as fault:
+            self._sound = not self._dialect.breaks_connection(fault.__cause__)
+            raise
+
+    def _ready(self) -> None:
+        """See to it that the connection is sound and its database the one that the URL names."""
+        if self._closed:
+            raise StoreClosed("the writer is closed", operation="write", subject=self._database.masked)
+        if not self._sound:
+            self._use(self._connection.reopen())
+            self._sound = True
+        elif self._connection.vanished():
+            self._sound = False
+            self._in_doubt = True
+            raise DatabaseFault(
+                "the database was deleted or replaced while the writer had it open", operation="write",
+                subject=self._database.masked, hint="put the file back; the writer does not make a new one by itself",
+            )
+
+    def _use(self, connection: Connection) -> None:
+        """Work through this connection from now on."""
+        try:
+            if self._has_ledger:
+                create_bus_tables(connection, self._dialect)
+        except BaseException:
+            connection.close(clean=False)
+            raise
+        self._connection = connection
+        self._ledger = Ledger(connection)
+        self._letters = DeadLetters(connection)
+        self._applier = Applier(
+            connection, self._dialect, self._statistics, subject=self._database.masked,
+            statement_timeout=self._statement_timeout, clock=self._clock,
+            failpoint=lambda name: self.failpoint(name),
+        )

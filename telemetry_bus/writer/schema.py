@@ -1,0 +1,160 @@
+"""What is known of the tables: the bus's own, the definitions that were executed, drift, facts for grouping."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import TIMESTAMP, BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
+
+from .dialects import Columns, Connection, Dialect, TableFacts
+from .transactions import bus_transaction
+
+logger = logging.getLogger("telemetry_bus.writer")
+
+#: Definitions remembered as executed. One that was forgotten is executed again, which changes nothing.
+MAX_DEFINITIONS = 4096
+
+_BIG = BigInteger().with_variant(Integer(), "sqlite")
+_metadata = MetaData()
+
+LEDGER = Table(
+    "telemetry_bus_ledger", _metadata,
+    Column("stream", LargeBinary, primary_key=True),
+    Column("last_sequence", _BIG, nullable=False),
+    Column("updated_at", TIMESTAMP, nullable=False),
+)
+DEAD_LETTERS = Table(
+    "telemetry_bus_dead_letters", _metadata,
+    Column("id", _BIG, primary_key=True),
+    Column("stream", LargeBinary, nullable=False),
+    Column("sequence", _BIG, nullable=False),
+    Column("failed_at", TIMESTAMP, nullable=False),
+    Column("error_type", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("statement", Text),
+    Column("job", LargeBinary, nullable=False),
+    UniqueConstraint("stream", "sequence"),
+)
+
+
+def create_bus_tables(connection: Connection, dialect: Dialect) -> None:
+    """Make the tables of the bus where they are not there yet. Raises `DatabaseFault`."""
+    if {LEDGER.name, DEAD_LETTERS.name} <= connection.tables().keys():
+        return
+    with bus_transaction(connection, dialect):
+        for table in (LEDGER, DEAD_LETTERS):
+            connection.own(dialect.create_statement(table))
+
+
+class Schema:
+    """The definitions executed through one connection, and what its tables are like.
+
+    A definition counts once it is committed: `define` notes it, `settle` confirms, `abandon` takes back.
+    """
+
+    def __init__(self, connection: Connection, dialect: Dialect) -> None:
+        self._connection = connection
+        self._dialect = dialect
+        self._done: OrderedDict[str, None] = OrderedDict()
+        self._fresh: dict[str, None] = {}
+        self._to_compare: list[tuple[str, ...]] = []
+        self._drift: dict[str, str] = {}
+        self._tables: Mapping[str, TableFacts] = {}
+        self._version: object = None
+        self._stale = True
+
+    @property
+    def known_definitions(self) -> int:
+        return len(self._done)
+
+    @property
+    def drift(self) -> tuple[str, ...]:
+        """How tables differ from the definitions that found them there."""
+        return tuple(self._drift.values())
+
+    def missing(self, ensure: Sequence[str]) -> list[str]:
+        """Those definitions that have not been executed."""
+        return [sql for sql in ensure if sql not in self._done and sql not in self._fresh]
+
+    def define(self, sql: str, ensure: tuple[str, ...]) -> None:
+        """Execute a definition inside the transaction that stands. `ensure`: the whole list that it is part of.
+
+        Raises what `Connection.define` does.
+        """
+        self._connection.define(sql)
+        self._fresh[sql] = None
+        self._to_compare.append(ensure)
+        self._stale = True
+
+    def mark(self) -> int:
+        """A point in the transaction to go back to with `abandon`."""
+        return len(self._fresh)
+
+    def abandon(self, mark: int = 0) -> None:
+        """The transaction, or what came after `mark` in it, was rolled back."""
+        while len(self._fresh) > mark:
+            self._fresh.popitem()
+        if not self._fresh:
+            self._to_compare.clear()
+        self.forget_tables()
+
+    def settle(self) -> None:
+        """The transaction was committed. Compares the tables with what their definitions say."""
+        self._done.update(self._fresh)
+        while len(self._done) > MAX_DEFINITIONS:
+            self._done.popitem(last=False)
+        to_compare = [ensure for ensure in dict.fromkeys(self._to_compare) if not self._fresh.keys().isdisjoint(ensure)]
+        self._fresh.clear()
+        self._to_compare.clear()
+        for ensure in to_compare:
+            self._compare(ensure)
+
+    def forget(self, ensure: Sequence[str]) -> None:
+        """Execute these definitions again when they are next asked for: a table or column of theirs is missing."""
+        for sql in ensure:
+            self._done.pop(sql, None)
+            self._fresh.pop(sql, None)
+
+    def forget_tables(self) -> None:
+        """A rollback may have taken tables back; the schema's version may then come again with another schema."""
+        self._version = None
+        self._stale = True
+
+    def touch(self) -> None:
+        """Look at the schema's version before the facts are next used: somebody may have changed the schema."""
+        self._stale = True
+
+    def tables(self) -> Mapping[str, TableFacts]:
+        """The facts of all tables. The same object as long as nothing has changed."""
+        if self._stale:
+            version = self._connection.schema_version()
+            if version != self._version:
+                self._tables = self._connection.tables()
+                self._version = version
+            self._stale = False
+        return self._tables
+
+    def _compare(self, ensure: tuple[str, ...]) -> None:
+        for table, wanted in self._dialect.defined_columns(ensure).items():
+            if text := _difference(wanted, self._connection.columns(table)):
+                text = f"{table}: {text}"
+                if self._drift.get(table) != text:
+                    logger.warning("schema drift: the table is not what its definition says: %s", text)
+                self._drift[table] = text
+            else:
+                self._drift.pop(table, None)
+
+
+def _difference(wanted: Columns, found: Columns) -> str:
+    missing = [name for name in wanted if name not in found]
+    extra = [name for name in found if name not in wanted]
+    parts = [f"missing {', '.join(missing)}"] if missing else []
+    if extra:
+        parts.append(f"extra {', '.join(extra)}")
+    parts += [
+        f"{name} is {found[name] or 'untyped'}, defined as {wanted[name] or 'untyped'}"
+        for name in wanted if name in found and found[name] != wanted[name]
+    ]
+    return "; ".join(parts)

@@ -1,0 +1,158 @@
+"""Imports go downward only: reads them from the sources and fails on one that goes up or out."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("telemetry_bus", "writer_daemon", "producers")
+
+#: The modules of `telemetry_bus`, from the ground up. One imports only from its own layer and from those below it.
+#: Layer 0 needs nothing but the standard library.
+LAYERS = {
+    0: ("errors", "config", "jobs"),
+    1: ("sqltext", "sqlshape", "codec", "records", "protocol", "recording", "paths", "lifecycle", "waker", "views"),
+    2: ("journal_file", "journal", "orphan", "instance", "writer"),
+    3: ("outbox", "link", "intake", "adoption", "control", "spawn", "sender", "reading", "bridge"),
+    4: ("store", "backends", "tables"),
+    5: ("handlers", "testing", "pytest_plugin", "cli", "__init__"),
+}
+
+#: What some must not import, whatever its layer.
+FORBIDDEN = {
+    "telemetry_bus": ("writer_daemon", "producers"),  # the daemon is a command, the producers are clients
+    "telemetry_bus.writer": ("telemetry_bus.journal", "telemetry_bus.protocol"),  # it knows jobs and SQL only
+    "writer_daemon": ("producers",),
+}
+
+#: Who may import a library; nobody else does.
+OWNERS = {
+    "zmq": ("telemetry_bus.sender", "telemetry_bus.control", "writer_daemon"),
+    "sqlalchemy": (
+        "telemetry_bus.writer",
+        "telemetry_bus.reading",
+        "telemetry_bus.tables",
+        "telemetry_bus.store",
+        "producers",  # their tables are SQLAlchemy's, so that they stay portable
+    ),
+}
+
+#: What producers may import of the bus.
+PUBLIC = ("telemetry_bus", "telemetry_bus.handlers", "telemetry_bus.testing")
+
+
+def sources(root: Path = ROOT) -> dict[str, Path]:
+    """Every module of the project by its dotted name; a package under the name of the package."""
+    paths = [path for package in PACKAGES for path in sorted((root / package).rglob("*.py"))]
+    return {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+
+MODULES = sources()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_downward(module: str) -> None:
+    """A module imports its own layer and lower ones, and only the libraries that it owns."""
+    path = MODULES[module]
+    assert [] == complaints(module, path.read_text(encoding="utf-8"), is_package=path.name == "__init__.py")
+
+
+def complaints(module: str, source: str, *, is_package: bool = False) -> list[str]:
+    """What is wrong with the imports of `module`, a line for each."""
+    if within(module, "telemetry_bus") and layer_of(module) is None:
+        return [f"{module} stands in no layer: give it its place in LAYERS of {Path(__file__).name}"]
+    package = module if is_package else module.rpartition(".")[0]
+    return [
+        f"{module}, line {line}, imports {target}: {problem}"
+        for line, target in imports(ast.parse(source), package)
+        for problem in problems(module, target)
+    ]
+
+
+def problems(module: str, target: str) -> Iterator[str]:
+    """The rules that `module` breaks when it imports `target`."""
+    library = target.partition(".")[0]
+    layer, target_layer = layer_of(module), layer_of(target)
+    if not within(module, *OWNERS.get(library, PACKAGES)):
+        yield f"only {', '.join(OWNERS[library])} may import {library}"
+    if layer == 0 and not (target_layer == 0 or library in sys.stdlib_module_names):
+        yield "layer 0 is the standard library only"
+    elif layer is not None and target_layer is not None and layer < target_layer:
+        yield f"that is upward, from layer {layer} to layer {target_layer}"
+    for inside, outside in FORBIDDEN.items():
+        if within(module, inside) and within(target, *outside):
+            yield f"{inside} must not know {', '.join(outside)}"
+    if within(module, "producers") and within(target, "telemetry_bus") and target not in PUBLIC:
+        yield f"producers import only the public names of {', '.join(PUBLIC)}"
+
+
+def layer_of(module: str) -> int | None:
+    """The layer of a module of `telemetry_bus`; None for one that has no place in the table."""
+    package, _, rest = module.partition(".")
+    name = rest.partition(".")[0] or "__init__"
+    return next((layer for layer, names in LAYERS.items() if package == "telemetry_bus" and name in names), None)
+
+
+def within(module: str, *packages: str) -> bool:
+    """Whether `module` is one of `packages` or stands inside one."""
+    return any(f"{module}.".startswith(f"{package}.") for package in packages)
+
+
+def imports(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of every module that is imported, wherever it is, except for the type checker alone."""
+    for node in ast.iter_child_nodes(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from ((node.lineno, alias.name) for alias in names)
+            case ast.ImportFrom(module=name, names=names, level=level):
+                above = package.split(".")[: len(package.split(".")) - level + 1] if level else []
+                base = ".".join([*above, *([name] if name else [])])
+                # `from package import name` may name a module or something in the package
+                targets = {f"{base}.{alias.name}" if f"{base}.{alias.name}" in MODULES else base for alias in names}
+                yield from ((node.lineno, target) for target in sorted(targets))
+            case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"), orelse=orelse):
+                yield from imports(ast.Module(orelse, []), package)
+            case _:
+                yield from imports(node, package)
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "problem"),
+    [
+        ("telemetry_bus.errors", "from .codec import pack", "layer 0 is the standard library only"),
+        ("telemetry_bus.errors", "import msgpack", "layer 0 is the standard library only"),
+        ("telemetry_bus.codec", "def f():\n    from telemetry_bus.writer import core", "from layer 1 to layer 2"),
+        ("telemetry_bus.codec", "from telemetry_bus import TelemetryStore", "from layer 1 to layer 5"),
+        ("telemetry_bus.codec", "if TYPE_CHECKING:\n    pass\nelse:\n    from . import x", "from layer 1 to layer 5"),
+        ("telemetry_bus.writer.core", "from ..journal import Journal", "must not know telemetry_bus.journal"),
+        ("telemetry_bus.writer.core", "import zmq", "may import zmq"),
+        ("telemetry_bus.journal", "import sqlalchemy.sql", "may import sqlalchemy"),
+        ("telemetry_bus.cli.main", "import writer_daemon.loop", "must not know writer_daemon"),
+        ("telemetry_bus.odds_and_ends", "", "stands in no layer"),
+        ("producers.byline.recorder", "from telemetry_bus.store import TelemetryStore", "only the public names"),
+    ],
+)
+def test_a_wrong_import_is_found(module: str, source: str, problem: str) -> None:
+    """The rules find what they are there for."""
+    (complaint,) = complaints(module, source)
+    assert problem in complaint
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("telemetry_bus.codec", "from .errors import JobError\nimport msgpack"),
+        ("telemetry_bus.codec", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .store import Store"),
+        ("telemetry_bus.writer.core", "import sqlalchemy\nfrom . import batching\nfrom ..errors import JobError"),
+        ("producers.byline.recorder", "from telemetry_bus import get_store\nfrom .schema import TABLES"),
+        ("writer_daemon.loop", "import zmq\nfrom telemetry_bus.writer import Writer"),
+    ],
+)
+def test_a_right_import_passes(module: str, source: str) -> None:
+    """The rules leave alone what is allowed."""
+    assert [] == complaints(module, source)

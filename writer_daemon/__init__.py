@@ -1,0 +1,1 @@
+"""The process around the writer: command line, poll loop, signals, sockets."""

@@ -1,0 +1,47 @@
+"""`telemetry-writer`: the writer of a telemetry bus, in the foreground."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from telemetry_bus.errors import ConfigError, DatabaseFault, TelemetryError, WriterBusy
+from telemetry_bus.paths import BusFolder
+
+from . import exit_codes, logs, options
+from .daemon import serve
+
+logger = logging.getLogger("telemetry_bus.writer")
+
+_CODES: tuple[tuple[type[TelemetryError], int], ...] = (
+    (WriterBusy, exit_codes.BUSY),
+    (DatabaseFault, exit_codes.NO_DATABASE),
+    (ConfigError, exit_codes.USAGE),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the writer and return its exit code; see `exit_codes`."""
+    try:
+        given = options.parse(arguments)
+        os.umask(0o077 if given.group is None else 0o007)
+        folder = BusFolder.of(given.database, given.group)
+        folder.prepare()
+        logs.configure(given.log_level, given.log_format, folder.log if given.spawned else None)
+    except TelemetryError as error:
+        print(f"telemetry-writer: {error}", file=sys.stderr)
+        return exit_codes.USAGE
+    try:
+        return serve(given, folder)
+    except TelemetryError as error:
+        logger.error("%s", error)
+        return next((code for kind, code in _CODES if isinstance(error, kind)), exit_codes.FAILED)
+    except Exception:  # the last place that can say what happened
+        logger.exception("the writer failed")
+        return exit_codes.FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""The writer process: takes the lock, binds, takes jobs, commits, acknowledges, leaves."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from contextlib import ExitStack, suppress
+
+import zmq
+
+from telemetry_bus.adoption import Adopter
+from telemetry_bus.control import ask
+from telemetry_bus.errors import ProtocolError, WriterAbsent, WriterBusy
+from telemetry_bus.instance import InstanceLock
+from telemetry_bus.intake import Intake
+from telemetry_bus.paths import BusFolder
+from telemetry_bus.protocol.messages import Command, Jobs, decode_control, encode_control
+from telemetry_bus.waker import Waker
+from telemetry_bus.writer.core import Writer
+
+from . import exit_codes, operator
+from .options import WriterOptions
+from .signals import Signals
+from .sockets import Sockets
+
+logger = logging.getLogger("telemetry_bus.writer")
+
+#: How often the writer looks for orphans, at its files, and whether anybody is there.
+LOOK_AROUND_S = 1.0
+#: A writer that finds the lock held asks its holder, waiting so long for an answer, and tries again so soon.
+ASK_HOLDER_S = 0.5
+TRY_AGAIN_S = 0.05
+#: Messages of the control socket that are handled before jobs are looked at again.
+CONTROL_BURST = 1000
+
+
+def serve(options: WriterOptions, folder: BusFolder) -> int:
+    """The whole life of a writer; its exit code. Raises `WriterBusy`, `ConfigError`, `DatabaseFault`."""
+    with ExitStack() as life:
+        waker = Waker()
+        life.callback(waker.close)
+        signals = life.enter_context(Signals(waker))
+        lock = take_over(folder, signals)
+        life.callback(lock.release)
+        writer = Writer(options.database, durability=options.durability)
+        life.callback(writer.close)
+        sockets = Sockets(folder)
+        life.callback(sockets.close)
+        logger.info(
+            "writer %d owns %s (%s, durability %s)",
+            os.getpid(), options.database.masked, writer.snapshot().database_version, options.durability,
+        )
+        daemon = Daemon(options, folder, lock, writer, sockets, signals, waker)
+        life.callback(daemon.adopter.close)
+        code = daemon.run()
+        logger.info("writer %d leaves", os.getpid())
+        return code
+
+
+def take_over(folder: BusFolder, signals: Signals) -> InstanceLock:
+    """The instance lock. Waits for a holder that is leaving or does not answer; raises `WriterBusy` when it does."""
+    while (lock := InstanceLock.acquire(folder.writer_lock)) is None:
+        if signals.leave:
+            raise WriterBusy("told to leave while waiting for the database", operation="start")
+        with suppress(WriterAbsent):
+            holder = ask(folder, "status", ASK_HOLDER_S)
+            if not holder["leaving"]:
+                raise WriterBusy(
+                    f"process {holder['pid']} owns the database", operation="start", subject=str(folder.path),
+                    hint="telemetry-bus stop ends it",
+                )
+        time.sleep(TRY_AGAIN_S)
+    return lock
+
+
+class Daemon:
+    """The poll loop."""
+
+    def __init__(
+        self, options: WriterOptions, folder: BusFolder, lock: InstanceLock, writer: Writer, sockets: Sockets,
+        signals: Signals, waker: Waker,
+    ) -> None:
+        self.database = options.database
+        self.intake: Intake[bytes] = Intake(writer, options.database, options.limits)
+        self.adopter = Adopter(folder, self.intake)
+        self.leaving = False
+        self._idle_timeout = options.idle_timeout
+        self._folder = folder
+        self._lock = lock
+        self._sockets = sockets
+        self._signals = signals
+        self._waker = waker
+        self._started = self._last_seen = time.monotonic()
+        self._look_at = 0.0
+        self._register()
+
+    def run(self) -> int:
+        """Until asked to leave, idle for too long, or the folder is gone."""
+        self._prune()
+        while not (self.leaving or self._signals.leave):
+            self._poll()
+            self._turn()
+            now = time.monotonic()
+            if now >= self._look_at:
+                self._look_at = now + LOOK_AROUND_S
+                if not self._lock.valid():
+                    logger.error("the bus folder %s was removed or replaced", self._folder.path)
+                    return exit_codes.LOST_FOLDER
+                if self._look_around(now) and self._nobody_came():
+                    break
+        self.leaving = True
+        self._turn()
+        return exit_codes.DONE
+
+    @property
+    def uptime(self) -> float:
+        return time.monotonic() - self._started
+
+    def last_error(self) -> str | None:
+        fault = self.intake.fault
+        return str(fault) if fault else self.intake.last_failure
+
+    def _turn(self) -> None:
+        """Messages in, one commit, answers out."""
+        self._converse()
+        self._fetch()
+        self.adopter.step()
+        if self.leaving or self.intake.due_in() == 0:
+            self.intake.commit()
+        for route, message in self.intake.replies():
+            self._send(route, encode_control(message))
+
+    def _fetch(self) -> None:
+        """Jobs, as long as the batch has room and there are any."""
+        while self.intake.room and not self.leaving:
+            try:
+                frames = self._sockets.jobs.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                self.intake.jobs(Jobs.decode(frames))
+            except ProtocolError as error:
+                self.intake.count_malformed(error)
+
+    def _converse(self) -> None:
+        for _ in range(CONTROL_BURST):
+            try:
+                route, *frames = self._sockets.control.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                message = decode_control(frames[0] if len(frames) == 1 else b"")
+            except ProtocolError as error:
+                self.intake.count_malformed(error)
+                continue
+            if isinstance(message, Command):
+                self._send(route, encode_control(operator.answer(self, message)))
+            else:
+                self.intake.control(route, message)
+
+    def _send(self, route: bytes, data: bytes) -> None:
+        """To a producer that is gone or does not read: dropped, the next one tells it all."""
+        with suppress(zmq.Again):
+            self._sockets.control.send_multipart([route, data], zmq.NOBLOCK)
+
+    def _poll(self) -> None:
+        """Wait for something to do."""
+        now = time.monotonic()
+        timeout = max(0.0, self._look_at - now)
+        if (due := self.intake.due_in()) is not None:
+            timeout = min(timeout, due)
+        if self.adopter.busy and self.intake.room:
+            timeout = 0.0
+        self._poller.register(self._sockets.jobs, zmq.POLLIN if self.intake.room else 0)
+        self._waker.sleeping = True
+        if self._signals.leave:
+            timeout = 0.0
+        self._poller.poll(round(timeout * 1000 + 0.5) if timeout else 0)
+        self._waker.clear()
+
+    def _register(self) -> None:
+        self._poller = zmq.Poller()
+        self._poller.register(self._sockets.control, zmq.POLLIN)
+        self._poller.register(self._waker.fileno(), zmq.POLLIN)
+
+    def _look_around(self, now: float) -> bool:
+        """What is done about once a second. Returns whether it is time to leave for want of company."""
+        if not self._sockets.in_place():
+            logger.warning("the socket files were removed or replaced; binding them again")
+            self._rebind()
+        if self.adopter.scan():
+            self._last_seen = now
+        self.intake.protocol.expire(now)
+        idle = not self.intake.protocol.pending and now - self.intake.last_commit > LOOK_AROUND_S
+        self.intake.maintain(idle=idle)
+        return 0 < self._idle_timeout <= now - self._last_seen and not self.intake.protocol.pending
+
+    def _nobody_came(self) -> bool:
+        """Close the door and look once more: a producer makes its journal before it knocks. Whether to leave."""
+        self._sockets.shut()
+        if not self.adopter.scan():
+            return True
+        self._sockets.open()
+        self._register()
+        return False
+
+    def _rebind(self) -> None:
+        self._sockets.shut()
+        self._sockets.open()
+        self._register()
+
+    def _prune(self) -> None:
+        """Ledger rows that are old and without a journal go; before anything that is older could arrive."""
+        keep = {bytes.fromhex(path.stem) for path in self._folder.journal_paths() if len(path.stem) == 32}
+        pruned = self.intake.writer.prune_ledger(keep)
+        if pruned:
+            logger.info("pruned %d streams of the ledger", pruned)

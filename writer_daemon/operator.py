@@ -1,0 +1,80 @@
+"""What an operator may ask the writer, and the answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from telemetry_bus import __version__
+from telemetry_bus.errors import TelemetryError
+from telemetry_bus.protocol.messages import Answer, Command
+
+if TYPE_CHECKING:
+    from .daemon import Daemon
+
+
+def answer(daemon: Daemon, command: Command) -> Answer:
+    """Carry out a command. Every failure becomes an answer."""
+    handler = _COMMANDS.get(command.name)
+    if handler is None:
+        return Answer(False, f"unknown command {command.name[:40]!r}; this writer is version {__version__}")
+    try:
+        arguments = json.loads(command.arguments)
+        return Answer(True, json.dumps(handler(daemon, **arguments)))
+    except TelemetryError as error:
+        return Answer(False, str(error))
+    except (TypeError, ValueError) as error:
+        return Answer(False, f"bad arguments: {error}")
+
+
+def _status(daemon: Daemon) -> dict[str, Any]:
+    """The writer's part of `telemetry-bus status --json`."""
+    intake = daemon.intake
+    snapshot = intake.writer.snapshot()
+    return {
+        "state": "degraded" if intake.fault or intake.protocol.jobs_gone or snapshot.drift else "running",
+        "pid": intake.protocol.pid,
+        "version": __version__,
+        "epoch": intake.protocol.epoch.hex(),
+        "uptime_s": round(daemon.uptime, 3),
+        "database": daemon.database.masked,
+        "jobs_committed": snapshot.jobs_committed,
+        "rows_committed": snapshot.rows_committed,
+        "batches": snapshot.batches,
+        "dead_letters": snapshot.dead_letters,
+        "duplicates_dropped": intake.protocol.duplicates,
+        "resends_requested": intake.protocol.resends,
+        "malformed": intake.malformed,
+        "jobs_gone": intake.protocol.jobs_gone,
+        "journals_adopted": daemon.adopter.adopted,
+        "journals_quarantined": daemon.adopter.quarantined,
+        "commit_ms": {"p50": snapshot.commit_ms_p50, "p99": snapshot.commit_ms_p99},
+        "ddl_cached": snapshot.ddl_cached,
+        "drift": list(snapshot.drift),
+        "wal_bytes": snapshot.wal_bytes,
+        "last_error": daemon.last_error(),
+        "leaving": daemon.leaving,
+    }
+
+
+def _stop(daemon: Daemon) -> dict[str, Any]:
+    daemon.leaving = True
+    return {"pid": daemon.intake.protocol.pid}
+
+
+def _retry(daemon: Daemon, ids: list[int] | None) -> list[dict[str, Any]]:
+    return [asdict(result) for result in daemon.intake.writer.retry(ids)]
+
+
+def _purge(daemon: Daemon, ids: list[int] | None) -> int:
+    return daemon.intake.writer.purge(ids)
+
+
+_COMMANDS: dict[str, Callable[..., Any]] = {
+    "status": _status,
+    "stop": _stop,
+    "dead-letters retry": _retry,
+    "dead-letters purge": _purge,
+}

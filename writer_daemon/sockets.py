@@ -1,0 +1,70 @@
+"""The writer's two sockets: jobs in, and the conversation with producers and operators."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+
+import zmq
+
+from telemetry_bus.paths import BusFolder
+from telemetry_bus.protocol.messages import MAX_CONTROL_BYTES, MAX_FRAME_BYTES
+
+logger = logging.getLogger("telemetry_bus.writer")
+
+#: At the end, acknowledgements may take so long to leave; a lost one costs a question.
+_LINGER_MS = 200
+
+
+class Sockets:
+    """PULL on `jobs.sock`, ROUTER on `control.sock`. Open them under the instance lock only: a second bind on a
+    unix socket's path succeeds, and takes over its connections."""
+
+    def __init__(self, folder: BusFolder) -> None:
+        self._folder = folder
+        self._context = zmq.Context(io_threads=1)
+        self.open()
+
+    def open(self) -> None:
+        """Bind, whatever files stand there: they are a dead writer's."""
+        self.jobs = self._bind(zmq.PULL, "jobs", MAX_FRAME_BYTES)
+        self.control = self._bind(zmq.ROUTER, "control", MAX_CONTROL_BYTES)
+        self._files = self._inodes()
+
+    def shut(self) -> None:
+        """Close both; connected producers keep trying to reach the next ones at the same place."""
+        for socket in (self.jobs, self.control):
+            socket.close(linger=_LINGER_MS)
+        for name in ("jobs", "control"):
+            with suppress(FileNotFoundError):
+                self._folder.socket_path(name).unlink()
+
+    def close(self) -> None:
+        self.shut()
+        self._context.term()
+
+    def in_place(self) -> bool:
+        """Whether the files are still those that were bound."""
+        return self._inodes() == self._files
+
+    def _bind(self, kind: int, name: str, limit: int) -> zmq.Socket[bytes]:
+        socket: zmq.Socket[bytes] = self._context.socket(kind)
+        socket.setsockopt(zmq.LINGER, _LINGER_MS)
+        socket.setsockopt(zmq.MAXMSGSIZE, limit)
+        with suppress(FileNotFoundError):
+            self._folder.socket_path(name).unlink()
+        socket.bind(self._folder.endpoint(name))
+        if self._folder.group is not None:
+            self._folder.socket_path(name).chmod(0o660)
+        return socket
+
+    def _inodes(self) -> list[tuple[int, int] | None]:
+        found: list[tuple[int, int] | None] = []
+        for name in ("jobs", "control"):
+            try:
+                stat = os.stat(self._folder.socket_path(name), follow_symlinks=False)
+                found.append((stat.st_dev, stat.st_ino))
+            except FileNotFoundError:
+                found.append(None)
+        return found
