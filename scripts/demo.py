@@ -21,8 +21,8 @@ from demo_job import corpus, recording, report, workers
 from rich.console import Console
 
 DEFAULT_DATABASE = Path("demo-output/telemetry.db")
-#: Enough for the processes to get in each other's way, few enough for a quarter of a minute on two cores.
-DEFAULT_RECORDS = 6_000
+#: Enough for the processes to get in each other's way, few enough for half a minute in all on two cores.
+DEFAULT_RECORDS = 4_000
 
 EXIT_OK, EXIT_MISSING, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -39,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     try:
         return _demonstrate(console, database, options.workers, options.records)
+    except sqlite3.Error as error:  # with --keep: tables of the same names that are not ours
+        print(f"demo: {database}: {error}", file=sys.stderr)
+        return EXIT_MISSING
     except KeyboardInterrupt:
         print("demo: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -55,9 +58,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
 
 
 def _demonstrate(console: Console, database: Path, processes: int, records: int) -> int:

@@ -65,7 +65,7 @@ class Adopter:
             if not adoption.read:
                 self._feed(adoption)
                 continue
-            if self._intake.protocol.committed(adoption.journal.stream) < adoption.last:
+            if not self._intake.protocol.settled(adoption.journal.stream):
                 return
             self._finish(adoption)
 

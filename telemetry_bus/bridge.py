@@ -56,14 +56,15 @@ class BridgeConnection(RecordingConnection):
         self._calls.clear()
         self._cursors.clear()
         if self._connection is not None:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # INSERT OR ROLLBACK ends it
+                self._connection.execute("ROLLBACK")
             self._begin(self._connection)
 
     def close(self) -> None:
         """End the transaction in which the job read; nothing of it remains."""
-        if self._connection is not None:
+        if self._connection is not None and self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
-            self._connection = None
+        self._connection = None
         self._stack.close()
 
     def read(self, sql: str, parameters: Any) -> sqlite3.Cursor:
@@ -74,13 +75,14 @@ class BridgeConnection(RecordingConnection):
         """Record a statement, and run it if the job reads; the number of the call."""
         prepared = prepare(sql)
         bound = [bind(prepared, row) for row in rows]
+        stored = [self._as_stored(row) for row in bound]
+        if self._connection is not None:
+            self._run(self._connection, prepared.sql, stored)  # what fails here is not recorded
         if many:
             super().executemany(prepared.sql, bound)
         else:
             super().execute(prepared.sql, bound[0])
-        self._calls.append((prepared.sql, [self._as_stored(row) for row in bound]))
-        if self._connection is not None:
-            self._run(self._connection, *self._calls[-1])
+        self._calls.append((prepared.sql, stored))
         return len(self._calls) - 1
 
     def outcome(self, call: int) -> sqlite3.Cursor:

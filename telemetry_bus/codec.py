@@ -133,7 +133,10 @@ def unpack_job(data: bytes) -> Job:
 
 
 def _extension(value: Any) -> msgpack.ExtType:
-    code, text = _TEXT_FORMS[type(value)]
+    form = _TEXT_FORMS.get(type(value))
+    if form is None:
+        raise OverflowError("an integer beyond 64 bit")  # msgpack asks for these too
+    code, text = form
     return msgpack.ExtType(code, text(value).encode())
 
 

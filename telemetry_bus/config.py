@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 from .errors import ConfigError
 
@@ -27,6 +27,10 @@ JobReads = Literal["refuse", "flush"]
 _MODES = ("daemon", "thread", "sync")
 _ON_FULL = ("block", "raise", "drop")
 _JOB_READS = ("refuse", "flush")
+#: Rather too much than too little: a password may hold anything, and stand among the options too.
+_PASSWORD = re.compile(r"^([^:/?#]+://[^:/?#@]*):.*@", re.DOTALL)
+_PASSWORD_PARAMETER = re.compile(r"([?&]\w*passw\w*=)[^&]*", re.IGNORECASE)
+
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 
@@ -49,20 +53,12 @@ class Database:
     @property
     def identity(self) -> str:
         """The URL without a password: names the database to others, may be logged."""
-        parts = urlsplit(self.url)
-        if parts.password is None:
-            return self.url
-        user, _, host = parts.netloc.rpartition("@")
-        return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}@{host}"))
+        return _PASSWORD_PARAMETER.sub(r"\1", _PASSWORD.sub(r"\1@", self.url))
 
     @property
     def masked(self) -> str:
         """The URL with `***` for a password, as SQLAlchemy shows it."""
-        parts = urlsplit(self.url)
-        if parts.password is None:
-            return self.url
-        user, _, host = parts.netloc.rpartition("@")
-        return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))
+        return _PASSWORD_PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1:***@", self.url))
 
 
 def parse_database(database: object = None, environ: Mapping[str, str] = os.environ) -> Database:
@@ -93,7 +89,7 @@ def parse_database(database: object = None, environ: Mapping[str, str] = os.envi
         if not rest.startswith("/") and rest:
             raise ConfigError(
                 "a SQLite URL has three slashes before the path, four before an absolute one",
-                operation="database", subject=database, hint=f"sqlite:///{rest}",
+                operation="database", subject=Database(database, dialect).masked, hint="sqlite:////folder/file.db",
             )
         if "?" in rest:
             raise ConfigError(
@@ -118,9 +114,15 @@ def _sqlite(name: str) -> Database:
     if name.startswith("file:"):
         raise ConfigError("file: names are not supported", operation="database", subject=name, hint="use a path")
     path = Path(os.path.realpath(os.path.expanduser(name)))
-    if path.is_dir():
+    try:
+        text = os.fspath(path).encode().decode()
+    except UnicodeEncodeError:
+        raise ConfigError("the path is not UTF-8", operation="database", subject=repr(name)) from None
+    if os.path.isdir(path):
         raise ConfigError("is a folder", operation="database", subject=str(path), hint="name a file in it")
-    return Database(f"sqlite:///{path}", "sqlite", path)
+    for special in "%?#":  # a URL means something else by these
+        text = text.replace(special, f"%{ord(special):02X}")
+    return Database(f"sqlite:///{text}", "sqlite", path)
 
 
 def env_flag(name: str, default: bool, environ: Mapping[str, str] = os.environ) -> bool:
@@ -175,7 +177,7 @@ def store_options(database: object = None, environ: Mapping[str, str] = os.envir
         hint = "known: " + ", ".join(sorted(known))
         raise ConfigError(f"unknown option {unknown[0]!r}", operation="store", hint=hint)
     target = parse_database(database, environ)
-    mode = _choice("mode", given.get("mode") or _mode_of(given.get("async_writes", True), environ), _MODES)
+    mode = _choice("mode", given.get("mode"), _MODES, _mode_of(given.get("async_writes", True), environ))
     if target.is_memory and mode == "daemon":
         raise ConfigError(
             "another process cannot reach :memory:", operation="store", subject=target.url,
@@ -198,17 +200,16 @@ def store_options(database: object = None, environ: Mapping[str, str] = os.envir
         timeout=check_seconds("timeout", given.get("timeout", DEFAULT_TIMEOUT)),
         thread_name=name or "telemetry-bus",
         spawn=env_flag("TELEMETRY_BUS_SPAWN", True, environ) if spawn is None else _flag("spawn", spawn),
-        on_full=_choice("on_full", given.get("on_full") or "block", _ON_FULL),  # type: ignore[arg-type]
+        on_full=_choice("on_full", given.get("on_full"), _ON_FULL, "block"),  # type: ignore[arg-type]
         journal_bytes=size,
-        job_reads=_choice("job_reads", given.get("job_reads") or "refuse", _JOB_READS),  # type: ignore[arg-type]
+        job_reads=_choice("job_reads", given.get("job_reads"), _JOB_READS, "refuse"),  # type: ignore[arg-type]
         debug=env_flag("TELEMETRY_DEBUG", False, environ),
     )
 
 
 def _mode_of(async_writes: object, environ: Mapping[str, str]) -> str:
-    if not _flag("async_writes", async_writes):
-        return "sync"
-    return environ.get("TELEMETRY_BUS_MODE") or "daemon"
+    asynchronous = _flag("async_writes", async_writes)
+    return environ.get("TELEMETRY_BUS_MODE") or ("daemon" if asynchronous else "sync")
 
 
 def _flag(name: str, value: object) -> bool:
@@ -217,7 +218,9 @@ def _flag(name: str, value: object) -> bool:
     return value
 
 
-def _choice(name: str, value: object, choices: tuple[str, ...]) -> str:
+def _choice(name: str, value: object, choices: tuple[str, ...], default: str) -> str:
+    if value is None:
+        value = default
     if value not in choices:
         raise ConfigError(f"{value!r} is not one of {', '.join(choices)}", operation="option", subject=name)
     return str(value)

@@ -21,7 +21,9 @@ class InstanceLock:
         while True:
             fd = _lock(path, fcntl.LOCK_EX)
             if fd is None:
-                return None
+                if is_held(path):
+                    return None
+                continue  # somebody only looked
             lock = cls(path, fd)
             if lock.valid():
                 return lock

@@ -122,6 +122,7 @@ class Intake(Generic[Route]):
         try:
             if self.protocol.pending:
                 failures = self.writer.apply(self.protocol.pending)
+                logger.debug("commit %d jobs", self.protocol.pending_jobs)
                 self.protocol.decided(failures)
                 self.last_commit = self._clock()
                 if failures:

@@ -66,6 +66,9 @@ class Journal:
         the next record.
         """
         sequence, start = self.end
+        if start - self._marked >= CHUNK_BYTES:
+            self._marks.append(self.end)
+            self._marked = start
         sequence += 1
         record = seal(record, sequence)
         end = start + len(record)
@@ -80,27 +83,30 @@ class Journal:
             self._ring[: len(record) - room] = record[room:]
         self.end = (sequence, end)
         self._words[TAIL] = end
-        if end - self._marked >= CHUNK_BYTES:
-            self._marked = end
-            self._marks.append((sequence, end))
         return sequence
 
-    def define(self, definition: bytes) -> bool:
-        """Keep a sealed definition for the life of the stream; False when there is no room for it."""
+    def define(self, definition: bytes) -> int:
+        """Seal a definition and keep it for the life of the stream; returns its number, or 0 when there is no room.
+
+        As with `append`, an interrupt at any bytecode leaves the room whole.
+        """
         number, start = self.definitions_end
+        number += 1
+        definition = seal(definition, number)
         end = start + len(definition)
         if end > DEFINITIONS_BYTES:
-            return False
+            return 0
         self._definitions[start:end] = definition
-        self.definitions_end = (number + 1, end)
+        self.definitions_end = (number, end)
         self._words[DEFINITIONS_TAIL] = end
-        return True
+        return number
 
     def boundary(self, after: Position) -> Position:
         """The end of the message that begins at `after`; `after` itself when nothing follows."""
+        end = self.end  # before the marks: one that is missing now stands behind it
         while self._marks and self._marks[0][0] <= after[0]:
             self._marks.popleft()
-        return self._marks[0] if self._marks else self.end
+        return min(self._marks[0], end) if self._marks else end
 
     def read(self, start: Position, end: Position) -> bytes:
         """The records between two positions."""

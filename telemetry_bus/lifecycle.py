@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 import time
 import weakref
 from typing import Protocol
@@ -21,6 +22,26 @@ class Living(Protocol):
 
     def at_exit(self, limit: float) -> None:
         """The interpreter ends: stop what runs, within `limit` seconds. May be called twice."""
+
+
+class ForkSafeLock:
+    """A re-entrant lock that is free in a forked child, whoever held it in the parent."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        watch(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def after_fork(self) -> None:
+        self._lock = threading.RLock()
+
+    def at_exit(self, limit: float) -> None:
+        """Nothing."""
 
 
 _living: weakref.WeakSet[Living] = weakref.WeakSet()

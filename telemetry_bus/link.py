@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -10,6 +11,8 @@ from .journal_file import Position
 from .outbox import Outbox
 from .protocol.messages import Control, Jobs
 from .protocol.producer import ProducerProtocol
+
+logger = logging.getLogger("telemetry_bus")
 
 
 class Link:
@@ -47,6 +50,7 @@ class Link:
     def sent(self, now: float) -> None:
         """The message that `next` gave is on its way."""
         assert self._ends is not None
+        logger.debug("send jobs %d to %d", self.protocol.position[0] + 1, self._ends[0][0])
         self.protocol.sent(*self._ends, now)
 
     def due(self, now: float) -> Iterator[Control]:

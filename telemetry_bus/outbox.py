@@ -44,6 +44,7 @@ class Outbox:
     """Encodes and journals jobs under one lock; hands out slices to send; wakes those who wait for the outcome.
 
     `wake` is called after each job, and must be cheap. `log_failures` is off where the writer logs in this process.
+    `full` says that the last job found no room, and none has come free since.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Outbox:
         self._changed = threading.Condition(self._lock)
         self._busy = False
         self._closed = False
+        self.full = False
         self._committed = 0
         self._dropped = 0
         self._failed = 0
@@ -74,13 +76,15 @@ class Outbox:
         with self._lock:
             if self._busy or self._closed:
                 self._refuse()
-            self._busy = True
             try:
+                self._busy = True
                 record = self._encoder.row(sql, row, ensure)
                 sequence = self._journal_it(record, sql)
             finally:
                 self._busy = False
         self.wake()
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("enqueue job %d", sequence)
         return sequence
 
     def put(self, job: Job) -> int:
@@ -91,13 +95,15 @@ class Outbox:
         with self._lock:
             if self._busy or self._closed:
                 self._refuse()
-            self._busy = True
             try:
+                self._busy = True
                 record = self._encoder.job(job)
                 sequence = self._journal_it(record, job.statements[0].sql if job.statements else "")
             finally:
                 self._busy = False
         self.wake()
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("enqueue job %d", sequence)
         return sequence
 
     def _journal_it(self, record: bytes, subject: str) -> int:
@@ -110,6 +116,7 @@ class Outbox:
         return self.journal.append(record) or self._when_full(record)
 
     def _when_full(self, record: bytes) -> int:
+        self.full = True
         if self._on_full == "drop":
             self._dropped += 1
             return 0
@@ -158,6 +165,7 @@ class Outbox:
     def decided(self, acknowledged: Position, committed: int, reports: Sequence[Report]) -> None:
         """Jobs up to `committed` are decided, `reports` are the failures among them that are new; everything up
         to the end of a message, `acknowledged`, may leave the journal."""
+        logger.debug("acknowledge jobs up to %d", committed)
         for report in reports if self._log_failures else ():
             logger.error(
                 "job %d failed for good and is a dead letter: %s [%s]", report.sequence, report.error, report.statement
@@ -165,6 +173,7 @@ class Outbox:
         with self._lock:
             if acknowledged[0] > self.journal.trimmed[0]:
                 self.journal.trim(acknowledged)
+                self.full = False
             self._committed = max(self._committed, committed)
             for report in reports:
                 self._failed += 1
@@ -182,6 +191,7 @@ class Outbox:
 
     def wait(self, sequence: int, timeout: float) -> bool:
         """Wait until every job up to `sequence` is decided; False when the time is over, or the outbox closed."""
+        self.wake()  # a submit that was interrupted behind the journal did not
         with self._lock:
             return self._changed.wait_for(lambda: self._committed >= sequence or self._closed, timeout) and (
                 self._committed >= sequence
@@ -189,6 +199,7 @@ class Outbox:
 
     def drain(self, timeout: float) -> bool:
         """Wait until nothing is pending, closed or not; whether that came about in time."""
+        self.wake()
         with self._lock:
             return self._changed.wait_for(lambda: not self.pending, timeout)
 

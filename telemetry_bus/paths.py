@@ -37,7 +37,7 @@ class BusFolder:
         """The bus folder of a database; nothing is made yet. Raises `ConfigError` for `:memory:`."""
         if database.is_memory:
             raise ConfigError(":memory: has no bus folder", operation="bus folder", subject=database.url)
-        parent = environ.get("TELEMETRY_BUS_DIR")
+        parent = environ.get("TELEMETRY_BUS_DIR") or None
         if parent is None and database.path is not None:
             return cls(database.path.with_name(database.path.name + ".bus"), group)
         if parent is None:

@@ -78,6 +78,18 @@ class _Reader(sqlite3.Connection):
     def cursor(self, factory: Any = None) -> Any:
         return super().cursor(factory or _ReaderCursor)
 
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        cursor: sqlite3.Cursor = self.cursor().execute(sql, parameters)
+        return cursor
+
+    def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
+        cursor: sqlite3.Cursor = self.cursor().executemany(sql, parameters)
+        return cursor
+
+    def executescript(self, sql: str, /) -> sqlite3.Cursor:
+        cursor: sqlite3.Cursor = self.cursor().executescript(sql)
+        return cursor
+
 
 class _ReaderCursor(sqlite3.Cursor):
     def execute(self, sql: str, parameters: Any = (), /) -> _ReaderCursor:
@@ -90,6 +102,13 @@ class _ReaderCursor(sqlite3.Cursor):
     def executemany(self, sql: str, parameters: Any, /) -> _ReaderCursor:
         try:
             super().executemany(sql, parameters)
+        except sqlite3.OperationalError as error:
+            raise _explained(error, sql) from error
+        return self
+
+    def executescript(self, sql: str, /) -> _ReaderCursor:
+        try:
+            super().executescript(sql)
         except sqlite3.OperationalError as error:
             raise _explained(error, sql) from error
         return self

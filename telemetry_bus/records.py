@@ -44,10 +44,11 @@ def seal(data: bytes, seed: int) -> bytes:
 class Encoder:
     """Turns jobs into the (unsealed) records of one stream.
 
-    `define` is given each new definition, sealed, and answers whether there was room for it. Not thread-safe.
+    `define` is given each new definition and answers with its number, 0 when there is no room for it. Not
+    thread-safe.
     """
 
-    def __init__(self, define: Callable[[bytes], bool]) -> None:
+    def __init__(self, define: Callable[[bytes], int]) -> None:
         self._define = define
         self._pack = codec.packer().pack
         self._numbers: dict[str | Template, int] = {}  # bounded by the room for definitions
@@ -109,11 +110,12 @@ class Encoder:
             if 0 in ensure or any(sql == 0 for sql, _ in statements):
                 return 0
             packed = self._pack([ensure, statements])
-        number = len(self._numbers) + 1
-        if len(packed) > MAX_DEFINITION_BYTES or not self._define(seal(packed, number)):
+        if len(packed) > MAX_DEFINITION_BYTES:
             return 0
-        self._numbers[item] = number
-        return number
+        defined = self._define(packed)
+        if defined:
+            self._numbers[item] = defined
+        return defined
 
 
 class Definitions:

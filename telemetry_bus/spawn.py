@@ -16,6 +16,8 @@ from .paths import BusFolder
 #: After a writer that failed to start, wait so long before the next, doubling up to the limit.
 BACKOFF_S = 0.2
 BACKOFF_LIMIT_S = 10.0
+#: Who has held `spawn.lock` for so long with no writer to show for it may be stopped: start one all the same.
+STARTING_LIMIT_S = 5.0
 #: The exit code of a writer that found another one: no failure. (`writer_daemon` has the whole list.)
 EXIT_BUSY = 3
 
@@ -40,6 +42,7 @@ class Spawner:
         self._clock = clock
         self._child: subprocess.Popen[bytes] | None = None
         self._starting: InstanceLock | None = None
+        self._other_since: float | None = None  # since when another has held `spawn.lock`, as far as is known
         self._failures = 0
         self._retry_at = 0.0
         self._trouble = ""
@@ -49,6 +52,7 @@ class Spawner:
         self._reap()
         _collect()
         if self._child is not None or is_held(self._folder.writer_lock):
+            self._other_since = None
             return
         if not self._enabled:
             self._trouble = "none runs, and starting one is turned off"
@@ -56,7 +60,7 @@ class Spawner:
         if self._clock() < self._retry_at or self._starting is not None:
             return
         self._starting = InstanceLock.acquire(self._folder.spawn_lock)
-        if self._starting is None:
+        if self._starting is None and not self._other_is_slow():
             return
         if is_held(self._folder.writer_lock):
             self.settled()
@@ -109,7 +113,7 @@ class Spawner:
 
     def _start(self) -> subprocess.Popen[bytes]:
         environment = dict(os.environ)
-        if "TELEMETRY_BUS_DIR" in environment:  # the writer stands in another folder
+        if environment.get("TELEMETRY_BUS_DIR"):  # the writer stands in another folder
             environment["TELEMETRY_BUS_DIR"] = str(self._folder.path.parent)
         log = os.open(self._folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
@@ -120,6 +124,12 @@ class Spawner:
             )
         finally:
             os.close(log)
+
+    def _other_is_slow(self) -> bool:
+        now = self._clock()
+        if self._other_since is None:
+            self._other_since = now
+        return now - self._other_since >= STARTING_LIMIT_S
 
     def _reap(self) -> None:
         """Collect the exit code of a writer that has ended, so that it is no zombie and no mystery."""
@@ -136,7 +146,7 @@ class Spawner:
         failures = self._failures
         self.settled()
         self._failures, self._trouble = failures, trouble
-        self._retry_at = self._clock() + min(BACKOFF_LIMIT_S, BACKOFF_S * 2**failures)
+        self._retry_at = self._clock() + min(BACKOFF_LIMIT_S, BACKOFF_S * 2 ** min(failures - 1, 16))
 
     def _log_tail(self) -> str:
         try:

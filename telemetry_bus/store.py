@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
-from . import lifecycle
-from .backends.base import make_backend
+from .backends.base import Backend, make_backend
 from .bridge import BridgeConnection
 from .config import Mode, StoreOptions, check_seconds, store_options
-from .errors import BadDefinition, ConfigError, JobError, JobFailed, StoreClosed
+from .errors import BadDefinition, ConfigError, JobError, JobFailed, StoreClosed, shorten
 from .jobs import Job, Row, Statement
+from .lifecycle import ForkSafeLock
 from .reading import connect, open_reader
 from .recording import RecordingConnection
 from .sqltext import bind, check_definition, prepare
@@ -69,7 +68,7 @@ class TelemetryStore:
         _make_parent(self._options)
         self._backend = make_backend(self._options)
         self._closed = False
-        self._bridging = threading.RLock()
+        self._bridging = ForkSafeLock()
         self._engine: Engine | None = None
 
     # Writing
@@ -174,7 +173,7 @@ class TelemetryStore:
     @property
     def queue(self) -> QueueView:
         """Jobs that are submitted and not decided, in the manner of `queue.Queue`."""
-        return QueueView(self._backend.pending, self._options.journal_bytes, self._backend.stats().pending_bytes)
+        return QueueView(self._backend)
 
     def stats(self) -> StoreStats:
         """The figures of this store in this process."""
@@ -234,22 +233,22 @@ class TelemetryStore:
 
 
 class QueueView:
-    """How full the store is: jobs submitted and not decided, at the moment of asking."""
+    """How full a store is: jobs submitted and not decided, each time at the moment of asking."""
 
     maxsize = _NO_LIMIT
 
-    def __init__(self, jobs: int, limit_bytes: int, pending_bytes: int) -> None:
-        self._jobs = jobs
-        self._full = pending_bytes >= limit_bytes
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
     def qsize(self) -> int:
-        return self._jobs
+        return self._backend.pending
 
     def empty(self) -> bool:
-        return self._jobs == 0
+        return self._backend.pending == 0
 
     def full(self) -> bool:
-        return self._full
+        """Whether the last submit found no room, and none has come free since."""
+        return self._backend.full
 
 
 def get_store(database: object = None, **options: Any) -> TelemetryStore:
@@ -259,10 +258,10 @@ def get_store(database: object = None, **options: Any) -> TelemetryStore:
     store's.
     """
     wanted = store_options(database, **options)
-    with _shared.lock:
-        store = _shared.by_url.get(wanted.database.url)
+    with _shared_lock:
+        store = _shared.get(wanted.database.url)
         if store is None or store._closed:
-            store = _shared.by_url[wanted.database.url] = TelemetryStore(database, **options)
+            store = _shared[wanted.database.url] = TelemetryStore(database, **options)
         elif options and store._options != wanted:
             raise ConfigError(
                 "the shared store of this database is open with other options", operation="get_store",
@@ -271,22 +270,8 @@ def get_store(database: object = None, **options: Any) -> TelemetryStore:
         return store
 
 
-class _SharedStores:
-    """The shared stores by database; a forked child keeps them, with a lock of its own."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.by_url: dict[str, TelemetryStore] = {}
-        lifecycle.watch(self)
-
-    def after_fork(self) -> None:
-        self.lock = threading.Lock()
-
-    def at_exit(self, limit: float) -> None:
-        """Nothing: each store ends by itself."""
-
-
-_shared = _SharedStores()
+_shared: dict[str, TelemetryStore] = {}
+_shared_lock = ForkSafeLock()
 
 
 def _make_parent(options: StoreOptions) -> None:
@@ -305,10 +290,15 @@ def _make_parent(options: StoreOptions) -> None:
 def _definitions(ensure: Iterable[str] | None) -> tuple[str, ...]:
     if ensure is None:
         return ()
-    if isinstance(ensure, str):
+    if isinstance(ensure, str | bytes):
         raise BadDefinition("ensure= is a list of statements, not one", operation="submit", hint="ensure=[DDL]")
-    definitions = tuple(ensure)
-    _check_definitions(definitions)
+    try:
+        definitions = tuple(ensure)
+        _check_definitions(definitions)
+    except TypeError:
+        raise BadDefinition(
+            f"ensure= is a list of statements, not {shorten(repr(ensure))}", operation="submit", hint="ensure=[DDL]"
+        ) from None
     return definitions
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
+from datetime import date, time
 from functools import lru_cache
 from typing import Any
 
@@ -12,14 +13,14 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from .errors import JobError
+from .errors import JobError, UnsupportedValue
 from .jobs import Job, Statement
 
 _DIALECT = sqlite.dialect(paramstyle="qmark")
 
 
 def insert_job(table: Table, rows: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> Job:
-    """The job that inserts `rows`: a mapping per row, keys are column names. Columns that are left out get their
+    """The job that inserts `rows`: a mapping per row, by the columns' keys. Columns that are left out get their
     Python-side default, or the database's.
 
     Raises `JobError` for a column that the table does not have.
@@ -32,12 +33,10 @@ def insert_job(table: Table, rows: Mapping[str, Any] | Iterable[Mapping[str, Any
                 f"table {table.name} has no column {unknown[0]!r}", operation="insert",
                 hint="it has " + ", ".join(table.c.keys()),
             )
-        columns = tuple(column for column in table.columns if column.name in mapping or _has_default(column))
+        columns = tuple(column for column in table.columns if column.key in mapping or _has_default(column))
         sql, processors = _insert(table, columns)
-        values = [mapping[c.name] if c.name in mapping else _default(c) for c in columns]
-        row = tuple(
-            value if process is None else process(value) for value, process in zip(values, processors, strict=True)
-        )
+        values = [mapping[c.key] if c.key in mapping else _default(c) for c in columns]
+        row = tuple(map(_processed, columns, processors, values))
         if statements and statements[-1][0] == sql:
             statements[-1][1].append(row)
         else:
@@ -69,6 +68,19 @@ def _insert(table: Table, columns: tuple[Column[Any], ...]) -> tuple[str, tuple[
 def _processor(column: Column[Any]) -> Callable[[Any], Any] | None:
     process: Callable[[Any], Any] | None = column.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)
     return process
+
+
+def _processed(column: Column[Any], process: Callable[[Any], Any] | None, value: Any) -> Any:
+    """A value as its column's type stores it; points in time have one form, whatever way they come."""
+    if process is None or isinstance(value, date | time):
+        return value
+    try:
+        return process(value)
+    except (TypeError, ValueError, LookupError) as error:
+        raise UnsupportedValue(
+            f"column {column.key!r} does not take a {type(value).__name__}: {error}", operation="insert",
+            hint=f"its type is {column.type!r}",
+        ) from error
 
 
 def _has_default(column: Column[Any]) -> bool:

@@ -14,6 +14,8 @@ class Waker:
     in between finds the flag and writes the byte.
     """
 
+    _read = _write = -1
+
     def __init__(self) -> None:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.sleeping = False
@@ -42,5 +44,10 @@ class Waker:
         self.clear()
 
     def close(self) -> None:
-        os.close(self._read)
-        os.close(self._write)
+        """Give the pipe back, when nobody can wake any more. Idempotent; a forgotten waker does it by itself."""
+        pipe, self._read, self._write = (self._read, self._write), -1, -1
+        for fd in pipe:
+            if fd >= 0:
+                os.close(fd)
+
+    __del__ = close

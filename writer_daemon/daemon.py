@@ -12,7 +12,7 @@ import zmq
 from telemetry_bus.adoption import Adopter
 from telemetry_bus.control import ask
 from telemetry_bus.errors import ProtocolError, WriterAbsent, WriterBusy
-from telemetry_bus.instance import InstanceLock
+from telemetry_bus.instance import InstanceLock, is_held
 from telemetry_bus.intake import Intake
 from telemetry_bus.paths import BusFolder
 from telemetry_bus.protocol.messages import Command, Jobs, decode_control, encode_control
@@ -36,7 +36,19 @@ CONTROL_BURST = 1000
 
 
 def serve(options: WriterOptions, folder: BusFolder) -> int:
-    """The whole life of a writer; its exit code. Raises `WriterBusy`, `ConfigError`, `DatabaseFault`."""
+    """The whole life of a writer; its exit code. Raises `WriterBusy`, `ConfigError`, `DatabaseFault`.
+
+    One that has left for want of company looks once more when its lock is free: a producer that came meanwhile
+    found the lock held, started nobody, and may be gone.
+    """
+    code, idle = _live(options, folder)
+    while idle and folder.journal_paths() and not is_held(folder.writer_lock):
+        code, idle = _live(options, folder)
+    return code
+
+
+def _live(options: WriterOptions, folder: BusFolder) -> tuple[int, bool]:
+    """From taking the lock to letting go of it: the exit code, and whether it left for want of company."""
     with ExitStack() as life:
         waker = Waker()
         life.callback(waker.close)
@@ -55,7 +67,7 @@ def serve(options: WriterOptions, folder: BusFolder) -> int:
         life.callback(daemon.adopter.close)
         code = daemon.run()
         logger.info("writer %d leaves", os.getpid())
-        return code
+        return code, daemon.idle
 
 
 def take_over(folder: BusFolder, signals: Signals) -> InstanceLock:
@@ -85,6 +97,7 @@ class Daemon:
         self.intake: Intake[bytes] = Intake(writer, options.database, options.limits)
         self.adopter = Adopter(folder, self.intake)
         self.leaving = False
+        self.idle = False
         self._idle_timeout = options.idle_timeout
         self._folder = folder
         self._lock = lock
@@ -108,7 +121,8 @@ class Daemon:
                     logger.error("the bus folder %s was removed or replaced", self._folder.path)
                     return exit_codes.LOST_FOLDER
                 if self._look_around(now) and self._nobody_came():
-                    break
+                    self.idle = True
+                    return exit_codes.DONE
         self.leaving = True
         self._turn()
         return exit_codes.DONE

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from telemetry_bus import __version__
-from telemetry_bus.errors import TelemetryError
+from telemetry_bus.codec import INT64_MAX
+from telemetry_bus.errors import TelemetryError, shorten
 from telemetry_bus.protocol.messages import Answer, Command
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def answer(daemon: Daemon, command: Command) -> Answer:
         return Answer(True, json.dumps(handler(daemon, **arguments)))
     except TelemetryError as error:
         return Answer(False, str(error))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         return Answer(False, f"bad arguments: {error}")
 
 
@@ -65,11 +66,20 @@ def _stop(daemon: Daemon) -> dict[str, Any]:
 
 
 def _retry(daemon: Daemon, ids: list[int] | None) -> list[dict[str, Any]]:
-    return [asdict(result) for result in daemon.intake.writer.retry(ids)]
+    """The first line of an error only: the answer to many must fit into one message, and the letter has it all."""
+    results = daemon.intake.writer.retry(_checked(ids))
+    return [{**asdict(result), "error": shorten(result.error.partition("\n")[0])} for result in results]
 
 
 def _purge(daemon: Daemon, ids: list[int] | None) -> int:
-    return daemon.intake.writer.purge(ids)
+    return daemon.intake.writer.purge(_checked(ids))
+
+
+def _checked(ids: list[int] | None) -> list[int] | None:
+    """`ids`, when the database can take them as such."""
+    if ids is not None and not all(type(id) is int and 0 < id <= INT64_MAX for id in ids):
+        raise ValueError("ids are positive 64-bit integers")
+    return ids
 
 
 _COMMANDS: dict[str, Callable[..., Any]] = {

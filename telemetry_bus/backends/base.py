@@ -30,6 +30,10 @@ class Backend(Protocol):
     def pending(self) -> int:
         """How many jobs are not decided."""
 
+    @property
+    def full(self) -> bool:
+        """Whether the last submit found no room, and none has come free since."""
+
     def wait(self, sequence: int, timeout: float) -> None:
         """Return when every job up to `sequence` is decided; raises `FlushTimeout`."""
 

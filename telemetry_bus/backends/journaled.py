@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from contextlib import AbstractContextManager
 from sqlite3 import Connection
 
@@ -12,6 +11,7 @@ from ..config import StoreOptions
 from ..errors import FlushTimeout, StoreClosed
 from ..jobs import Job, Row
 from ..journal import Journal
+from ..lifecycle import ForkSafeLock
 from ..outbox import Outbox
 from ..paths import BusFolder
 from ..protocol.messages import Report
@@ -27,7 +27,7 @@ class JournaledBackend:
         self._options = options
         self._outbox: Outbox | None = None
         self._closed = False
-        self._beginning = threading.Lock()
+        self._beginning = ForkSafeLock()
         lifecycle.watch(self)
 
     def put_row(self, sql: str, row: Row, ensure: tuple[str, ...]) -> int:
@@ -43,6 +43,10 @@ class JournaledBackend:
     @property
     def pending(self) -> int:
         return self._outbox.pending if self._outbox else 0
+
+    @property
+    def full(self) -> bool:
+        return self._outbox is not None and self._outbox.full
 
     def wait(self, sequence: int, timeout: float) -> None:
         outbox = self._outbox
@@ -83,7 +87,6 @@ class JournaledBackend:
 
     def after_fork(self) -> None:
         """Begin a stream of our own at the next job; the parent's goes on without us."""
-        self._beginning = threading.Lock()
         if self._outbox is not None:
             self._outbox.abandon()
             self._outbox = None

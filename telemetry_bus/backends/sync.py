@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from ..records import Definitions, Encoder, read_runs, seal
 from ..views import StoreStats, WriterView
 from ..writer.core import Writer
 
+logger = logging.getLogger("telemetry_bus")
+
 #: Writers of a parent process, kept for ever in a forked child: closing one there would disturb the parent's.
 _inherited: list[Writer] = []
 
@@ -28,7 +31,7 @@ class SyncBackend:
     def __init__(self, options: StoreOptions) -> None:
         self._options = options
         self._lock = threading.RLock()
-        self._encoder = Encoder(lambda definition: False)  # each record carries its template
+        self._encoder = Encoder(lambda definition: 0)  # each record carries its template
         self._writer: Writer | None = None
         self._closed = False
         self._submitted = self._failed = 0
@@ -52,6 +55,7 @@ class SyncBackend:
                 self._last_error = str(error)
                 raise
             self._submitted += 1
+            logger.debug("commit job %d", self._submitted)
             return self._submitted
 
     @property
@@ -61,6 +65,10 @@ class SyncBackend:
     @property
     def pending(self) -> int:
         return 0
+
+    @property
+    def full(self) -> bool:
+        return False
 
     def wait(self, sequence: int, timeout: float) -> None:
         """Nothing: what was submitted is committed."""

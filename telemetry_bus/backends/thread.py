@@ -17,7 +17,7 @@ from ..config import StoreOptions
 from ..errors import DatabaseFault, WriterBusy
 from ..instance import InstanceLock
 from ..intake import BatchLimits, Intake
-from ..lifecycle import EXIT_LIMIT_S
+from ..lifecycle import EXIT_LIMIT_S, ForkSafeLock
 from ..link import Link
 from ..outbox import Outbox
 from ..paths import BusFolder
@@ -39,7 +39,7 @@ _BUSY_TIMEOUT_S = 1.0
 
 #: The writers of this process by bus folder, each shared by all stores of its database.
 _writers: dict[Path, ThreadWriter] = {}
-_writers_lock = threading.Lock()
+_writers_lock = ForkSafeLock()
 #: Writers of a parent process, kept for ever in a forked child: closing one there would disturb the parent's.
 _inherited: list[Writer] = []
 
@@ -68,7 +68,9 @@ class ThreadBackend(JournaledBackend):
     def _late(self) -> None:
         """A job that no thread of ours will write any more."""
         if self._folder is not None:
-            Spawner(self._options.database, self._folder, enabled=self._options.spawn).ensure()
+            spawner = Spawner(self._options.database, self._folder, enabled=self._options.spawn)
+            spawner.ensure()
+            spawner.close()
 
     def _start(self) -> Outbox:
         self._thread = ThreadWriter.shared(self._options, self._folder)
@@ -188,8 +190,6 @@ class ThreadWriter:
             yield self._writer.driver_connection
 
     def after_fork(self) -> None:
-        global _writers_lock
-        _writers_lock = threading.Lock()
         _writers.clear()
         _inherited.append(self._writer)
         self._release()

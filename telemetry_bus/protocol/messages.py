@@ -14,7 +14,7 @@ from zlib import crc32
 
 import msgpack
 
-from ..codec import unpack
+from ..codec import INT64_MAX, unpack
 from ..errors import ProtocolError
 from ..jobs import MAX_JOB_BYTES
 from ..records import MIN_RECORD_BYTES
@@ -215,7 +215,7 @@ def decode_control(data: bytes) -> Control:
 
 def _check_field(kind: str, name: str, declared: str, value: Any) -> None:
     expected: Any = _TYPES[declared]
-    if not isinstance(value, expected) or (declared == "int" and value < 0):
+    if not isinstance(value, expected) or (declared == "int" and not 0 <= value <= INT64_MAX):
         raise _malformed(f"field {name} of {kind}")
     if name == "stream" and len(value) != STREAM_BYTES:
         raise _malformed(f"field {name} of {kind}")

@@ -21,9 +21,11 @@ TOTAL_WINDOW_BYTES = 16 * 1024 * 1024
 MIN_WINDOW_BYTES = 256 * 1024
 MAX_WINDOW_BYTES = 2 * 1024 * 1024
 #: An acknowledgement carries at most so many failures; the rest follow when these are confirmed.
-MAX_REPORTS = 32
-#: A failure's text is cut to this in an acknowledgement; the dead letter has all of it.
+MAX_REPORTS = 16
+#: A failure's text and its SQL are cut to this in an acknowledgement, so that it stays below `MAX_CONTROL_BYTES`;
+#: the dead letter has all of it.
 MAX_REPORT_CHARS = 8 * 1024
+MAX_REPORT_SQL_CHARS = 4 * 1024
 #: A stream that has been silent so long is forgotten; the ledger remembers it.
 FORGET_AFTER_S = 600.0
 
@@ -135,10 +137,10 @@ class WriterProtocol(Generic[Route]):
                 yield stream.route, self._state(name, stream, Ack)
             del self._touched[name]
 
-    def committed(self, stream: bytes) -> int:
-        """The last decided job of a stream that this writer has seen; 0 for others."""
+    def settled(self, stream: bytes) -> bool:
+        """Whether every job of a stream that was taken is decided; so it is for a stream that was forgotten."""
         known = self._streams.get(stream)
-        return known.committed if known else 0
+        return known is None or known.committed == known.received
 
     def received(self, stream: bytes) -> int:
         """The last job of a stream that is decided or pending; 0 for one that this writer has not seen."""
@@ -207,7 +209,10 @@ class WriterProtocol(Generic[Route]):
             if len(failures) > MAX_REPORTS:
                 committed = min(committed, failures.pop().sequence - 1)
         reports = [
-            Report(failure.sequence, failure.error_type, failure.error[:MAX_REPORT_CHARS], failure.statement)
+            Report(
+                failure.sequence, failure.error_type, failure.error[:MAX_REPORT_CHARS],
+                failure.statement and failure.statement[:MAX_REPORT_SQL_CHARS],
+            )
             for failure in failures
         ]
         return kind(name, self.epoch, self.pid, stream.received, committed, self._window(), reports)

@@ -14,7 +14,7 @@ from ..jobs import Failure, Template
 from .dialects import Connection
 from .ledger import timestamp
 
-logger = logging.getLogger("telemetry_bus.writer")
+logger = logging.getLogger("telemetry_bus")
 
 #: Characters of an error with its traceback. The end is kept: it names the statement's place in the writer.
 MAX_ERROR_TEXT = 8 * 1024

@@ -20,8 +20,6 @@ _DENIED_ACTIONS = frozenset({
 #: Full-text and R-tree tables ask for these when they are used.
 _PRAGMAS_READ_BY_TABLES = frozenset({"data_version", "page_size"})
 _DENIED_FUNCTIONS = frozenset({"load_extension"})
-#: For these the authorizer's second argument is the name of a column, which may be anything.
-_COLUMN_ACTIONS = frozenset({sqlite3.SQLITE_READ, sqlite3.SQLITE_UPDATE})
 
 
 class Guard:
@@ -61,7 +59,6 @@ class Guard:
             return sqlite3.SQLITE_DENY
         if action == sqlite3.SQLITE_FUNCTION:
             return sqlite3.SQLITE_DENY if (second or "").lower() in _DENIED_FUNCTIONS else sqlite3.SQLITE_OK
-        names = (first,) if action in _COLUMN_ACTIONS else (first, second)
-        if any(name is not None and name.lower().startswith(BUS_PREFIX) for name in names):
+        if any(name is not None and name.lower().startswith(BUS_PREFIX) for name in (first, second)):
             return sqlite3.SQLITE_DENY
         return sqlite3.SQLITE_OK

@@ -16,11 +16,14 @@ PACKAGES = ("telemetry_bus", "writer_daemon", "producers")
 #: Layer 0 needs nothing but the standard library.
 LAYERS = {
     0: ("errors", "config", "jobs"),
-    1: ("sqltext", "sqlshape", "codec", "records", "protocol", "recording", "paths", "lifecycle", "waker", "views"),
+    1: (
+        *("sqltokens", "sqltext", "sqlshape", "codec", "records", "protocol", "recording"),
+        *("paths", "lifecycle", "waker", "views"),
+    ),
     2: ("journal_file", "journal", "orphan", "instance", "writer"),
     3: ("outbox", "link", "intake", "adoption", "control", "spawn", "sender", "reading", "bridge"),
     4: ("store", "backends", "tables"),
-    5: ("handlers", "testing", "pytest_plugin", "cli", "__init__"),
+    5: ("handlers", "testing", "pytest_plugin", "cli", "__main__", "__init__"),
 }
 
 #: What some must not import, whatever its layer.

@@ -34,7 +34,8 @@ def test_a_job_of_many_statements_and_rows_is_applied_whole(tmp_path: Path) -> N
         writer.apply([Stream().run(jobs, [["x", 1], [[10], [11]]], [["y", 2], []], [["z", 3], [[12]]])])
         assert [("x",), ("y",), ("z",)] == rows(tmp_path, "SELECT name FROM events ORDER BY id")
         assert [(10,), (11,), (12,)] == rows(tmp_path, "SELECT size FROM sizes ORDER BY rowid")
-        assert (3, 6, 1) == (writer.snapshot().jobs_committed, writer.snapshot().rows_committed, writer.snapshot().batches)
+        done = writer.snapshot()
+        assert (3, 6, 1) == (done.jobs_committed, done.rows_committed, done.batches)
 
 
 def test_an_empty_batch_is_no_transaction(tmp_path: Path) -> None:
@@ -158,9 +159,8 @@ class TestSync:
             writer.run(EVENT, ["x", 1])
             assert [("x", 1)] == rows(tmp_path, "SELECT name, size FROM events")
             assert [("events",)] == rows(tmp_path, "SELECT name FROM sqlite_master WHERE type = 'table'")
-            assert (1, 1, 0) == (
-                writer.snapshot().jobs_committed, writer.snapshot().rows_committed, writer.snapshot().dead_letters
-            )
+            done = writer.snapshot()
+            assert (1, 1, 0) == (done.jobs_committed, done.rows_committed, done.dead_letters)
 
     def test_a_failing_job_raises_and_leaves_nothing(self, tmp_path: Path) -> None:
         """The error carries the driver's exception, its traceback and the statement; the next job goes through."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from telemetry_bus.errors import ConfigError
-from telemetry_bus.writer import core, engine, sqlite
+from telemetry_bus.writer import core
 from telemetry_bus.writer.engine import file_system, refuse_network_file_system
 
 from .writing import EVENT, Stream, execute, opened, rows
@@ -111,7 +113,7 @@ class TestCheckpoints:
             writer.apply([stream.run(EVENT, ["y", 1])])
             assert written < writer.snapshot().wal_bytes
             written = writer.snapshot().wal_bytes
-            monkeypatch.setattr(sqlite, "LOG_BYTES", 1)
+            monkeypatch.setattr("telemetry_bus.writer.sqlite.LOG_BYTES", 1)
             writer.maintain(idle=False)
             writer.apply([stream.run(EVENT, ["z", 1])])
             assert written == writer.snapshot().wal_bytes
@@ -124,14 +126,12 @@ class TestCheckpoints:
         monkeypatch.setattr(core, "ALARM_LOG_BYTES", 0)
         with opened(tmp_path, clock=lambda: now[0], busy_timeout=60.0) as writer:
             writer.apply([Stream().run(EVENT, ["x", 1])])
-            with engine.sqlite3.connect(tmp_path / "telemetry.db", isolation_level=None) as reader:
+            with closing(sqlite3.connect(tmp_path / "telemetry.db", isolation_level=None)) as reader:
                 reader.execute("BEGIN")
                 reader.execute("SELECT * FROM events").fetchall()
                 writer.apply([Stream("b").run(EVENT, ["y", 1])])
                 for now[0] in (1.0, 30.0, 90.0):
                     writer.maintain(idle=True)
-                reader.execute("COMMIT")
-            reader.close()
             assert 2 == caplog.text.count("a reader has kept it from being written back")
             writer.maintain(idle=True)
             assert 0 == writer.snapshot().wal_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -83,9 +84,10 @@ def batches(draw: st.DrawFn) -> list[list[Run]]:
     streams = (Stream("a"), Stream("b"))
 
     def run() -> Run:
-        jobs = draw(st.sampled_from(known))
+        jobs: Template = draw(st.sampled_from(known))
         payloads = [_payload(draw, jobs) for _ in range(draw(st.integers(1, 4)))]
-        return draw(st.sampled_from(streams)).run(jobs, *payloads)
+        stream: Stream = draw(st.sampled_from(streams))
+        return stream.run(jobs, *payloads)
 
     return [[run() for _ in range(draw(st.integers(1, 5)))] for _ in range(draw(st.integers(1, 3)))]
 
@@ -171,9 +173,10 @@ def _contents(connection: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_every_statement_of_the_property_is_tried(statement: str) -> None:
     """Each takes two values, as the property test supposes."""
-    connection = _memory()
-    with closing(connection):
-        try:
-            connection.execute(statement, [1, "x"])
-        except sqlite3.Error as error:
-            assert "nowhere" in str(error) or "view" in str(error) or "FOREIGN KEY" in str(error)
+    meant_to_fail = r"no such table: nowhere|is a view|FOREIGN KEY"
+    with closing(_memory()) as connection:
+        if re.search("nowhere|seen|child|egg|hen", statement):
+            with pytest.raises(sqlite3.Error, match=meant_to_fail):
+                connection.execute(statement, [1, "x"])
+        else:
+            connection.execute(statement, [1, "x"]).fetchall()

@@ -87,18 +87,17 @@ def test_the_transaction_and_the_bus_are_out_of_reach(tmp_path: Path, sql: str) 
     stream = Stream()
     with opened(tmp_path) as writer:
         writer.apply([stream.run(EVENT, ["first", 1])])
-        failures = writer.apply([stream.run(EVENT, ["x", 1]), stream.run(template(sql), []), stream.run(EVENT, ["y", 2])])
+        runs = [stream.run(EVENT, ["x", 1]), stream.run(template(sql), []), stream.run(EVENT, ["y", 2])]
+        failures = writer.apply(runs)
         assert [3] == [failure.sequence for failure in failures]
         assert [("first",), ("x",), ("y",)] == rows(tmp_path, "SELECT name FROM events ORDER BY id")
         assert {stream.id: 4} == writer.last_sequences([stream.id])
         assert not (tmp_path / "elsewhere.db").exists()
 
 
-@pytest.mark.parametrize("sql", DENIED)
+@pytest.mark.parametrize("sql", [sql for sql in DENIED if "RENAME TO" not in sql])
 def test_the_authorizer_denies_it_without_looking_at_the_text(tmp_path: Path, sql: str) -> None:
     """The look at the text is the second lock, not the first one (but it alone knows what a table is renamed to)."""
-    if "RENAME TO" in sql:
-        pytest.skip("SQLite tells the authorizer the old name only")
     dialect = SqliteDialect()
     with opened(tmp_path) as writer:
         writer.apply([Stream().run(EVENT, ["x", 1])])
@@ -123,11 +122,3 @@ def test_a_view_or_trigger_is_no_way_around(tmp_path: Path) -> None:
         by_trigger = stream.run(EVENT, ["x", 1])
         assert [1, 2] == [failure.sequence for failure in writer.apply([by_view, by_trigger])]
         assert {stream.id: 2} == writer.last_sequences([stream.id])
-
-
-def test_a_column_may_have_any_name(tmp_path: Path) -> None:
-    """Only tables are guarded by their names."""
-    table = "CREATE TABLE IF NOT EXISTS t (telemetry_bus_note TEXT)"
-    jobs = template("UPDATE t SET telemetry_bus_note = ? || telemetry_bus_note", ensure=(table,))
-    with opened(tmp_path) as writer:
-        assert [] == writer.apply([Stream().run(jobs, ["x"])])

@@ -1,0 +1,109 @@
+"""What a command prints: JSON for machines, tables on a terminal, aligned text without colour in a pipe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TextIO
+
+#: Between the columns of plain text.
+_GAP = "  "
+#: A stream's id is cut to so many digits for people; they tell streams apart as they tell commits apart.
+STREAM_DIGITS = 8
+#: How the states of `status` look on a terminal.
+_STYLES = {"running": "green", "degraded": "bold red", "absent": "yellow"}
+
+
+class Output:
+    """Standard output, or another stream."""
+
+    def __init__(self, *, as_json: bool, stream: TextIO | None = None) -> None:
+        self.as_json = as_json
+        self._stream = stream or sys.stdout
+        self.on_terminal = self._stream.isatty()
+
+    def document(self, value: Any) -> None:
+        """One JSON value on one line."""
+        self._write(json.dumps(value))
+
+    def array(self, values: Iterable[Any]) -> None:
+        """One JSON array, a line for each value as it comes: together they may be large."""
+        text = "["
+        for position, value in enumerate(values):
+            if position:
+                self._write(f"{text},")
+                text = ""
+            text += json.dumps(value)
+        self._write(f"{text}]")
+
+    def line(self, text: str = "") -> None:
+        self._write(printable(text))
+
+    def fields(self, values: Mapping[str, str]) -> None:
+        """Names with their values, one per line."""
+        width = max(map(len, values))
+        if not self.on_terminal:
+            for name, value in values.items():
+                self.line(f"{name.ljust(width)}{_GAP}{value}")
+            return
+        from rich.table import Table
+        from rich.text import Text
+
+        grid = Table.grid(padding=(0, len(_GAP)))
+        grid.add_column(style="bold", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, value in values.items():
+            grid.add_row(name, Text(printable(value), style=_STYLES.get(value, "")))
+        self._print(grid)
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, wrapped: int = 0) -> None:
+        """Rows under the names of their columns; numbers stand to the right. A terminal that is too narrow wraps the
+        last `wrapped` columns."""
+        cells = [[printable(str(value)) for value in row] for row in rows]
+        right = [all(row[i].lstrip("-").isdigit() for row in cells) for i in range(len(columns))]
+        if not self.on_terminal:
+            widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+            for row in [columns, *cells]:
+                padded = zip(row, widths, right, strict=True)
+                self._write(_GAP.join(c.rjust(w) if r else c.ljust(w) for c, w, r in padded).rstrip())
+            return
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+        for i, name in enumerate(columns):
+            whole = i < len(columns) - wrapped
+            table.add_column(name, justify="right" if right[i] else "left", overflow="fold", no_wrap=whole)
+        for row in cells:
+            table.add_row(*map(Text, row))
+        self._print(table)
+
+    def _print(self, renderable: Any) -> None:
+        from rich.console import Console
+
+        Console(file=self._stream, highlight=False).print(renderable)
+
+    def _write(self, text: str) -> None:
+        encoding = self._stream.encoding or "utf-8"
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=self._stream)
+
+
+def printable(text: str) -> str:
+    """`text` with what would steer a terminal, or break the line, as backslash escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def size(count: int) -> str:
+    """A number of bytes for people."""
+    for unit, name in ((1 << 20, "MiB"), (1 << 10, "KiB")):
+        if count >= 10 * unit:
+            return f"{count // unit} {name}"
+    return f"{count} bytes"

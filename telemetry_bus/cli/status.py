@@ -1,0 +1,145 @@
+"""`telemetry-bus status`: how the writer is, what waits, what failed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from datetime import timedelta
+from typing import Any
+
+from ..config import Database
+from ..control import ask
+from ..errors import DatabaseFault, TelemetryError, WriterAbsent
+from . import exit_codes
+from .arguments import Parser
+from .letters import reading
+from .output import STREAM_DIGITS, Output, counted, size
+from .survey import Bus, Journals
+
+#: A writer that works answers within milliseconds; one long transaction may keep it this long.
+ANSWER_S = 3.0
+
+#: What only a writer knows; a null in the JSON form when none answers.
+_OF_THE_WRITER = (
+    "pid", "version", "epoch", "uptime_s", "jobs_committed", "rows_committed", "batches", "duplicates_dropped",
+    "resends_requested", "ddl_cached",
+)
+_CODES = {"running": exit_codes.DONE, "degraded": exit_codes.DEGRADED, "absent": exit_codes.ABSENT}
+
+
+def add_to(whole: Parser) -> None:
+    whole.command(
+        "status", run, "show the writer, pending jobs and dead letters",
+        "Show the writer, pending jobs and dead letters. The state is running, degraded or absent.",
+    )
+
+
+def run(arguments: argparse.Namespace, output: Output) -> int:
+    report = status(Bus.of(arguments.database))
+    if output.as_json:
+        output.document(report)
+    else:
+        _show(report, output)
+    return _CODES[report["state"]]
+
+
+def status(bus: Bus) -> dict[str, Any]:
+    """The keys of `status --json`: the writer's answer, or what can be seen without one; and the journals."""
+    journals = bus.journals()
+    report = _asked(bus, journals) if bus.held else None
+    if report is None:
+        report = _unasked(bus)
+    report["pending_jobs"] = journals.pending_jobs
+    report["streams"] = [
+        {
+            "stream": journal.stream.hex(), "pid": journal.pid, "alive": journal.alive,
+            "pending_jobs": journal.pending_jobs, "pending_bytes": journal.pending_bytes,
+        }
+        for journal in journals.readable
+    ]
+    _add_damage(report, journals)
+    return report
+
+
+def _asked(bus: Bus, journals: Journals) -> dict[str, Any] | None:
+    """The answer of the one who owns the database; None when it has gone."""
+    owner = bus.owner(journals)
+    problem = owner.silence()
+    if not owner.is_program:
+        try:
+            report: dict[str, Any] = ask(bus.folder, "status", ANSWER_S)
+            return report
+        except WriterAbsent:
+            if not bus.held:
+                return None
+        except TelemetryError as error:  # of another version, perhaps
+            problem = str(error)
+    return {**_unasked(bus), "state": "degraded", "pid": owner.pid, "last_error": problem}
+
+
+def _unasked(bus: Bus) -> dict[str, Any]:
+    """What can be said when no writer answers."""
+    report: dict[str, Any] = {
+        "state": "absent", **dict.fromkeys(_OF_THE_WRITER), "database": bus.database.masked, "dead_letters": 0,
+        "commit_ms": {"p50": None, "p99": None}, "drift": [], "wal_bytes": _log_bytes(bus.database),
+        "last_error": None,
+    }
+    if bus.database.path is None or bus.database.path.exists():
+        try:
+            with reading(bus.database) as letters:
+                report["dead_letters"] = letters.count()
+        except DatabaseFault as fault:
+            report.update(dead_letters=None, last_error=str(fault))
+    return report
+
+
+def _log_bytes(database: Database) -> int:
+    try:
+        return os.stat(f"{database.path}-wal").st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _add_damage(report: dict[str, Any], journals: Journals) -> None:
+    report["damaged_journals"] = list(journals.damaged)
+    if journals.damaged:
+        name, problem = next(iter(journals.damaged.items()))
+        report["last_error"] = report["last_error"] or f"journal {name} is damaged: {problem}"
+        if report["state"] == "running":
+            report["state"] = "degraded"
+
+
+def _show(report: dict[str, Any], output: Output) -> None:
+    fields = {"state": report["state"], "database": report["database"]}
+    if report["epoch"] is not None:
+        uptime = timedelta(seconds=round(report["uptime_s"]))
+        fields["writer"] = f"process {report['pid']}, version {report['version']}, up {uptime}, epoch {report['epoch']}"
+    elif report["pid"] is not None:
+        fields["writer"] = f"process {report['pid']}"
+    fields["pending jobs"] = str(report["pending_jobs"])
+    if report["jobs_committed"] is not None:
+        latency = report["commit_ms"]
+        fields["committed"] = (
+            f"{counted(report['jobs_committed'], 'job')}, {counted(report['rows_committed'], 'row')} in "
+            f"{counted(report['batches'], 'transaction')}"
+        )
+        fields["commit"] = f"{latency['p50']:.1f} ms (p50), {latency['p99']:.1f} ms (p99)"
+        fields["messages"] = (
+            f"{report['duplicates_dropped']} duplicates dropped, {report['resends_requested']} resends requested"
+        )
+        fields["definitions"] = f"{report['ddl_cached']} seen to"
+    fields["dead letters"] = "unknown" if report["dead_letters"] is None else str(report["dead_letters"])
+    fields["log"] = f"{size(report['wal_bytes'])} (WAL)"
+    for drift in report["drift"]:
+        fields["drift"] = f"{fields['drift']}; {drift}" if "drift" in fields else drift
+    if report["last_error"]:
+        fields["last error"] = report["last_error"]
+    output.fields(fields)
+    if report["streams"]:
+        output.line()
+        digits = STREAM_DIGITS if output.on_terminal else None
+        output.table(("stream", "process", "alive", "pending jobs", "pending bytes"), [
+            (stream["stream"][:digits], stream["pid"], "yes" if stream["alive"] else "no", stream["pending_jobs"],
+             stream["pending_bytes"])
+            for stream in report["streams"]
+        ])

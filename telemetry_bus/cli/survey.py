@@ -1,0 +1,96 @@
+"""The bus of one database as seen from outside, whether or not a writer runs: who owns it, what waits."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import Database, parse_database
+from ..errors import JournalCorrupt
+from ..instance import is_held
+from ..orphan import JournalState, inspect
+from ..paths import BusFolder
+
+#: Every lock that is held on a Linux machine: proc_locks(5).
+_LOCKS = Path("/proc/locks")
+
+
+@dataclass(frozen=True)
+class Journals:
+    """The journals at one moment: those that can be read, and what is wrong with the others, by file name."""
+
+    readable: list[JournalState]
+    damaged: dict[str, str]
+
+    @property
+    def pending_jobs(self) -> int:
+        return sum(journal.pending_jobs for journal in self.readable)
+
+
+@dataclass(frozen=True)
+class Bus:
+    """One database and the folder of its bus. Looking makes nothing and changes nothing."""
+
+    database: Database
+    folder: BusFolder
+
+    @classmethod
+    def of(cls, database: str | None) -> Bus:
+        """The bus of the database that was named on the command line. Raises `ConfigError`."""
+        target = parse_database(database)
+        return cls(target, BusFolder.of(target))
+
+    @property
+    def held(self) -> bool:
+        """Whether somebody owns the database."""
+        return is_held(self.folder.writer_lock)
+
+    def journals(self) -> Journals:
+        """Look at every journal. Those that go away meanwhile are left out."""
+        readable, damaged = [], {}
+        for path in self.folder.journal_paths():
+            try:
+                readable.append(inspect(path))
+            except FileNotFoundError:
+                continue
+            except (JournalCorrupt, OSError) as error:
+                damaged[path.name] = str(error)
+        return Journals(readable, damaged)
+
+    def owner(self, journals: Journals | None = None) -> Owner:
+        """Who holds the lock, as far as can be told without asking, and with a look at the journals."""
+        pid = _holder(self.folder.writer_lock)
+        streams = (journals or self.journals()).readable
+        return Owner(pid, pid is not None and any(journal.alive and journal.pid == pid for journal in streams))
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that owns a database; a program that has streams of its own does so in thread mode."""
+
+    pid: int | None
+    is_program: bool
+
+    def silence(self) -> str:
+        """Why it does not answer."""
+        if self.is_program:
+            return f"process {self.pid} owns the database in thread mode, where nobody answers"
+        if self.pid is not None:
+            return f"process {self.pid} owns the database and does not answer: it is stopped, or busy for long"
+        return "the owner of the database does not answer: a program in thread mode, or a writer that is stopped"
+
+
+def _holder(lock: Path, locks: Path = _LOCKS) -> int | None:
+    """The process that holds the `flock` on a file; None when nobody does or it cannot be told."""
+    try:
+        status = lock.stat()
+        lines = locks.read_text().splitlines()
+    except OSError:
+        return None
+    file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    for line in lines:  # number, kind, ADVISORY, READ or WRITE, process, file, range
+        match line.split():
+            case [_, "FLOCK", _, "WRITE", pid, where, *_] if where == file and pid.isdigit() and pid != "0":
+                return int(pid)
+    return None

@@ -1,0 +1,100 @@
+"""Bad input: a typed error with a hint at the caller, nothing queued, nothing lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from telemetry_bus import Job, JobError, ParameterCount, Statement, TelemetryError, TelemetryStore
+
+from .looking import EVENTS, INSERT, add, names
+
+WRONG_COUNTS: dict[str, Callable[[TelemetryStore], object]] = {
+    "too few": lambda store: store.execute(INSERT, ("b",), ensure=[EVENTS]),
+    "too many": lambda store: store.execute(INSERT, ("b", 1, 2), ensure=[EVENTS]),
+    "none": lambda store: store.execute(INSERT, ensure=[EVENTS]),
+    "some for none": lambda store: store.execute("DELETE FROM events", (1,)),
+    "in one row of many": lambda store: store.executemany(INSERT, [("b", 1), ("c",)], ensure=[EVENTS]),
+    "in a callable": lambda store: store.submit(lambda conn: conn.execute(INSERT, ("b",)), ensure=[EVENTS]),
+    "in a callable's many": lambda store: store.submit(lambda conn: conn.executemany(INSERT, [("b",)])),
+    "by a cursor": lambda store: store.submit(lambda conn: conn.cursor().execute(INSERT, ("b",)), ensure=[EVENTS]),
+    "in a job": lambda store: store.submit(Job((Statement(INSERT, (("b",),)),), (EVENTS,))),
+    "a name is missing": lambda store: store.execute("INSERT INTO events (name) VALUES (:name)", {"nam": "b"}),
+    "names for positions": lambda store: store.execute(INSERT, {"name": "b", "size": 1}),
+    "positions in quotes": lambda store: store.execute("INSERT INTO events (name) VALUES ('?')", ("b",)),
+}
+
+
+@pytest.mark.parametrize("submit", WRONG_COUNTS.values(), ids=WRONG_COUNTS.keys())
+def test_wrong_number_of_values(store: TelemetryStore, submit: Callable[[TelemetryStore], object]) -> None:
+    """Placeholders and values must agree in number; the error says so at the call."""
+    add(store, "a")
+    with pytest.raises(ParameterCount) as caught:
+        submit(store)
+    assert "events" in str(caught.value)
+    _nothing_happened(store)
+
+
+NOT_A_ROW: dict[str, Any] = {"a number": 5, "nothing": None, "a text": "xy", "a set": {"b", 1}}
+
+
+@pytest.mark.parametrize("parameters", NOT_A_ROW.values(), ids=NOT_A_ROW.keys())
+def test_parameters_that_are_no_row(store: TelemetryStore, parameters: Any) -> None:
+    """Values come as a sequence or a mapping; a text is not taken apart into characters."""
+    add(store, "a")
+    with pytest.raises(JobError):
+        store.execute(INSERT, parameters, ensure=[EVENTS])
+    with pytest.raises(JobError):
+        store.executemany(INSERT, [parameters], ensure=[EVENTS])
+    _nothing_happened(store)
+
+
+@pytest.mark.parametrize("sql", [5, None, b"DELETE FROM events"])
+def test_statement_that_is_no_text(store: TelemetryStore, sql: Any) -> None:
+    """SQL is a text."""
+    add(store, "a")
+    with pytest.raises(JobError):
+        store.execute(sql)
+    with pytest.raises(JobError):
+        store.submit(lambda conn: conn.execute(sql))
+    _nothing_happened(store)
+
+
+@pytest.mark.parametrize("sql", ["", "  ", "-- nothing", ";"])
+def test_empty_statement(store: TelemetryStore, sql: str) -> None:
+    """A statement that says nothing is a mistake, or harmless; it never disturbs its neighbours."""
+    add(store, "a")
+    try:
+        store.execute(sql)
+    except TelemetryError:
+        _nothing_happened(store)
+    else:
+        add(store, "b")
+        assert ["a", "b"] == names(store)
+
+
+def test_two_statements_in_one_text(store: TelemetryStore) -> None:
+    """One text holds one statement."""
+    add(store, "a")
+    with pytest.raises(JobError):
+        store.execute("DELETE FROM events; DELETE FROM events")
+    _nothing_happened(store)
+
+
+@pytest.mark.parametrize("task", [None, 5, INSERT, [INSERT]])
+def test_task_that_is_none(store: TelemetryStore, task: Any) -> None:
+    """`submit` takes a callable or a `Job`."""
+    add(store, "a")
+    with pytest.raises(JobError):
+        store.submit(task, ensure=[EVENTS])
+    _nothing_happened(store)
+
+
+def _nothing_happened(store: TelemetryStore) -> None:
+    """Only the job that was submitted before is there, and the next one follows it."""
+    assert 1 == store.stats().submitted
+    add(store, "z")
+    assert ["a", "z"] == names(store)
+    assert 0 == store.stats().failed

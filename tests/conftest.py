@@ -1,0 +1,120 @@
+"""What all tests share: an environment of their own, a private database, stores in each mode, and no writer left."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telemetry_bus import TelemetryStore, WriterAbsent
+from telemetry_bus.control import ask
+from telemetry_bus.instance import is_held
+from telemetry_bus.paths import BusFolder
+
+#: How long a writer may take to end. It takes milliseconds; on a busy machine more.
+LEAVE_LIMIT_S = 20.0
+#: A writer whose test has ended leaves by itself after so long, should nobody ask it to.
+IDLE_TIMEOUT_S = 2
+
+MODES = (pytest.param("daemon", marks=pytest.mark.integration), "thread", "sync")
+
+OpenStore = Callable[..., TelemetryStore]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing of the user's settings reaches a test: no `TELEMETRY_*`, a home of its own."""
+    for name in os.environ:
+        if name.startswith(("TELEMETRY_", "XDG_")):
+            monkeypatch.delenv(name)
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TELEMETRY_BUS_IDLE_TIMEOUT", str(IDLE_TIMEOUT_S))
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """The path of a database that is not there yet."""
+    return tmp_path / "telemetry.db"
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> str:
+    """Each of the three modes in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def no_writer_left(tmp_path: Path) -> Iterator[None]:
+    """After the test, every writer process below its folder is asked to leave, and seen gone."""
+    yield
+    _stop_writers(tmp_path)
+    if left := _writers(tmp_path):
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        pytest.fail(f"writer processes {left} of this test did not leave")
+
+
+@pytest.fixture
+def open_store(mode: str, database: Path, no_writer_left: None) -> Iterator[OpenStore]:
+    """Makes stores in the mode of the test, on its database unless another is given, and shuts all of them down.
+
+    `make` is what makes them; options go to it.
+    """
+    made: list[TelemetryStore] = []
+
+    def open_one(
+        target: object = database, *, make: Callable[..., TelemetryStore] = TelemetryStore, **options: Any
+    ) -> TelemetryStore:
+        made.append(make(target, mode=mode, **options))
+        return made[-1]
+
+    yield open_one
+    for store in made:
+        store.shutdown()
+
+
+@pytest.fixture
+def store(open_store: OpenStore) -> TelemetryStore:
+    """A store with nothing but defaults, in each of the modes."""
+    return open_store()
+
+
+@pytest.fixture
+def failures(caplog: pytest.LogCaptureFixture) -> Callable[[], list[logging.LogRecord]]:
+    """What the bus has logged as an error in this process."""
+    caplog.set_level(logging.ERROR, logger="telemetry_bus")
+    return lambda: [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def _stop_writers(folder: Path) -> None:
+    deadline = time.monotonic() + LEAVE_LIMIT_S
+    while _writers(folder) and time.monotonic() < deadline:
+        for lock in folder.rglob("writer.lock"):
+            if is_held(lock):
+                bus = BusFolder(lock.parent)
+                with suppress(WriterAbsent):  # it is starting, or on its way out
+                    ask(bus, "stop", 0.5)
+                bus.close()
+        time.sleep(0.005)
+
+
+def _writers(folder: Path) -> list[int]:
+    """The writer processes of databases below a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                arguments = (entry / "cmdline").read_bytes()
+            except OSError:  # ended meanwhile
+                continue
+            if b"writer_daemon" in arguments and os.fsencode(f"{folder}/") in arguments:
+                found.append(int(entry.name))
+    return found

@@ -1,0 +1,96 @@
+"""What `telemetry-bus` prints: on a terminal, in a pipe, for machines."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from telemetry_bus.cli.output import Output, counted, printable, size
+
+COLUMNS = ("id", "error")
+ROWS = [(1, "no such table: x"), (20, "near [bold]: syntax error " + "long " * 40)]
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal of 60 columns, with colours."""
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return Terminal()
+
+
+def test_a_table_in_a_pipe_is_aligned_and_never_wrapped() -> None:
+    """One line per row, columns under their names, numbers to the right; neither frames nor trailing spaces."""
+    pipe = io.StringIO()
+    Output(as_json=False, stream=pipe).table(COLUMNS, ROWS, wrapped=1)
+    expected = ["id  error", f" 1  {ROWS[0][1]}", f"20  {ROWS[1][1]}".rstrip()]
+    assert expected == pipe.getvalue().splitlines()
+
+
+def test_a_table_on_a_terminal_keeps_to_its_width(terminal: Terminal) -> None:
+    """A column that may be wrapped is, and what looks like the markup of a library is text."""
+    Output(as_json=False, stream=terminal).table(COLUMNS, ROWS, wrapped=1)
+    lines = terminal.getvalue().splitlines()
+    assert len(lines) > 4
+    assert "─" in lines[1]
+    assert any("near [bold]: syntax error" in line for line in lines)
+
+
+def test_fields_in_a_pipe_are_aligned_and_without_colour() -> None:
+    """A name and its value per line, however long it is."""
+    pipe = io.StringIO()
+    Output(as_json=False, stream=pipe).fields({"state": "degraded", "last error": "x" * 200})
+    assert f"state       degraded\nlast error  {'x' * 200}\n" == pipe.getvalue()
+
+
+def test_the_state_has_a_colour_on_a_terminal(terminal: Terminal) -> None:
+    """Red is seen before it is read."""
+    Output(as_json=False, stream=terminal).fields({"state": "degraded"})
+    assert "\x1b[1;31mdegraded" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("values", [[], [{"a": 1}], [1, "two\n", None]])
+def test_an_array_is_one_json_document(values: list[object]) -> None:
+    """Written value by value, and read as a whole."""
+    pipe = io.StringIO()
+    Output(as_json=True, stream=pipe).array(iter(values))
+    assert values == json.loads(pipe.getvalue())
+    assert max(1, len(values)) == pipe.getvalue().count("\n")
+
+
+def test_what_would_steer_a_terminal_is_escaped() -> None:
+    """The text of an error comes from data; it must not colour, move or break anything."""
+    assert r"a\x1b[31mb\nc\x00\udc80 Größe" == printable("a\x1b[31mb\nc\0\udc80 Größe")
+
+
+def test_what_the_encoding_of_the_output_cannot_show_is_escaped() -> None:
+    """An old locale is no reason to fail."""
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    Output(as_json=False, stream=stream).line("Größe …")
+    stream.flush()
+    assert b"Gr\\xf6\\xdfe \\u2026\n" == raw.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(0, "0 bytes"), (10_239, "10239 bytes"), (10_240, "10 KiB"), (10 << 20, "10 MiB"), (3 << 30, "3072 MiB")],
+)
+def test_sizes_are_for_people(count: int, expected: str) -> None:
+    """Two digits or more, in the largest unit that has them."""
+    assert expected == size(count)
+
+
+def test_one_is_singular() -> None:
+    """As people say it."""
+    assert ["0 jobs", "1 job", "2 jobs"] == [counted(count, "job") for count in range(3)]

@@ -1,0 +1,73 @@
+"""The values that all producers' columns share."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta, timezone
+from enum import Enum
+
+import pytest
+
+from producers.values import json_text, parse_utc, stable_hash, utc_text
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("expected", "moment"),
+    [
+        ("2026-01-02 03:04:05", datetime(2026, 1, 2, 3, 4, 5)),
+        ("2026-01-02 03:04:05.000006", datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)),
+        ("2026-01-02 01:04:05", datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=2)))),
+    ],
+)
+def test_a_moment_is_utc_text(expected: str, moment: datetime) -> None:
+    """Aware moments are converted, naive ones are taken as UTC, a zero fraction is left out."""
+    assert expected == utc_text(moment)
+
+
+def test_the_fraction_can_be_left_out() -> None:
+    """Readers of the operations tables parse seconds only."""
+    assert utc_text(datetime(2026, 1, 2, 3, 4, 5, 6), fraction=False) == "2026-01-02 03:04:05"
+
+
+def test_now_is_the_default_and_sqlite_understands_it() -> None:
+    """The text is one that SQLite's date functions take."""
+    before = datetime.now(UTC)
+    text = utc_text()
+    assert before <= parse_utc(text) <= datetime.now(UTC)
+    connection = sqlite3.connect(":memory:")
+    (seconds,) = connection.execute("SELECT abs(julianday('now') - julianday(?)) * 86400", (text,)).fetchone()
+    connection.close()
+    assert seconds < 60
+
+
+@pytest.mark.parametrize("text", ["2026-01-02 03:04:05", "2026-01-02T03:04:05", "2026-01-02 04:04:05+01:00"])
+def test_text_becomes_an_aware_moment(text: str) -> None:
+    """A space or a T, with or without an offset."""
+    assert parse_utc(text) == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", None, 5])
+def test_what_is_no_moment_is_now(text: object) -> None:
+    """A reader never fails on an old row."""
+    before = datetime.now(UTC)
+    assert before <= parse_utc(text) <= datetime.now(UTC)
+
+
+def test_json_takes_what_json_does_not_know() -> None:
+    """Moments, enumerations and other objects are stored, not refused."""
+    value = {"at": datetime(2026, 1, 2, tzinfo=UTC), "colour": Colour.RED, "other": 1j}
+    assert json.loads(json_text(value)) == {"at": "2026-01-02T00:00:00+00:00", "colour": "red", "other": "1j"}
+
+
+def test_a_digest_is_the_same_in_another_process() -> None:
+    """Unlike `hash()`, which is salted per process."""
+    code = "from producers.values import stable_hash; print(stable_hash('Read more'))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert stable_hash("Read more") == found
