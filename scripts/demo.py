@@ -22,7 +22,7 @@ from rich.console import Console
 
 DEFAULT_DATABASE = Path("demo-output/telemetry.db")
 #: Enough for the processes to get in each other's way, few enough for half a minute in all on two cores.
-DEFAULT_RECORDS = 4_000
+DEFAULT_RECORDS = 12_000
 
 EXIT_OK, EXIT_MISSING, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -51,7 +51,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/demo", description=(__doc__ or "").partition("\n")[0])
     option = partial(parser.add_argument, metavar="N", type=_positive)
     option("--workers", default=4, help="processes (default %(default)s)")
-    option("--records", default=DEFAULT_RECORDS, help="extractions, in several passes if need be (default %(default)s)")
+    option("--records", default=DEFAULT_RECORDS, help="extractions; small files come again (default %(default)s)")
     option("--database", default=DEFAULT_DATABASE, metavar="PATH", type=Path, help="default %(default)s; replaced")
     parser.add_argument("--keep", action="store_true", help="add to the database instead of replacing it")
     return parser.parse_args(arguments)

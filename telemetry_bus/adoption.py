@@ -73,7 +73,7 @@ class Adopter:
         """Let go of what is under way; it stays an orphan."""
         if self._current is not None:
             self._current.journal.close()
-            self._current = None
+            self._let_go()
         self._found = []
 
     def _next(self) -> bool:
@@ -103,6 +103,7 @@ class Adopter:
             logger.error("%d jobs that stream %s had committed are not in the database: it was deleted, replaced or "
                          "restored", gone, journal.stream.hex())
         self._current = _Adoption(journal, _messages(journal), journal.trimmed[0])
+        self._intake.protocol.adopting = journal.stream  # its definitions come only once
         return True
 
     def _feed(self, adoption: _Adoption) -> None:
@@ -130,11 +131,15 @@ class Adopter:
         else:
             self._quarantine(journal.path, journal.damage)
             journal.close()
+        self._let_go()
         self._intake.protocol.forget(journal.stream)
-        self._current = None
         self.adopted += 1
         if jobs:
             logger.info("adopted %d jobs that process %d left behind", jobs, journal.pid)
+
+    def _let_go(self) -> None:
+        self._current = None
+        self._intake.protocol.adopting = None
 
     def _quarantine(self, path: Path, damage: str) -> None:
         """Keep a damaged journal aside, whole: what could be read of it is applied."""

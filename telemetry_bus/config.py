@@ -113,11 +113,13 @@ def _sqlite(name: str) -> Database:
         return Database("sqlite:///:memory:", "sqlite")
     if name.startswith("file:"):
         raise ConfigError("file: names are not supported", operation="database", subject=name, hint="use a path")
-    path = Path(os.path.realpath(os.path.expanduser(name)))
     try:
+        path = Path(os.path.realpath(os.path.expanduser(name)))
         text = os.fspath(path).encode().decode()
     except UnicodeEncodeError:
-        raise ConfigError("the path is not UTF-8", operation="database", subject=repr(name)) from None
+        raise ConfigError(
+            "the path is not UTF-8", operation="database", subject=repr(name), hint="choose another name"
+        ) from None
     if os.path.isdir(path):
         raise ConfigError("is a folder", operation="database", subject=str(path), hint="name a file in it")
     for special in "%?#":  # a URL means something else by these

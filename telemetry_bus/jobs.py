@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 
 #: One encoded job. Larger ones are refused at `submit`, so that a message never meets a socket's limit.
@@ -45,11 +44,16 @@ class Template:
     ensure: tuple[str, ...]
     statements: tuple[tuple[str, bool], ...]
 
-    @cached_property
-    def _hash(self) -> int:
-        return hash((self.ensure, self.statements))
+    _hash: int = field(init=False, repr=False, compare=False)
 
-    def __hash__(self) -> int:  # templates are looked up for every run of jobs; hash the texts once
+    def __post_init__(self) -> None:
+        """Templates are looked up for every run of jobs: hash the texts once.
+
+        Not with `cached_property`: before Python 3.12 it takes a lock, which a fork may find held for ever.
+        """
+        object.__setattr__(self, "_hash", hash((self.ensure, self.statements)))
+
+    def __hash__(self) -> int:
         return self._hash
 
     def fill(self, payload: Any) -> Iterator[tuple[str, Sequence[Row]]]:

@@ -24,6 +24,21 @@ class Living(Protocol):
         """The interpreter ends: stop what runs, within `limit` seconds. May be called twice."""
 
 
+class Resting(Protocol):
+    """Something that a fork must find at rest.
+
+    What SQLite knows of a file's locks is copied by a fork, and wrong in the child: even a connection of the
+    child's own would lock nothing. So nobody may have the file open then (https://www.sqlite.org/howtocorrupt.html,
+    section 2.6).
+    """
+
+    def before_fork(self) -> None:
+        """Come to rest, and keep others from going on."""
+
+    def after_fork_in_parent(self) -> None:
+        """Let them go on. The child gets `Living.after_fork`."""
+
+
 class ForkSafeLock:
     """A re-entrant lock that is free in a forked child, whoever held it in the parent."""
 
@@ -45,6 +60,8 @@ class ForkSafeLock:
 
 
 _living: weakref.WeakSet[Living] = weakref.WeakSet()
+_resting: weakref.WeakSet[Resting] = weakref.WeakSet()
+_forking = threading.local()
 _hooked_pid: int | None = None
 
 
@@ -52,12 +69,19 @@ def watch(part: Living) -> None:
     """Tell `part` of forks and of the end, as long as somebody else holds it."""
     global _hooked_pid
     if _hooked_pid is None:
-        os.register_at_fork(after_in_child=_after_fork)
+        os.register_at_fork(
+            before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork
+        )
         atexit.register(_at_exit)
     if _hooked_pid != os.getpid():
         _hooked_pid = os.getpid()
         _hook_multiprocessing()
     _living.add(part)
+
+
+def rest_at_fork(part: Resting) -> None:
+    """Have `part` at rest during each fork, as long as somebody else holds it. `watch` it as well."""
+    _resting.add(part)
 
 
 def _hook_multiprocessing() -> None:
@@ -67,6 +91,18 @@ def _hook_multiprocessing() -> None:
         from multiprocessing.util import Finalize
 
         Finalize(None, _at_exit, exitpriority=0)
+
+
+def _before_fork() -> None:
+    _forking.parts = sorted(_resting, key=id)  # in one order, or two forks at once could wait for each other
+    for part in _forking.parts:
+        part.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for part in _forking.parts:
+        part.after_fork_in_parent()
+    _forking.parts = []
 
 
 def _after_fork() -> None:

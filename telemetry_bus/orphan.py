@@ -47,6 +47,9 @@ class OrphanJournal:
         self.trimmed = read_watermark(page)
         #: What was found wrong; None so far.
         self.damage: str | None = None
+        size, whole = os.fstat(fd).st_size, self._ring_start + header.ring_bytes
+        if size < whole:
+            self.damage = f"the last {whole - size} bytes of the file are cut off"
         room = os.pread(fd, min(words[DEFINITIONS_TAIL], header.definitions_bytes), PAGE_BYTES)
         self.definitions_count, self.definitions = self._intact_definitions(room)
 

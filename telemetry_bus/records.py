@@ -21,7 +21,7 @@ from zlib import crc32
 import msgpack
 
 from . import codec
-from .errors import JournalCorrupt, ProtocolError
+from .errors import JournalCorrupt, ProtocolError, UnsupportedValue
 from .jobs import Job, Row, Run, Template
 
 #: A longer SQL text is not kept as a definition but travels with its jobs.
@@ -103,7 +103,13 @@ class Encoder:
         if number := self._numbers.get(item):
             return number
         if isinstance(item, str):
-            packed = self._pack(item)
+            try:
+                packed = self._pack(item)
+            except UnicodeEncodeError as error:
+                raise UnsupportedValue(
+                    f"the SQL holds a lone surrogate at index {error.start}", operation="submit",
+                    hint="pass such text as bytes, by a placeholder",
+                ) from None
         else:
             ensure = [self._number(text) for text in item.ensure]
             statements = [(self._number(sql), many) for sql, many in item.statements]

@@ -1,23 +1,25 @@
-"""What SQL text says to the writer: inserts that may be joined, functions that are called, tables of the bus."""
+"""What SQL text says to the writer: an insert in pieces for many rows, functions called, tables of the bus."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 
-from .sqltokens import Token, significant, statement_end
+from .sqltokens import NAMES, NOTHING, REMEMBERED, Reader, Token, first_statement, says, significant
 
-_LITERALS = frozenset({"NULL", "TRUE", "FALSE", "CURRENT_TIMESTAMP", "CURRENT_DATE", "CURRENT_TIME"})
-_BUS_PREFIX = "telemetry_bus_"
+_PLAIN_INSERTS = (("INSERT", "OR", "IGNORE"), ("INSERT", "OR", "ABORT"), ("INSERT",))
+_WORD_LITERALS = frozenset({"NULL", "TRUE", "FALSE", "CURRENT_TIMESTAMP", "CURRENT_DATE", "CURRENT_TIME"})
+#: A subquery has one of these, or is `IN table`; RETURNING makes rows.
+_BARRED_IN_CONFLICT = frozenset({"SELECT", "VALUES", "RETURNING"})
 
 
 @dataclass(frozen=True, slots=True)
 class InsertShape:
-    """An INSERT of one row, taken apart: ``head + ",".join([group] * n) + tail`` inserts n rows.
+    """An insert of one row, cut so that `head + ",".join([group] * n) + tail` inserts n rows with the same meaning.
 
-    `table` is its name without quotes; `parameters` counts the placeholders of a group; `rewrites` says that it
-    may change rows that are there (REPLACE, DO UPDATE).
+    `table` is the name without quotes, `parameters` the number of placeholders in `group`. `rewrites`: it can
+    change or delete rows that are there already.
     """
 
     table: str
@@ -28,121 +30,95 @@ class InsertShape:
     rewrites: bool
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=REMEMBERED)
 def insert_shape(sql: str) -> InsertShape | None:
-    """The shape of a plain INSERT … VALUES of one row of placeholders and literals; None for anything else."""
-    tokens = significant(sql)
-    tokens = tokens[: statement_end(tokens)]
-    into = _into(tokens)
-    if into is None:
+    """The shape of `INSERT … VALUES (…)` with nothing but placeholders `?` and literals; None for all else.
+
+    It may end with an ON CONFLICT that takes no values and looks at no other table
+    (https://www.sqlite.org/lang_upsert.html). OR ROLLBACK and OR FAIL treat the rows of one statement differently
+    from those of many, and a table outside the schema `main` is not the bus's, so they have no shape.
+    """
+    statement, more = first_statement(sql)
+    reader = Reader(statement)
+    replaces = reader.skip("REPLACE") or reader.skip("INSERT", "OR", "REPLACE")
+    inserts = replaces or any(reader.skip(*words) for words in _PLAIN_INSERTS)
+    table = _target_table(reader) if inserts and reader.skip("INTO") else None
+    if more or table is None or not reader.skip("VALUES"):
         return None
-    replaces, at = into
-    found = _table(tokens, at)
-    if found is None:
+    start = reader.next.start
+    row = _row_of_values(reader)
+    conflict = reader.rest()
+    if row is None or (conflict and not _is_plain_conflict(conflict)):
         return None
-    table, at = found
-    if _text(tokens, at) == "(":
-        at = _closing(tokens, at) + 1
-    if _keyword(tokens, at) != "VALUES" or _text(tokens, at + 1) != "(":
-        return None
-    first, last = at + 1, _closing(tokens, at + 1)
-    group, tail = tokens[first : last + 1], tokens[last + 1 :]
-    if last >= len(tokens) or not _plain(group[1:-1]) or not _joinable(tail):
-        return None
-    return InsertShape(
-        table=table,
-        head=sql[: tokens[first].start],
-        group=sql[tokens[first].start : tokens[last].end],
-        tail=" " + sql[tail[0].start : tail[-1].end] if tail else "",
-        parameters=sum(token.kind == "mark" for token in group),
-        rewrites=replaces or any(token.keyword == "UPDATE" for token in tail),
-    )
+    parameters, end = row
+    tail = sql[end : conflict[-1].end] if conflict else ""
+    rewrites = replaces or says(conflict, "DO", "UPDATE")
+    return InsertShape(table, sql[:start], sql[start:end], tail, parameters, rewrites)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=REMEMBERED)
 def calls(sql: str) -> frozenset[str]:
-    """The functions that a statement calls, in lower case; some other words before a parenthesis are among them."""
-    tokens = significant(sql)
+    """The names before a parenthesis, in lower case: every function that is called, and some words like `values`."""
+    found = significant(sql)
     return frozenset(
-        token.name.lower() for token, following in pairwise(tokens) if token.name is not None and following.text == "("
+        token.name.lower()
+        for before, token, after in zip([NOTHING, *found], found, found[1:], strict=False)
+        if after.symbol == "(" and token.kind in ("word", "quoted") and before.symbol != "INTO"
     )
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=REMEMBERED)
 def names_bus_table(sql: str) -> bool:
-    """Whether a name in it, quoted or not, begins like a table of the bus."""
-    return any(
-        token.name is not None and token.name.lower().startswith(_BUS_PREFIX) for token in significant(sql)
-    )
+    """Whether an identifier in it begins like the names of the bus's own tables, in any case."""
+    found = significant(sql)
+    return any(token.kind in ("word", "quoted") and token.name.lower().startswith("telemetry_bus_") for token in found)
 
 
-def _into(tokens: list[Token]) -> tuple[bool, int] | None:
-    """Whether it replaces, and where the table's name stands; None when it is no insert that may be joined."""
-    words = [token.keyword for token in tokens[:4]]
-    match words:
-        case ["REPLACE", "INTO", *_]:
-            return True, 2
-        case ["INSERT", "INTO", *_]:
-            return False, 2
-        case ["INSERT", "OR", "REPLACE" | "IGNORE" | "ABORT" as policy, "INTO"]:
-            return policy == "REPLACE", 4
-    return None
-
-
-def _table(tokens: list[Token], at: int) -> tuple[str, int] | None:
-    """The table's name, and where the rest begins."""
-    if at >= len(tokens) or (name := tokens[at].name) is None:
-        return None
-    at += 1
-    if _text(tokens, at) == ".":
-        if name.lower() != "main" or at + 1 >= len(tokens) or (name := tokens[at + 1].name) is None:
+def _target_table(reader: Reader) -> str | None:
+    """Go past `[main.]table [AS alias] [(columns)]`: the table's name; None if something else is there."""
+    table = reader.take()
+    if reader.skip("."):
+        if table.name.lower() != "main":
             return None
-        at += 2
-    if _keyword(tokens, at) == "AS":
-        at += 2
-    return name, at
+        table = reader.take()
+    named = [table, reader.take()] if reader.skip("AS") else [table]
+    if reader.skip("("):
+        named.append(reader.take())
+        while reader.skip(","):
+            named.append(reader.take())
+        if not reader.skip(")"):
+            return None
+    return table.name if all(token.kind in NAMES for token in named) else None
 
 
-def _plain(values: list[Token]) -> bool:
-    """Nothing but placeholders and literals, with signs and commas; no expression that could look at a table."""
-    expects_value = True
-    for token in values:
-        if expects_value:
-            if token.text in ("+", "-"):
-                continue
-            if token.kind not in ("mark", "string", "number") and token.keyword not in _LITERALS:
-                return False
-            if token.kind == "mark" and token.text != "?":
-                return False
-        elif token.text != ",":
-            return False
-        expects_value = not expects_value
-    return not expects_value
+def _row_of_values(reader: Reader) -> tuple[int, int] | None:
+    """Go past `(…)`: the number of placeholders in it, and where it ends in the text; None if more is in it."""
+    if not reader.skip("("):
+        return None
+    placeholders = 0
+    while True:
+        signed = reader.skip("-") or reader.skip("+")
+        token = reader.take()
+        if token.text == "?" and not signed:
+            placeholders += 1
+        elif token.kind != "number" and (signed or not _is_literal(token)):
+            return None
+        if not reader.skip(","):
+            break
+    end = reader.next.end
+    return (placeholders, end) if reader.skip(")") else None
 
 
-def _joinable(tail: list[Token]) -> bool:
-    """Nothing, or an ON CONFLICT that looks at no table and takes no value of its own."""
-    if not tail:
-        return True
-    if [token.keyword for token in tail[:2]] != ["ON", "CONFLICT"]:
-        return False
-    # IN may be followed by a table's bare name
-    return not any(token.keyword in ("SELECT", "IN", "RETURNING") or token.kind == "mark" for token in tail)
+def _is_literal(token: Token) -> bool:
+    return token.kind in ("string", "blob") or token.symbol in _WORD_LITERALS
 
 
-def _closing(tokens: list[Token], at: int) -> int:
-    """Where the parenthesis that opens at `at` is closed; the length when it is not."""
-    depth = 0
-    for position in range(at, len(tokens)):
-        depth += {"(": 1, ")": -1}.get(tokens[position].text, 0)
-        if depth == 0:
-            return position
-    return len(tokens)
-
-
-def _text(tokens: list[Token], at: int) -> str:
-    return tokens[at].text if at < len(tokens) else ""
-
-
-def _keyword(tokens: list[Token], at: int) -> str:
-    return tokens[at].keyword if at < len(tokens) else ""
+def _is_plain_conflict(clause: Sequence[Token]) -> bool:
+    """Whether it is ON CONFLICT … DO …, without values to bind and without a subquery."""
+    acts = says(clause, "DO", "NOTHING") or says(clause, "DO", "UPDATE", "SET")
+    return acts and says(clause[:2], "ON", "CONFLICT") and not any(
+        token.kind == "placeholder"
+        or token.symbol in _BARRED_IN_CONFLICT
+        or (token.symbol == "IN" and after.symbol != "(")  # x IN other_table
+        for token, after in zip(clause, [*clause[1:], NOTHING], strict=True)
+    )

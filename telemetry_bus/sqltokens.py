@@ -1,75 +1,127 @@
-"""SQL text as tokens, by the lexical rules of SQLite (https://www.sqlite.org/lang.html) and, for casts, PostgreSQL."""
+"""SQL text as tokens and statements, by the lexical rules of SQLite and, for casts, of PostgreSQL.
+
+The rules: https://www.sqlite.org/lang_expr.html, https://www.sqlite.org/lang_keywords.html. Where SQLite has no use
+for it, `::` is PostgreSQL's cast.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
+#: Texts that each question about SQL text remembers its answer for.
+REMEMBERED = 1024
+#: Kinds of token that can name a table or a column; SQLite takes 'name' for a name too.
+NAMES = frozenset({"word", "quoted", "string"})
+
+#: `{id}` is a character inside an identifier. What is not closed runs to the end, except a `/*` with nothing behind
+#: it. `malformed` is a number with something stuck to it. A byte order mark is space where a token may begin.
 _TOKEN = re.compile(
     r"""
-      (?P<space>   [\s\ufeff]+ | --[^\n]* | /\*.*?(?:\*/|\Z) )
-    | (?P<string>  [xX]?'(?:[^']|'')*(?:'|\Z) )
-    | (?P<quoted>  "(?:[^"]|"")*(?:"|\Z) | `(?:[^`]|``)*(?:`|\Z) | \[[^\]]*(?:\]|\Z) )
-    | (?P<number>  0[xX][0-9a-fA-F]+ | (?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)? )
-    | (?P<cast>    :: )
-    | (?P<mark>    \?\d* | [:@][\w$]+ | \$\w[\w$]*(?:::\w+)* )
-    | (?P<word>    [^\W\d][\w$]* )
-    | (?P<other>   . )
-    """,
+      (?P<space>       [ \t\n\f\r] [ \t\n\v\f\r]* | \ufeff )
+    | (?P<comment>     --[^\n]* | /\*(?=.).*?(?:\*/|\Z) )
+    | (?P<string>      ' [^']* (?:''[^']*)* (?:'|\Z) )
+    | (?P<quoted>      " [^"]* (?:""[^"]*)* (?:"|\Z) | ` [^`]* (?:``[^`]*)* (?:`|\Z) | \[ [^\]]* (?:\]|\Z) )
+    | (?P<blob>        [xX]' [^']* (?:'|\Z) )
+    | (?P<number>      (?>0[xX][0-9a-fA-F]+ | (?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?) (?!{id}) )
+    | (?P<malformed>   \.?[0-9] (?:{id}|\.)* )
+    | (?P<placeholder> \?[0-9]* | [:@]{id}+ | \$(?:::)*{id}(?:{id}|::)* (?:\([^ \t\n\v\f\r)]*\)(?![0-9]))? )
+    | (?P<word>        [A-Za-z_\x80-\U0010ffff] {id}* )
+    | (?P<operator>    :: | . )
+    """.replace("{id}", r"[A-Za-z0-9_$\x80-\U0010ffff]"),
     re.VERBOSE | re.DOTALL,
 )
 
 
 class Token(NamedTuple):
-    """A piece of SQL text. `kind`: space (and comments), string (and blob), quoted (a name), number, cast, mark (a
-    placeholder), word, other (one character). `start`: where it stands in the text."""
+    """A piece of SQL text. `kind` is the name of a group of the pattern, `start` its place in the text."""
 
     kind: str
     text: str
     start: int
 
     @property
-    def keyword(self) -> str:
-        """The word in capitals; empty for anything else."""
-        return self.text.upper() if self.kind == "word" else ""
-
-    @property
     def end(self) -> int:
         return self.start + len(self.text)
 
     @property
-    def name(self) -> str | None:
-        """The name that a word or a quoted name stands for; None for anything else."""
-        if self.kind == "word":
+    def symbol(self) -> str:
+        """A word in upper case or an operator; empty for everything else. Only ASCII has another case in SQL."""
+        if self.kind in ("word", "operator"):
+            return self.text.upper() if self.text.isascii() else self.text
+        return ""
+
+    @property
+    def name(self) -> str:
+        """The text without its quotes."""
+        if self.kind not in ("quoted", "string"):
             return self.text
-        if self.kind != "quoted":
-            return None
-        close = "]" if self.text[0] == "[" else self.text[0]
-        inner = self.text[1:-1] if len(self.text) > 1 and self.text.endswith(close) else self.text[1:]
-        return inner if close == "]" else inner.replace(close * 2, close)
+        if self.text[0] == "[":
+            return self.text[1:].removesuffix("]")
+        quote = self.text[0]
+        return self.text[1:].removesuffix(quote).replace(quote * 2, quote)
+
+
+NOTHING = Token("nothing", "", 0)
 
 
 def tokenize(sql: str) -> list[Token]:
-    """All tokens; their texts joined are `sql`. Never raises: what is not closed ends with the text."""
-    return [Token(match.lastgroup or "other", match[0], match.start()) for match in _TOKEN.finditer(sql)]
+    """The whole text in pieces; joined they are the text again. No text makes it raise."""
+    return [Token(match.lastgroup or "", match[0], match.start()) for match in _TOKEN.finditer(sql)]
 
 
 def significant(sql: str) -> list[Token]:
-    """The tokens without spaces and comments."""
-    return [token for token in tokenize(sql) if token.kind != "space"]
+    """The tokens without space and comments."""
+    return [token for token in tokenize(sql) if token.kind not in ("space", "comment")]
 
 
-def statement_end(tokens: list[Token]) -> int:
-    """How many of the (significant) tokens the first statement has, without its `;`.
+def says(found: Sequence[Token], *symbols: str) -> bool:
+    """Whether these words and operators stand somewhere in it, one behind the other."""
+    present = [token.symbol for token in found]
+    return any(tuple(present[i : i + len(symbols)]) == symbols for i in range(len(present)))
 
-    A trigger's body has statements of its own; it ends with an END that follows a `;`.
+
+def first_statement(sql: str) -> tuple[list[Token], bool]:
+    """The significant tokens before the `;` that ends the first statement, and whether something stands behind it.
+
+    From the BEGIN of a trigger on only `; END ;` ends it (https://www.sqlite.org/c3ref/complete.html).
     """
-    trigger = tokens[:1] and tokens[0].keyword == "CREATE" and any(token.keyword == "TRIGGER" for token in tokens[1:4])
-    for position, token in enumerate(tokens):
-        if token.text != ";":
-            continue
-        if not trigger:
-            return position
-        if position + 1 < len(tokens) and tokens[position + 1].keyword == "END":
-            return position + 2
-    return len(tokens)
+    found = significant(sql)
+    opening = [token for token in found[:3] if token.symbol not in ("TEMP", "TEMPORARY")]
+    is_trigger = says(opening[:2], "CREATE", "TRIGGER")
+    in_body = False
+    for position, token in enumerate(found):
+        if token.symbol == "BEGIN":
+            in_body = is_trigger
+        elif token.symbol == ";" and (not in_body or says(found[position - 2 : position], ";", "END")):
+            return found[:position], position + 1 < len(found)
+    return found, False
+
+
+class Reader:
+    """Reads tokens one behind the other."""
+
+    def __init__(self, found: Sequence[Token]) -> None:
+        self._found = found
+        self._position = 0
+
+    @property
+    def next(self) -> Token:
+        return self._found[self._position] if self._position < len(self._found) else NOTHING
+
+    def take(self) -> Token:
+        token = self.next
+        self._position += 1
+        return token
+
+    def skip(self, *symbols: str) -> bool:
+        """Go past these words and operators if they come next."""
+        end = self._position + len(symbols)
+        if tuple(token.symbol for token in self._found[self._position : end]) != symbols:
+            return False
+        self._position = end
+        return True
+
+    def rest(self) -> Sequence[Token]:
+        return self._found[self._position :]

@@ -29,13 +29,12 @@ OpenStore = Callable[..., TelemetryStore]
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Nothing of the user's settings reaches a test: no `TELEMETRY_*`, a home of its own."""
     for name in os.environ:
         if name.startswith(("TELEMETRY_", "XDG_")):
             monkeypatch.delenv(name)
-    (tmp_path / "home").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("TELEMETRY_BUS_IDLE_TIMEOUT", str(IDLE_TIMEOUT_S))
 
 

@@ -21,9 +21,6 @@ from ..writer.core import Writer
 
 logger = logging.getLogger("telemetry_bus")
 
-#: Writers of a parent process, kept for ever in a forked child: closing one there would disturb the parent's.
-_inherited: list[Writer] = []
-
 
 class SyncBackend:
     """One connection behind a lock. Jobs pass through the same bytes and the same writer as in the other modes."""
@@ -37,6 +34,7 @@ class SyncBackend:
         self._submitted = self._failed = 0
         self._last_error: str | None = None
         lifecycle.watch(self)
+        lifecycle.rest_at_fork(self)
 
     def put_row(self, sql: str, row: Row, ensure: tuple[str, ...]) -> int:
         return self.put(Job((Statement(sql, (row,)),), ensure))
@@ -92,12 +90,18 @@ class SyncBackend:
     def memory(self) -> AbstractContextManager[Connection] | None:
         return self._memory() if self._options.database.is_memory else None
 
-    def after_fork(self) -> None:
-        """SQLite connections do not survive a fork: open our own at the next job, never close the parent's."""
-        self._lock = threading.RLock()
-        if self._writer is not None:
-            _inherited.append(self._writer)
+    def before_fork(self) -> None:
+        """Close the file; parent and child open it again at their next job. The child gets a copy of `:memory:`."""
+        self._lock.acquire()
+        if self._writer is not None and not self._options.database.is_memory:
+            self._writer.close()
             self._writer = None
+
+    def after_fork_in_parent(self) -> None:
+        self._lock.release()
+
+    def after_fork(self) -> None:
+        self._lock = threading.RLock()
 
     def at_exit(self, limit: float) -> None:
         """Nothing: nothing is pending, and later exit handlers may still write."""

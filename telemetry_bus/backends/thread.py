@@ -135,13 +135,15 @@ class ThreadWriter:
             raise
         self._intake: Intake[Link] = Intake(self._writer, options.database, BatchLimits())
         self._adopter = Adopter(folder, self._intake) if folder else None
-        self._database_lock = threading.RLock()  # between the thread and readers of :memory:
+        self._database_lock = threading.RLock()  # between the thread, readers of :memory:, and a fork
         self._links: list[Link] = []
         self._waker = Waker()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=options.thread_name, daemon=True)
         self._thread.start()
         lifecycle.watch(self)
+        if folder is not None:
+            lifecycle.rest_at_fork(self)
 
     @classmethod
     def shared(cls, options: StoreOptions, folder: BusFolder | None) -> ThreadWriter:
@@ -189,9 +191,18 @@ class ThreadWriter:
         with self._database_lock:
             yield self._writer.driver_connection
 
+    def before_fork(self) -> None:
+        """Close the file; the thread opens it again at its next batch."""
+        self._database_lock.acquire()
+        self._writer.rest()
+
+    def after_fork_in_parent(self) -> None:
+        self._database_lock.release()
+
     def after_fork(self) -> None:
         _writers.clear()
-        _inherited.append(self._writer)
+        if self._folder is None:
+            _inherited.append(self._writer)
         self._release()
 
     def at_exit(self, limit: float) -> None:

@@ -132,8 +132,9 @@ def _export_to(path: Path, letters: Letters) -> int:
 
 def _write_lines(values: Iterator[dict[str, Any]], file: TextIO) -> int:
     count = 0
-    for count, value in enumerate(values, 1):  # noqa: B007 - used after the loop
+    for value in values:
         file.write(json.dumps(value) + "\n")
+        count += 1
     return count
 
 

@@ -66,6 +66,7 @@ class WriterProtocol(Generic[Route]):
         self.duplicates = 0
         self.resends = 0
         self.jobs_gone = 0
+        self.adopting: bytes | None = None  # a stream whose journal is being read: it is not forgotten meanwhile
         self._database = database
         self._ledger = ledger
         self._streams: dict[bytes, _Stream[Route]] = {}
@@ -163,9 +164,9 @@ class WriterProtocol(Generic[Route]):
         return gone
 
     def forget(self, name: bytes) -> None:
-        """Drop what is known of a stream, unless something of it is pending. The ledger keeps its row."""
+        """Drop what is known of a stream, unless some of it is pending or being adopted. The ledger keeps its row."""
         stream = self._streams.get(name)
-        if stream and stream.received == stream.committed:
+        if stream and stream.received == stream.committed and name != self.adopting:
             del self._streams[name]
             self._touched.pop(name, None)
 

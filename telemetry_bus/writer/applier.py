@@ -82,7 +82,6 @@ class Applier:
             return Refusal(error, None)
         template = Template(job.ensure, tuple((statement.sql, True) for statement in job.statements))
         parts = [statement.rows for statement in job.statements]
-        self.schema.forget(job.ensure)
         with self._transaction():
             refusal = self._attempt(template, parts[0] if len(parts) == 1 else parts)
             if refusal is not None:
@@ -132,8 +131,6 @@ class Applier:
         self.schema.touch()  # such a statement may have been CREATE TRIGGER
 
     def _apply_in_order(self, runs: Sequence[Run]) -> list[Failure]:
-        for template in {run.template for run in runs}:
-            self.schema.forget(template.ensure)
         jobs = [
             _Job(run.stream, sequence, run.template, payload)
             for run in runs

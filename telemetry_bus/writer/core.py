@@ -60,7 +60,7 @@ class Writer:
         self._in_doubt = False
         self._closed = False
         self._sound = True
-        self._use(self._dialect.open(database, Settings(durability, busy_timeout, checkpoints=ledger)))
+        self._use(self._dialect.open(database, Settings(durability, busy_timeout, ledger, clock)))
 
     @property
     def driver_connection(self) -> Any:
@@ -174,6 +174,12 @@ class Writer:
             database_version=self._connection.version,
         )
 
+    def rest(self) -> None:
+        """Close the database until it is needed again. For nothing that lives in memory."""
+        if self._sound and not self._closed:
+            self._sound = False
+            self._connection.close(clean=False)
+
     def close(self) -> None:
         """Close the database; idempotent. Leaves no log behind unless somebody else has the database open."""
         if not self._closed:
@@ -225,7 +231,6 @@ class Writer:
             self._sound = True
         elif self._connection.vanished():
             self._sound = False
-            self._in_doubt = True
             raise DatabaseFault(
                 "the database was deleted or replaced while the writer had it open", operation="write",
                 subject=self._database.masked, hint="put the file back; the writer does not make a new one by itself",

@@ -133,8 +133,8 @@ class FailureLog:
             if self._logged < LOGGED_PER_PERIOD:
                 self._logged += 1
                 logger.error(
-                    "job %d of stream %s is a dead letter: %s: %s", failure.sequence, failure.stream.hex(),
-                    failure.error_type, failure.error,
+                    "job %d of stream %s is a dead letter: %s: %s [%s]", failure.sequence, failure.stream.hex(),
+                    failure.error_type, failure.error, failure.statement,
                 )
             else:
                 self._left_out += 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -17,7 +18,7 @@ Durability = Literal["full", "normal"]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to open a database for writing. Times in seconds.
+    """How to open a database for writing. Times in seconds, `clock` monotonic.
 
     `checkpoints` says that the writer looks after checkpoints itself (`Connection.checkpoint`).
     """
@@ -25,6 +26,7 @@ class Settings:
     durability: Durability = "full"
     busy_timeout: float = 1.0
     checkpoints: bool = True
+    clock: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True, slots=True)

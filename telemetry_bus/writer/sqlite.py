@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import lru_cache
 from math import inf
@@ -21,33 +20,16 @@ from sqlalchemy.schema import CreateTable
 from ..config import Database
 from ..errors import DatabaseFault
 from ..jobs import Row
+from . import sqlite_errors
 from .dialects import Columns, Settings, TableFacts
 from .engine import LOG_BYTES, open_sqlite
 from .guard import Guard
-
-#: Primary result codes that say nothing about the job (https://www.sqlite.org/rescode.html), each with a hint.
-_FAULTS = {
-    sqlite3.SQLITE_BUSY: "another process holds the write lock",
-    sqlite3.SQLITE_LOCKED: "another connection holds a lock",
-    sqlite3.SQLITE_NOMEM: "free some memory",
-    sqlite3.SQLITE_READONLY: "check owner and rights of the database file and its folder",
-    sqlite3.SQLITE_IOERR: "check the disk",
-    sqlite3.SQLITE_CORRUPT: "stop the writer and restore the database from a backup",
-    sqlite3.SQLITE_FULL: "free some disk space",
-    sqlite3.SQLITE_CANTOPEN: "check that the folder exists and may be written",
-    sqlite3.SQLITE_PROTOCOL: "another process is recovering the database",
-    sqlite3.SQLITE_NOTADB: "the file is not a SQLite database, name another one",
-}
-#: After these the connection is as good as before.
-_PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_FULL})
 
 #: Virtual machine instructions between two looks at the clock: a few milliseconds.
 _PROGRESS_STEPS = 100_000
 #: A definition over empty tables that takes more instructions than this is no definition.
 _SCRATCH_STEPS = 1_000_000
 
-_MISSING = re.compile(r"no such (table|column|index|view)|has no column named|ON CONFLICT clause does not match", re.I)
-_ALREADY_THERE = re.compile(r"already exists|duplicate column name", re.I)
 #: What the driver's executemany takes. It would leave the rows of RETURNING unread.
 _BATCHABLE = re.compile(r"\s*(insert|update|delete|replace)\b(?!.*\breturning\b)", re.I | re.S)
 #: The database file, its log, and the log's index.
@@ -65,33 +47,17 @@ _COLUMNS = "SELECT name, upper(type) FROM pragma_table_xinfo(?)"
 class SqliteDialect:
     """What is known about SQLite without a connection."""
 
-    errors: tuple[type[BaseException], ...] = (
-        sqlite3.Error, sqlite3.Warning, MemoryError, OverflowError, TypeError, ValueError
-    )
+    errors = sqlite_errors.ERRORS
+    blames_database = staticmethod(sqlite_errors.blames_database)
+    breaks_connection = staticmethod(sqlite_errors.breaks_connection)
+    is_missing = staticmethod(sqlite_errors.is_missing)
+    fault = staticmethod(sqlite_errors.fault)
 
     def open(self, database: Database, settings: Settings, *, create: bool = True) -> SqliteConnection:
         try:
-            return SqliteConnection(open_sqlite(database, settings, create=create), database, settings)
+            return SqliteConnection(self, open_sqlite(database, settings, create=create), database, settings)
         except (sqlite3.Error, OSError) as error:
             raise self.fault(error, "open", database.masked) from error
-
-    def blames_database(self, error: BaseException) -> bool:
-        if isinstance(error, MemoryError):
-            return True
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
-        # A virtual table's own structures: a job can break them, and only its jobs would suffer.
-        return code & 0xFF in _FAULTS and code != sqlite3.SQLITE_CORRUPT_VTAB
-
-    def fault(self, error: BaseException, operation: str, subject: str) -> DatabaseFault:
-        code = sqlite3.SQLITE_CANTOPEN if isinstance(error, OSError) else _primary_code(error)
-        hint = _FAULTS.get(code, "")
-        return DatabaseFault(str(error) or type(error).__name__, operation=operation, subject=subject, hint=hint)
-
-    def breaks_connection(self, error: BaseException | None) -> bool:
-        return error is None or _primary_code(error) not in _PASSING
-
-    def is_missing(self, error: BaseException) -> bool:
-        return isinstance(error, sqlite3.OperationalError) and _MISSING.search(str(error)) is not None
 
     def fold(self, name: str) -> str:
         return name.translate(_FOLD)  # SQLite ignores the case of ASCII letters only
@@ -120,15 +86,14 @@ class SqliteConnection:
     version = f"SQLite {sqlite3.sqlite_version}"
 
     def __init__(
-        self, driver: sqlite3.Connection, database: Database, settings: Settings,
-        clock: Callable[[], float] = time.monotonic,
+        self, dialect: SqliteDialect, driver: sqlite3.Connection, database: Database, settings: Settings
     ) -> None:
         self.driver = driver
         self.max_parameters = driver.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
-        self._dialect = SqliteDialect()
+        self._dialect = dialect
         self._database = database
         self._settings = settings
-        self._clock = clock
+        self._clock = settings.clock
         self._deadline = inf
         self._closed = False
         self._guard = Guard()
@@ -173,15 +138,23 @@ class SqliteConnection:
     def run(self, sql: str, row: Row) -> None:
         self._guard.check(sql)
         cursor = self._cursor
-        cursor.execute(sql, row)
-        if cursor.description is not None:
-            for _ in cursor:  # an unread row would make COMMIT fail
-                pass
+        try:
+            cursor.execute(sql, row)
+            if cursor.description is not None:
+                for _ in cursor:  # an unread row would make COMMIT fail
+                    pass
+        except sqlite3.OperationalError as error:
+            self._explain(error)
+            raise
 
     def run_many(self, sql: str, rows: Sequence[Row]) -> None:
         if rows and _batchable(sql):
             self._guard.check(sql)
-            self._cursor.executemany(sql, rows)
+            try:
+                self._cursor.executemany(sql, rows)
+            except sqlite3.OperationalError as error:
+                self._explain(error)
+                raise
         else:
             for row in rows:
                 self.run(sql, row)
@@ -190,7 +163,7 @@ class SqliteConnection:
         try:
             self.run(sql, ())
         except sqlite3.OperationalError as error:
-            if not _ALREADY_THERE.search(str(error)):
+            if not sqlite_errors.is_already_there(error):
                 raise
 
     def schema_version(self) -> object:
@@ -249,9 +222,12 @@ class SqliteConnection:
         self.driver.close()
 
     def reopen(self) -> SqliteConnection:
+        if self._database.path is None:
+            self.rollback()
+            return self  # nothing but this connection holds the database
         self.close(clean=False)
         try:
-            if self._database.path is not None and self.vanished() and os.path.exists(self._database.path):
+            if self.vanished() and os.path.exists(self._database.path):
                 self._discard_stale_log()
         except OSError as error:
             raise self._dialect.fault(error, "open", self._database.masked) from error
@@ -264,6 +240,13 @@ class SqliteConnection:
             return self._cursor.execute(sql, row).fetchall()
         finally:
             self._guard.trusted = False
+
+    def _explain(self, error: sqlite3.OperationalError) -> None:
+        """Tell a time limit from an exception of a signal handler, which ends a statement in the same way."""
+        if sqlite_errors.is_interrupt(error):
+            if self._clock() <= self._deadline:
+                raise self._dialect.fault(error, "write", self._database.masked) from error
+            error.add_note("the statement took longer than its time limit")
 
     def _is_late(self) -> bool:
         return not self._guard.trusted and self._clock() > self._deadline
@@ -288,9 +271,3 @@ class SqliteConnection:
 @lru_cache(maxsize=1024)
 def _batchable(sql: str) -> bool:
     return _BATCHABLE.match(sql) is not None
-
-
-def _primary_code(error: BaseException) -> int:
-    if isinstance(error, MemoryError):
-        return sqlite3.SQLITE_NOMEM
-    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)) & 0xFF

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_bus import Job, JobError, ParameterCount, Statement, TelemetryError, TelemetryStore
+from telemetry_bus import Job, JobError, ParameterCount, Statement, TelemetryStore
 
 from .looking import EVENTS, INSERT, add, names
 
@@ -27,68 +27,50 @@ WRONG_COUNTS: dict[str, Callable[[TelemetryStore], object]] = {
 }
 
 
-@pytest.mark.parametrize("submit", WRONG_COUNTS.values(), ids=WRONG_COUNTS.keys())
-def test_wrong_number_of_values(store: TelemetryStore, submit: Callable[[TelemetryStore], object]) -> None:
+def test_wrong_number_of_values(store: TelemetryStore) -> None:
     """Placeholders and values must agree in number; the error says so at the call."""
     add(store, "a")
-    with pytest.raises(ParameterCount) as caught:
-        submit(store)
-    assert "events" in str(caught.value)
+    for submit in WRONG_COUNTS.values():
+        with pytest.raises(ParameterCount) as caught:
+            submit(store)
+        assert "events" in str(caught.value)
+        assert caught.value.hint
     _nothing_happened(store)
 
 
-NOT_A_ROW: dict[str, Any] = {"a number": 5, "nothing": None, "a text": "xy", "a set": {"b", 1}}
-
-
-@pytest.mark.parametrize("parameters", NOT_A_ROW.values(), ids=NOT_A_ROW.keys())
-def test_parameters_that_are_no_row(store: TelemetryStore, parameters: Any) -> None:
+def test_parameters_that_are_no_row(store: TelemetryStore) -> None:
     """Values come as a sequence or a mapping; a text is not taken apart into characters."""
     add(store, "a")
-    with pytest.raises(JobError):
-        store.execute(INSERT, parameters, ensure=[EVENTS])
-    with pytest.raises(JobError):
-        store.executemany(INSERT, [parameters], ensure=[EVENTS])
+    parameters: Any
+    for parameters in (5, None, "xy", b"xy", {"b", 1}):
+        with pytest.raises(ParameterCount):
+            store.execute(INSERT, parameters, ensure=[EVENTS])
+        with pytest.raises(ParameterCount):
+            store.executemany(INSERT, [parameters], ensure=[EVENTS])
     _nothing_happened(store)
 
 
-@pytest.mark.parametrize("sql", [5, None, b"DELETE FROM events"])
-def test_statement_that_is_no_text(store: TelemetryStore, sql: Any) -> None:
-    """SQL is a text."""
+def test_statement_that_is_none(store: TelemetryStore) -> None:
+    """SQL is a text, with one statement in it."""
     add(store, "a")
-    with pytest.raises(JobError):
-        store.execute(sql)
-    with pytest.raises(JobError):
-        store.submit(lambda conn: conn.execute(sql))
+    sql: Any
+    for sql in (5, None, b"DELETE FROM events", "", "  ", "-- nothing", ";", "DELETE FROM events; DELETE FROM events"):
+        with pytest.raises(JobError):
+            store.execute(sql)
+        with pytest.raises(JobError):
+            store.executemany(sql, [()])
+        with pytest.raises(JobError):
+            store.submit(lambda conn, sql=sql: conn.execute(sql))
     _nothing_happened(store)
 
 
-@pytest.mark.parametrize("sql", ["", "  ", "-- nothing", ";"])
-def test_empty_statement(store: TelemetryStore, sql: str) -> None:
-    """A statement that says nothing is a mistake, or harmless; it never disturbs its neighbours."""
-    add(store, "a")
-    try:
-        store.execute(sql)
-    except TelemetryError:
-        _nothing_happened(store)
-    else:
-        add(store, "b")
-        assert ["a", "b"] == names(store)
-
-
-def test_two_statements_in_one_text(store: TelemetryStore) -> None:
-    """One text holds one statement."""
-    add(store, "a")
-    with pytest.raises(JobError):
-        store.execute("DELETE FROM events; DELETE FROM events")
-    _nothing_happened(store)
-
-
-@pytest.mark.parametrize("task", [None, 5, INSERT, [INSERT]])
-def test_task_that_is_none(store: TelemetryStore, task: Any) -> None:
+def test_task_that_is_none(store: TelemetryStore) -> None:
     """`submit` takes a callable or a `Job`."""
     add(store, "a")
-    with pytest.raises(JobError):
-        store.submit(task, ensure=[EVENTS])
+    task: Any
+    for task in (None, 5, INSERT, [INSERT], Statement(INSERT)):
+        with pytest.raises(JobError):
+            store.submit(task, ensure=[EVENTS])
     _nothing_happened(store)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ..conftest import OpenStore
-from .looking import EVENTS, INSERT, dead_letters, eventually, in_daemon_mode, in_thread_mode, names
+from .looking import EVENTS, INSERT, dead_letters, eventually, in_daemon_mode, in_sync_mode, in_thread_mode, names
 
 #: Threads submit without a pause while the process forks; the child says what became of its own jobs.
 PROGRAM = """
@@ -42,6 +42,8 @@ if child == 0:
         code = 0
     except WriterBusy:
         code = 7
+    except BaseException as error:
+        print(repr(error), file=sys.stderr)
     finally:
         os._exit(code)
 _, status = os.waitpid(child, 0)
@@ -63,6 +65,45 @@ if (child := os.fork()) == 0:
 os.waitpid(child, 0)
 store.execute(sql, ("after", 1), ensure=[definition])
 store.shutdown(wait=True)
+"""
+
+#: The child has written before its parent ends, and writes again when the parent has closed everything.
+SURVIVOR = """
+import os, sys
+from telemetry_bus import TelemetryStore
+database, mode, definition, sql = sys.argv[1:]
+store = TelemetryStore(database, mode=mode, timeout=60)
+store.execute(sql, ("before", 1), ensure=[definition])
+from_child, to_parent = os.pipe()
+from_parent, to_child = os.pipe()
+if (child := os.fork()) == 0:
+    store.execute(sql, ("child 1", 1), ensure=[definition])
+    os.write(to_parent, b".")
+    os.read(from_parent, 1)
+    store.execute(sql, ("child 2", 1), ensure=[definition])
+    os._exit(0)
+os.read(from_child, 1)
+store.execute(sql, ("parent", 1), ensure=[definition])
+store.shutdown(wait=True)
+os.write(to_child, b".")
+os.waitpid(child, 0)
+"""
+
+#: What stands in `:memory:` at the fork is there for both, and from then on each has its own.
+MEMORY = """
+import os, sys
+from telemetry_bus import TelemetryStore
+database, mode, definition, sql = sys.argv[1:]
+store = TelemetryStore(":memory:", mode=mode)
+store.execute(sql, ("before", 1), ensure=[definition])
+child = os.fork()
+store.execute(sql, ("after", 1), ensure=[definition])
+with store.connection() as connection:
+    names = [name for (name,) in connection.execute("SELECT name FROM events ORDER BY id")]
+code = 0 if names == ["before", "after"] else 1
+if child == 0:
+    os._exit(code)
+sys.exit(code or os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 #: A pool of children made by fork, whose parent has used the store before.
@@ -113,6 +154,21 @@ def test_fork_in_mid_stream(open_store: OpenStore, database: Path, mode: str) ->
         assert 0 == code
         assert CHILDS == [name for name in found if name.startswith("child")]
     assert mode == "sync" or [] == dead_letters(open_store())
+
+
+@in_sync_mode
+@pytest.mark.integration
+def test_child_outlives_its_parent(open_store: OpenStore, database: Path) -> None:
+    """What a child commits stays, though its parent has closed the database meanwhile."""
+    assert 0 == run(SURVIVOR, database, "sync")
+    assert ["before", "child 1", "parent", "child 2"] == names(open_store())
+
+
+@in_sync_mode
+@pytest.mark.integration
+def test_memory(database: Path, mode: str) -> None:
+    """A child goes on with a copy of what its parent had in `:memory:`."""
+    assert 0 == run(MEMORY, database, mode)
 
 
 @in_daemon_mode

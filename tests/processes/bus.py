@@ -81,6 +81,9 @@ noted = memoryview(mmap.mmap(_notes, 0)).cast("Q")
     def __getitem__(self, index: int) -> int:
         return self._words[index]
 
+    def __setitem__(self, index: int, value: int) -> None:
+        self._words[index] = value
+
     def close(self) -> None:
         self._words.release()
         self._map.close()

@@ -262,7 +262,7 @@ def work():
         noted[1] = number
 thread = threading.Thread(target=work)
 thread.start()
-for index in range(30):
+for index in range(60):
     child = os.fork()
     if not child:
         for number in range(1, 6):
@@ -273,7 +273,7 @@ done = True
 thread.join()
 """)
     bus.next_comes()
-    expected = {f"child{index}": list(range(1, 6)) for index in range(30)}
+    expected = {f"child{index}": list(range(1, 6)) for index in range(60)}
     expected |= {"thread": list(range(1, bus.notes[1] + 1)), "next": [1]}
     assert expected == bus.numbers("events")
     bus.sound()

@@ -142,14 +142,15 @@ def test_the_version_is_that_of_the_package(capsys: Captured) -> None:
     assert f"telemetry-bus {__version__}\n" == capsys.readouterr().out
 
 
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+def test_a_reader_that_has_seen_enough_is_no_error(database: Path) -> None:
     """As with `| head`: silence, on both sides."""
     reader, writer = os.pipe()
     os.close(reader)
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", "telemetry_bus", "status", "--database", "/nowhere/x.db"],
+            [sys.executable, "-m", "telemetry_bus", "status", "--database", str(database)],
             stdout=writer, stderr=subprocess.PIPE, text=True, check=False, cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONUNBUFFERED": ""},  # what is buffered would be written at the exit
         )
     finally:
         os.close(writer)

@@ -94,6 +94,7 @@ def test_parents_are_emptied_first() -> None:
     [
         ("UPDATE a SET x = ?", {}),
         ("INSERT INTO a SELECT ?", {}),
+        ("INSERT INTO a (x) VALUES (?) ON CONFLICT (x) DO UPDATE SET x = changes()", {}),
         ("INSERT INTO missing (x) VALUES (?)", {}),
         (A, {"ordinary": False}),
         (A, {"triggers": True}),

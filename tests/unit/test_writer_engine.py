@@ -11,7 +11,7 @@ import pytest
 
 from telemetry_bus.errors import ConfigError
 from telemetry_bus.writer import core
-from telemetry_bus.writer.engine import file_system, refuse_network_file_system
+from telemetry_bus.writer.engine import LOG_BYTES, file_system, refuse_network_file_system
 
 from .writing import EVENT, Stream, execute, opened, rows
 
@@ -57,6 +57,14 @@ def test_a_network_file_system_is_refused_with_a_hint(mounts: Path, path: str) -
         refuse_network_file_system(Path(path), mounts)
 
 
+def test_a_database_on_a_network_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a file made there."""
+    monkeypatch.setattr("telemetry_bus.writer.engine.file_system", lambda path, mounts: "nfs4")
+    with pytest.raises(ConfigError, match="the file system is nfs4"), opened(tmp_path):
+        pass
+    assert not (tmp_path / "telemetry.db").exists()
+
+
 def test_a_file_system_that_cannot_be_told_is_accepted(tmp_path: Path) -> None:
     """There is no list of mounts outside Linux."""
     refuse_network_file_system(tmp_path / "x.db", tmp_path / "missing")
@@ -72,6 +80,7 @@ def test_a_file_system_that_cannot_be_told_is_accepted(tmp_path: Path) -> None:
         ({}, "trusted_schema", 0),
         ({}, "auto_vacuum", 2),
         ({}, "wal_autocheckpoint", 0),
+        ({}, "journal_size_limit", LOG_BYTES),
         ({"ledger": False}, "wal_autocheckpoint", 1000),
         ({"busy_timeout": 0.25}, "busy_timeout", 250),
     ],
@@ -117,6 +126,18 @@ class TestCheckpoints:
             writer.maintain(idle=False)
             writer.apply([stream.run(EVENT, ["z", 1])])
             assert written == writer.snapshot().wal_bytes
+
+    def test_a_long_log_that_was_moved_is_no_alarm(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The file keeps its length until the next batch; nobody is in the way."""
+        monkeypatch.setattr("telemetry_bus.writer.sqlite.LOG_BYTES", 1)
+        monkeypatch.setattr(core, "ALARM_LOG_BYTES", 0)
+        with opened(tmp_path) as writer:
+            writer.apply([Stream().run(EVENT, ["x", 1])])
+            writer.maintain(idle=False)
+            assert 0 < writer.snapshot().wal_bytes
+        assert "" == caplog.text
 
     def test_a_reader_is_not_waited_for_and_warned_of(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

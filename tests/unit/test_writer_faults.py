@@ -17,7 +17,7 @@ from telemetry_bus.errors import DatabaseFault, NotRecordable
 from telemetry_bus.writer import Writer
 from telemetry_bus.writer.sqlite import SqliteConnection, SqliteDialect
 
-from .writing import EVENT, Stream, database, execute, once, opened, rows, sqlite_error, template
+from .writing import EVENT, EVENTS, Stream, execute, once, opened, rows, sqlite_error, template
 
 NAMES = "SELECT name FROM events ORDER BY id"
 
@@ -94,6 +94,19 @@ def test_a_fault_inside_the_batch_undoes_it(tmp_path: Path, code: int, monkeypat
         assert {stream.id: 3} == writer.last_sequences([stream.id])
 
 
+def test_a_fault_in_bookkeeping_leaves_no_transaction_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection goes on to be used."""
+    stream = Stream()
+    with opened(tmp_path) as writer:
+        commit = once(SqliteConnection.commit, sqlite_error(sqlite3.SQLITE_BUSY))
+        monkeypatch.setattr(SqliteConnection, "commit", commit)
+        with pytest.raises(DatabaseFault, match="injected"):
+            writer.raise_watermark(stream.id, 7)
+        assert {stream.id: 0} == writer.last_sequences([stream.id])
+        writer.raise_watermark(stream.id, 8)
+        assert {stream.id: 8} == writer.last_sequences([stream.id])
+
+
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("poison", [False, True])
 def test_after_an_error_at_commit_the_ledger_decides(
@@ -116,22 +129,21 @@ def test_after_an_error_at_commit_the_ledger_decides(
         assert {stream.id: 4} == writer.last_sequences([stream.id])
 
 
-def test_what_was_committed_before_a_fault_is_not_applied_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A batch that had to be cut in two may fail between the two; the failures of both parts are told at the end."""
+@pytest.mark.parametrize("point", ["before-commit", "after-commit"])
+def test_what_was_committed_before_a_fault_is_not_applied_again(tmp_path: Path, point: str) -> None:
+    """A batch that had to be cut in two may fail in its second part; all failures are told at the end."""
     stream = Stream()
     bad = template("INSERT OR ROLLBACK INTO events (name) VALUES (?)")
     with opened(tmp_path) as writer:
         writer.apply([stream.run(EVENT, ["x", 1])])
-        runs = [stream.run(EVENT, ["y", 2]), stream.run(bad, ["x"]), stream.run(EVENT, ["z", 3], ["x", 4])]
-        writer.failpoint = _fail_at_second("after-commit")
+        runs = [stream.run(EVENT, ["y", 2]), stream.run(bad, ["x"], ["w"]), stream.run(EVENT, ["z", 3], ["x", 4])]
+        writer.failpoint = _fail_at_second(point)
         with pytest.raises(DatabaseFault, match="injected"):
             writer.apply(runs)
         del writer.failpoint
-        assert [3, 5] == [failure.sequence for failure in writer.apply(runs)]
-        assert [("x",), ("y",), ("z",)] == rows(tmp_path, NAMES)
-        assert {stream.id: 5} == writer.last_sequences([stream.id])
+        assert [3, 6] == [failure.sequence for failure in writer.apply(runs)]
+        assert [("x",), ("y",), ("w",), ("z",)] == rows(tmp_path, NAMES)
+        assert {stream.id: 6} == writer.last_sequences([stream.id])
 
 
 def test_an_interrupt_in_a_batch_leaves_it_undone(tmp_path: Path) -> None:
@@ -254,6 +266,36 @@ def test_a_snapshot_is_had_in_every_state(tmp_path: Path) -> None:
         assert 1 == writer.snapshot().dead_letters
 
 
+def test_a_snapshot_is_had_without_the_table_of_dead_letters(tmp_path: Path) -> None:
+    """Somebody dropped it a moment ago."""
+    with opened(tmp_path) as writer:
+        writer.apply([Stream().run(EVENT, ["x", 1], ["x", 2])])
+        assert 1 == writer.snapshot().dead_letters
+        execute(tmp_path, "DROP TABLE telemetry_bus_dead_letters")
+        assert 1 == writer.snapshot().dead_letters
+
+
+def test_a_signal_in_the_middle_of_a_statement_is_nobodys_fault(tmp_path: Path) -> None:
+    """What a signal handler raises there is swallowed by the driver, and looks like a time limit that has passed."""
+    counting = """INSERT INTO events (name) WITH RECURSIVE n (a) AS (VALUES (1) UNION ALL SELECT a + 1 FROM n)
+        SELECT max(a) FROM (SELECT a FROM n LIMIT 100000)"""
+    signals = iter([False, False, True])
+
+    def clock() -> float:
+        if armed and next(signals, False):
+            raise KeyboardInterrupt
+        return 0.0
+
+    armed = False
+    runs = [Stream().run(template(counting, ensure=(EVENTS,)), [])]
+    with opened(tmp_path, clock=clock) as writer:
+        armed = True
+        with pytest.raises(DatabaseFault, match="interrupted"):
+            writer.apply(runs)
+        assert [] == writer.apply(runs)
+        assert [("100000",)] == rows(tmp_path, NAMES)
+
+
 def _fail_at_second(name: str) -> Callable[[str], None]:
     seen = count()
 
@@ -264,8 +306,15 @@ def _fail_at_second(name: str) -> Callable[[str], None]:
     return failpoint
 
 
-def test_the_url_of_memory_is_a_database_too() -> None:
-    """`:memory:` cannot vanish."""
+def test_memory_outlives_every_fault() -> None:
+    """`:memory:` is in its one connection, so that there is no fresh one to go on with."""
+    stream = Stream()
     with closing(Writer(parse_database(":memory:"))) as writer:
-        assert [] == writer.apply([Stream().run(EVENT, ["x", 1])])
-        assert database(Path("/nowhere")) != parse_database(":memory:")
+        assert [] == writer.apply([stream.run(EVENT, ["x", 1])])
+        writer.driver_connection.set_authorizer(None)
+        writer.driver_connection.execute("DROP TABLE telemetry_bus_ledger")
+        runs = [stream.run(EVENT, ["y", 2])]
+        with pytest.raises(DatabaseFault, match="no such table"):
+            writer.apply(runs)
+        assert [] == writer.apply(runs)
+        assert [("x",), ("y",)] == writer.driver_connection.execute(NAMES).fetchall()

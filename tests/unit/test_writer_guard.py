@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from telemetry_bus.writer.dialects import Settings
+from telemetry_bus.writer.guard import Guard
 from telemetry_bus.writer.sqlite import SqliteDialect
 
 from .writing import EVENT, EVENTS, Stream, database, execute, opened, rows, template
@@ -64,6 +66,7 @@ DENIED = (
     "ALTER TABLE telemetry_bus_ledger ADD COLUMN a",
     "ALTER TABLE events RENAME TO telemetry_bus_events",
     "CREATE TABLE telemetry_bus_more (a)",
+    "CREATE TABLE Telemetry_Bus_More (a)",
     "CREATE INDEX i ON telemetry_bus_ledger (updated_at)",
     "CREATE TRIGGER g AFTER INSERT ON telemetry_bus_ledger BEGIN DELETE FROM events; END",
     "INSERT INTO events (name) SELECT hex(stream) FROM telemetry_bus_ledger",
@@ -107,6 +110,12 @@ def test_the_authorizer_denies_it_without_looking_at_the_text(tmp_path: Path, sq
             connection.driver.execute(sql).fetchall()
     finally:
         connection.close(clean=True)
+
+
+def test_extensions_are_denied_even_where_the_driver_allows_them() -> None:
+    """The driver's own switch is another lock."""
+    assert sqlite3.SQLITE_DENY == Guard().authorize(sqlite3.SQLITE_FUNCTION, None, "Load_Extension", None, None)
+    assert sqlite3.SQLITE_OK == Guard().authorize(sqlite3.SQLITE_FUNCTION, None, "lower", None, None)
 
 
 def test_a_view_or_trigger_is_no_way_around(tmp_path: Path) -> None:

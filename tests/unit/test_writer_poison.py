@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,10 @@ FAMILY = (
 INSERT_PARENT, INSERT_KID = "INSERT INTO parents (id) VALUES (?)", "INSERT INTO kids (parent) VALUES (?)"
 PARENT, KID = template(INSERT_PARENT, ensure=FAMILY), template(INSERT_KID, ensure=FAMILY)
 LATE_KID = template("INSERT INTO late_kids (parent) VALUES (?)", ensure=FAMILY)
-#: Counts for minutes.
+PLAIN = template("INSERT INTO plain (a) VALUES (?)", ensure=("CREATE TABLE IF NOT EXISTS plain (a)",))
+LOG, SEEN = "CREATE TABLE log (seen INTEGER)", "SELECT seen FROM log ORDER BY rowid"
+TRIGGER = "CREATE TRIGGER t AFTER INSERT ON events BEGIN INSERT INTO log SELECT count(*) FROM plain; END"
+#: Counts for ever.
 ENDLESS = """INSERT INTO events (name) WITH RECURSIVE n (a) AS (VALUES (1) UNION ALL SELECT a + 1 FROM n)
     SELECT count(*) FROM n WHERE a < 1e12"""
 
@@ -135,20 +140,23 @@ class TestEndingTheTransaction:
         stream = Stream()
         with opened(tmp_path, statement_timeout=0.1) as writer:
             runs = [stream.run(EVENT, ["x", 1]), stream.run(template(ENDLESS), []), stream.run(EVENT, ["y", 2])]
+            began = time.monotonic()
             (failure,) = writer.apply(runs)
+            assert time.monotonic() - began < 10
             assert (2, "interrupted") == (failure.sequence, failure.error.splitlines()[0])
+            assert "the statement took longer than its time limit" in failure.error
             assert [("x",), ("y",)] == rows(tmp_path, NAMES)
 
     def test_a_batch_may_take_longer_than_one_statement(self, tmp_path: Path) -> None:
-        """A slow batch without a slow statement has no bad job in it."""
-        now = [0.0]
-
-        def clock() -> float:
-            now[0] += 0.01
-            return now[0]
-
-        with opened(tmp_path, statement_timeout=0.05, clock=clock) as writer:
-            assert [] == writer.apply([Stream().run(EVENT, *([f"event {i}", i] for i in range(1000)))])
+        """A slow batch, or job, without a slow statement is not at fault."""
+        ticks = count()
+        slow = """INSERT INTO events (name) WITH RECURSIVE n (a) AS (VALUES (1) UNION ALL SELECT a + 1 FROM n)
+            SELECT ? || max(a) FROM (SELECT a FROM n LIMIT 50000)"""
+        jobs = template(slow, slow, ensure=(EVENTS,))
+        with opened(tmp_path, statement_timeout=30.0, clock=lambda: float(next(ticks))) as writer:
+            assert [] == writer.apply([Stream().run(jobs, *([[f"a{i}"], [f"b{i}"]] for i in range(3)))])
+            assert next(ticks) > 2 * 30
+            assert [(6,)] == rows(tmp_path, "SELECT count(*) FROM events")
 
 
 class TestForeignKeys:
@@ -250,15 +258,46 @@ class TestHealing:
 
     def test_a_trigger_made_by_somebody_else_is_noticed(self, tmp_path: Path) -> None:
         """From then on the table takes no lane: its trigger sees the other tables as the jobs' order has them."""
-        trigger = "CREATE TRIGGER t AFTER INSERT ON events BEGIN INSERT INTO log SELECT count(*) FROM plain; END"
-        plain = template("INSERT INTO plain (a) VALUES (?)", ensure=("CREATE TABLE IF NOT EXISTS plain (a)",))
         stream = Stream()
         with opened(tmp_path) as writer:
-            writer.apply([stream.run(EVENT, ["x", 1]), stream.run(plain, [1])])
-            execute(tmp_path, "CREATE TABLE log (seen INTEGER)", trigger)
-            writer.apply([stream.run(plain, [2]), stream.run(EVENT, ["y", 2])])
-            writer.apply([stream.run(EVENT, ["z", 3]), stream.run(plain, [3])])
-            assert [(2,), (2,)] == rows(tmp_path, "SELECT seen FROM log ORDER BY rowid")
+            writer.apply([stream.run(EVENT, ["x", 0]), stream.run(PLAIN, [0])])
+            execute(tmp_path, LOG, TRIGGER)
+            writer.apply([stream.run(EVENT, ["y", 1]), stream.run(PLAIN, [1]), stream.run(EVENT, ["z", 2])])
+            assert [(1,), (2,)] == rows(tmp_path, SEEN)
+
+    def test_a_trigger_that_comes_after_a_rollback_is_noticed(self, tmp_path: Path) -> None:
+        """The schema's version is then what it was inside the transaction that was rolled back."""
+
+        def stop(name: str) -> None:
+            if name == "before-commit":
+                raise KeyboardInterrupt
+
+        more = template("INSERT INTO more VALUES (?)", ensure=("CREATE TABLE IF NOT EXISTS more (a)",))
+        stream = Stream()
+        with opened(tmp_path) as writer:
+            writer.apply([stream.run(EVENT, ["x", 0]), stream.run(PLAIN, [0])])
+            execute(tmp_path, LOG)
+            writer.failpoint = stop
+            with pytest.raises(KeyboardInterrupt):
+                writer.apply([stream.run(more, [0])])
+            del writer.failpoint
+            execute(tmp_path, TRIGGER)
+            stream.last = 2
+            writer.apply([stream.run(EVENT, ["y", 1]), stream.run(PLAIN, [1]), stream.run(EVENT, ["z", 2])])
+            assert [(1,), (2,)] == rows(tmp_path, SEEN)
+
+    @pytest.mark.parametrize("as_statement", [False, True])
+    def test_a_trigger_made_by_a_job_of_the_batch_is_noticed(self, tmp_path: Path, as_statement: bool) -> None:
+        """Whether it is a definition or, against all custom, a statement."""
+        making = template(TRIGGER) if as_statement else template("UPDATE plain SET a = a", ensure=(TRIGGER,))
+        stream = Stream()
+        with opened(tmp_path) as writer:
+            writer.apply([stream.run(EVENT, ["x", 0]), stream.run(PLAIN, [0])])
+            execute(tmp_path, LOG)
+            before, made = stream.run(EVENT, ["w", 0]), stream.run(making, [])
+            after = [stream.run(EVENT, ["y", 1]), stream.run(PLAIN, [1]), stream.run(EVENT, ["z", 2])]
+            writer.apply([before, made, *after])
+            assert [(1,), (2,)] == rows(tmp_path, SEEN)
 
 
 def test_rows_of_returning_are_read_and_dropped(tmp_path: Path) -> None:
