@@ -15,7 +15,7 @@ from .errors import ConfigError
 DEFAULT_DATABASE = "sqlite:///data/mizzou.db"
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_JOURNAL_BYTES = 32 * 1024 * 1024
-#: The largest job must fit with room to spare, or a producer could never submit it.
+#: A job may take half of the journal; with less than this, hardly any would fit.
 MIN_JOURNAL_BYTES = 64 * 1024
 DEFAULT_IDLE_TIMEOUT = 10.0
 _FOREVER_S = 1e9

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from .config import Database
 from .errors import DatabaseFault, ProtocolError
-from .protocol.messages import Control, Jobs
+from .protocol.messages import Control, Hello, Jobs
 from .protocol.writer import WriterProtocol
 from .writer.core import Writer
 
@@ -89,6 +89,8 @@ class Intake(Generic[Route]):
             self.count_malformed(error)
         except DatabaseFault as fault:
             self._degrade(fault, now)
+        if self.fault is not None and isinstance(message, Hello):
+            self.protocol.warn(route, message.stream, str(self.fault))
 
     def replies(self) -> Iterator[tuple[Route, Control]]:
         """What to tell whom now."""

@@ -26,6 +26,8 @@ from .records import scan, scan_definitions
 _PIECE_BYTES = 1024 * 1024
 #: No record is longer; a rest of this length that does not check out is the end.
 _MAX_RECORD_BYTES = MAX_JOB_BYTES + 64
+#: A journal that is trimmed while its jobs are counted is counted anew, so many times at most.
+_LOOKS = 4
 
 
 class OrphanJournal:
@@ -43,7 +45,7 @@ class OrphanJournal:
         self.stream, self.database, self.pid = header.stream, header.database, header.pid
         self._ring_start = PAGE_BYTES + header.definitions_bytes
         words = memoryview(page).cast("Q")
-        self._tail = words[TAIL]
+        self.tail = words[TAIL]
         self.trimmed = read_watermark(page)
         #: What was found wrong; None so far.
         self.damage: str | None = None
@@ -97,10 +99,10 @@ class OrphanJournal:
                 yield sequence + 1, count, data[start:end]
                 sequence += count
             rest = data[end:]
-            if reach - len(rest) == self._tail:
+            if reach - len(rest) == self.tail:
                 return
-        if reach - len(rest) < self._tail:
-            self.damage = f"{self._tail - reach + len(rest)} bytes after job {sequence} are lost: {reason}"
+        if reach - len(rest) < self.tail:
+            self.damage = f"{self.tail - reach + len(rest)} bytes after job {sequence} are lost: {reason}"
 
     def delete(self) -> None:
         """Everything in it is decided: unlink the file, make that durable, let go of the lock."""
@@ -139,24 +141,36 @@ class JournalState:
     trimmed: int
     pending_jobs: int
     pending_bytes: int
+    #: Bytes since the stream began: up to here it was submitted; from `pending_bytes` before here on it waits.
+    end: int
 
 
 def inspect(path: Path) -> JournalState:
-    """Look at a journal without touching it. A living owner may move on meanwhile.
+    """Look at a journal without touching it.
 
-    Raises `JournalCorrupt`, or `FileNotFoundError` when it is gone.
+    Its owner may live and move on meanwhile: bytes are of one moment, and jobs are counted again when they were
+    overwritten under the count. Raises `JournalCorrupt`, or `FileNotFoundError` when it is gone.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        journal = OrphanJournal(path, fd)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            alive = False
-        except BlockingIOError:
-            alive = True
-        jobs = size = 0
-        for _, count, data in journal.chunks():
-            jobs, size = jobs + count, size + len(data)
-        return JournalState(journal.stream, journal.pid, alive, journal.trimmed[0], jobs, size)
+        for _ in range(_LOOKS):
+            journal = OrphanJournal(path, fd)
+            jobs = sum(count for _, count, _ in journal.chunks())
+            if OrphanJournal(path, fd).trimmed == journal.trimmed:
+                break
+        waiting = max(0, journal.tail - journal.trimmed[1])
+        return JournalState(
+            journal.stream, journal.pid, _is_locked(fd), journal.trimmed[0], jobs, waiting, journal.tail
+        )
     finally:
         os.close(fd)
+
+
+def _is_locked(fd: int) -> bool:
+    """Whether another holds the lock of a file. Only a glance: while it lasts nobody else can take the lock."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False

@@ -90,7 +90,11 @@ class BusFolder:
     def journal_paths(self) -> list[Path]:
         """The journals there are, living or not; empty when there is no folder."""
         try:
-            return sorted(path for path in self.journals.iterdir() if path.suffix == ".journal")
+            with os.scandir(self.journals) as entries:
+                return sorted(
+                    Path(entry.path) for entry in entries
+                    if entry.name.endswith(".journal") and entry.is_file(follow_symlinks=False)
+                )
         except FileNotFoundError:
             return []
 

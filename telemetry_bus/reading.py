@@ -55,11 +55,10 @@ def open_reader(
 def _open(path: Path | None, timeout: float, factory: type[sqlite3.Connection]) -> sqlite3.Connection:
     """A file that is there is opened read-only to read from, so that closing it never checkpoints the writer's
     WAL."""
-    name, uri = ":memory:" if path is None else str(path), False
-    if path is not None and factory is _Reader and path.exists():
-        name, uri = f"{path.as_uri()}?mode=ro", True
+    name = ":memory:" if path is None else str(path)
+    uri = f"{path.as_uri()}?mode=ro" if path is not None and factory is _Reader and path.exists() else None
     try:
-        connection = sqlite3.connect(name, uri=uri, timeout=timeout, factory=factory)
+        connection = sqlite3.connect(uri or name, uri=uri is not None, timeout=timeout, factory=factory)
         try:
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")

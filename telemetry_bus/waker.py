@@ -15,6 +15,7 @@ class Waker:
     """
 
     _read = _write = -1
+    _close = staticmethod(os.close)  # the module may be gone when the interpreter ends
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -48,6 +49,6 @@ class Waker:
         pipe, self._read, self._write = (self._read, self._write), -1, -1
         for fd in pipe:
             if fd >= 0:
-                os.close(fd)
+                self._close(fd)
 
     __del__ = close

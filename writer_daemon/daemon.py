@@ -31,6 +31,8 @@ LOOK_AROUND_S = 1.0
 #: A writer that finds the lock held asks its holder, waiting so long for an answer, and tries again so soon.
 ASK_HOLDER_S = 0.5
 TRY_AGAIN_S = 0.05
+#: A database file that has been gone for so long will not come back; a rename has no such gap.
+GONE_LIMIT_S = 5.0
 #: Messages of the control socket that are handled before jobs are looked at again.
 CONTROL_BURST = 1000
 
@@ -106,6 +108,7 @@ class Daemon:
         self._waker = waker
         self._started = self._last_seen = time.monotonic()
         self._look_at = 0.0
+        self._gone_since: float | None = None
         self._register()
 
     def run(self) -> int:
@@ -120,6 +123,9 @@ class Daemon:
                 if not self._lock.valid():
                     logger.error("the bus folder %s was removed or replaced", self._folder.path)
                     return exit_codes.LOST_FOLDER
+                if self._gone_for(now) > GONE_LIMIT_S:
+                    logger.error("%s was deleted; the next writer makes a new one", self.database.masked)
+                    return exit_codes.NO_DATABASE
                 if self._look_around(now) and self._nobody_came():
                     self.idle = True
                     return exit_codes.DONE
@@ -209,6 +215,18 @@ class Daemon:
         idle = not self.intake.protocol.pending and now - self.intake.last_commit > LOOK_AROUND_S
         self.intake.maintain(idle=idle)
         return 0 < self._idle_timeout <= now - self._last_seen and not self.intake.protocol.pending
+
+    def _gone_for(self, now: float) -> float:
+        """Seconds since when the database's file has not been there."""
+        if self.database.path is None or self.database.path.exists():
+            self._gone_since = None
+        elif self._gone_since is None:
+            self._gone_since = now
+        return 0.0 if self._gone_since is None else now - self._gone_since
+
+    def company(self) -> None:
+        """An operator is at work: do not leave for want of producers just now."""
+        self._last_seen = time.monotonic()
 
     def _nobody_came(self) -> bool:
         """Close the door and look once more: a producer makes its journal before it knocks. Whether to leave."""

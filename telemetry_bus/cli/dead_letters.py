@@ -37,14 +37,17 @@ def _add_retry(group: Parser) -> None:
 def _add_purge(group: Parser) -> None:
     parser = _add_order(
         group, "purge", letter_orders.purge, "delete them for good",
-        "Delete dead letters for good. Asks first; without a terminal it needs --yes.",
+        "Delete dead letters for good, all of them when none is named. At a terminal it asks first.",
+        required=False,
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
-def _add_order(group: Parser, name: str, run: Run, summary: str, description: str) -> Parser:
+def _add_order(
+    group: Parser, name: str, run: Run, summary: str, description: str, *, required: bool = True
+) -> Parser:
     parser = group.command(name, run, summary, description)
-    which = parser.add_mutually_exclusive_group(required=True)
+    which = parser.add_mutually_exclusive_group(required=required)
     which.add_argument("ids", type=positive, nargs="*", default=[], metavar="ID")
     which.add_argument("--all", action="store_true", help="all there are")
     parser.add_argument(

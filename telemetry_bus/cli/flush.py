@@ -14,7 +14,7 @@ from .calling import POLL_S, Caller
 from .output import Output, counted
 from .survey import Bus, Journals
 
-#: Looking at an orphan keeps the writer from adopting it. Rest so many times as long as a look took.
+#: A look reads whole journals. Rest so many times as long as it took.
 _REST = 1
 
 
@@ -52,8 +52,8 @@ class Barrier:
     """What has to be decided: the jobs that were in the journals at the first look."""
 
     def __init__(self, journals: Journals) -> None:
-        waiting = [journal for journal in journals.readable if journal.pending_jobs]
-        self._last = {journal.stream: journal.trimmed + journal.pending_jobs for journal in waiting}
+        waiting = [journal for journal in journals.readable if journal.pending_bytes]
+        self._ends = {journal.stream: journal.end for journal in waiting}
         self._damaged = set(journals.damaged)
         self.jobs = journals.pending_jobs
         #: The files of the journals that count.
@@ -61,19 +61,19 @@ class Barrier:
 
     @property
     def reached(self) -> bool:
-        return not self._last and not self._damaged
+        return not self._ends and not self._damaged
 
     def look(self, journals: Journals) -> None:
         """Take away what is decided: a journal that is gone, empty, or has come past its mark."""
         found = {journal.stream: journal for journal in journals.readable}
-        self._last = {
-            stream: last for stream, last in self._last.items()
-            if stream in found and found[stream].pending_jobs and found[stream].trimmed < last
+        self._ends = {
+            stream: end for stream, end in self._ends.items()
+            if stream in found and found[stream].end - found[stream].pending_bytes < end
         }
         self._damaged &= journals.damaged.keys()
 
     def __str__(self) -> str:
-        left = counted(len(self._last) + len(self._damaged), "journal")
+        left = counted(len(self._ends) + len(self._damaged), "journal")
         return f"{left} ({len(self._damaged)} damaged)" if self._damaged else left
 
 

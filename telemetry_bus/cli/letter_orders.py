@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..errors import ConfigError, TelemetryError, WriterAbsent
+from ..errors import TelemetryError, WriterAbsent
 from . import exit_codes
 from .calling import Caller
 from .letters import reading
@@ -42,7 +42,7 @@ def retry(arguments: argparse.Namespace, output: Output) -> int:
 def purge(arguments: argparse.Namespace, output: Output) -> int:
     bus = Bus.of(arguments.database)
     known, unknown = _chosen(bus, arguments)
-    if known and not arguments.yes:
+    if known and not arguments.yes and sys.stdin.isatty():
         _confirm(f"delete {counted(len(known), 'dead letter')} of {bus.database.masked} for good?")
     purged = _purged(bus, known, arguments.timeout) if known else 0
     if output.as_json:
@@ -58,7 +58,7 @@ def _chosen(bus: Bus, arguments: argparse.Namespace) -> tuple[list[int], list[in
     """The ids that were asked for: those that the database has, and those that it does not have."""
     with reading(bus.database) as letters:
         present = letters.ids()
-    if arguments.all:
+    if arguments.all or not arguments.ids:
         return present, []
     asked = dict.fromkeys(arguments.ids)
     there = asked.keys() & set(present)
@@ -104,9 +104,7 @@ def _portions(ids: Sequence[int], length: int) -> Iterator[Sequence[int]]:
 
 
 def _confirm(question: str) -> None:
-    """Raises `TelemetryError` unless somebody at a terminal says yes."""
-    if not sys.stdin.isatty():
-        raise ConfigError("asks first, and there is no terminal to ask at", operation="purge", hint="give --yes")
+    """Raises `TelemetryError` unless somebody says yes."""
     print(question, "[y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise TelemetryError("nothing is deleted", operation="purge")

@@ -161,6 +161,7 @@ class ProducerProtocol:
         self._window = message.window
         if message.committed > self.committed:
             self.committed = message.committed
+            self.refused = None
             self._calm(now)
         while self._ends and self._ends[0][0] <= message.committed:
             self.acknowledged = self._ends.popleft()

@@ -119,6 +119,10 @@ class WriterProtocol(Generic[Route]):
             case _:
                 raise ProtocolError(f"a producer does not say {message.kind!r}", operation="control")
 
+    def warn(self, route: Route, stream: bytes, text: str) -> None:
+        """Tell a producer why its jobs have to wait."""
+        self._replies.append((route, Refusal(stream, text, fatal=False)))
+
     def decided(self, failures: Sequence[Failure]) -> None:
         """Everything pending is committed; `failures` among it are dead letters."""
         for run in self.pending:

@@ -32,7 +32,7 @@ _GET = """SELECT id, stream, sequence, failed_at, error_type, error, statement, 
 _IDS = "SELECT id FROM telemetry_bus_dead_letters ORDER BY id"
 _COUNT = "SELECT count(*) FROM telemetry_bus_dead_letters"
 _UPDATE = "UPDATE telemetry_bus_dead_letters SET error_type = ?, error = ?, statement = ? WHERE id = ?"
-_DELETE = "DELETE FROM telemetry_bus_dead_letters WHERE id = ?"
+_DELETE = "DELETE FROM telemetry_bus_dead_letters WHERE id = ? RETURNING id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +112,7 @@ class DeadLetters:
 
     def delete(self, ids: Iterable[int]) -> int:
         """The number of those that were there."""
-        present = set(self.ids()).intersection(ids)
-        for id in present:
-            self._connection.own(_DELETE, (id,))
-        return len(present)
+        return sum(len(self._connection.own(_DELETE, (id,))) for id in ids)
 
 
 class FailureLog:

@@ -21,7 +21,7 @@ from .dialects import Settings
 LOG_BYTES = 64 * 1024 * 1024
 #: Prepared multi-row inserts come in eight sizes per SQL text; the driver keeps this many statements.
 CACHED_STATEMENTS = 512
-#: Pages of indexes that are written in random order; negative: KiB.
+#: Negative: KiB. Measured on two indexes in random order: 2 MiB 60,000 rows/s, 32 MiB 94,000, more is no faster.
 CACHE_SIZE = -32 * 1024
 
 #: WAL needs shared memory between all who open the file, and file locks that work: https://www.sqlite.org/wal.html

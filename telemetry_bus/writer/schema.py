@@ -58,8 +58,7 @@ class Schema:
         self._connection = connection
         self._dialect = dialect
         self._done: OrderedDict[str, None] = OrderedDict()
-        self._fresh: dict[str, None] = {}
-        self._to_compare: list[tuple[str, ...]] = []
+        self._fresh: dict[str, tuple[str, ...]] = {}  # with the list that each is part of
         self._drift: dict[str, str] = {}
         self._tables: Mapping[str, TableFacts] = {}
         self._version: object = None
@@ -84,8 +83,7 @@ class Schema:
         Raises what `Connection.define` does.
         """
         self._connection.define(sql)
-        self._fresh[sql] = None
-        self._to_compare.append(ensure)
+        self._fresh[sql] = ensure
         self._stale = True
 
     def mark(self) -> int:
@@ -96,19 +94,16 @@ class Schema:
         """The transaction, or what came after `mark` in it, was rolled back."""
         while len(self._fresh) > mark:
             self._fresh.popitem()
-        if not self._fresh:
-            self._to_compare.clear()
         self.forget_tables()
 
     def settle(self) -> None:
         """The transaction was committed. Compares the tables with what their definitions say."""
-        self._done.update(self._fresh)
+        self._done.update(dict.fromkeys(self._fresh))
         while len(self._done) > MAX_DEFINITIONS:
             self._done.popitem(last=False)
-        to_compare = [ensure for ensure in dict.fromkeys(self._to_compare) if not self._fresh.keys().isdisjoint(ensure)]
+        executed = dict.fromkeys(self._fresh.values())
         self._fresh.clear()
-        self._to_compare.clear()
-        for ensure in to_compare:
+        for ensure in executed:
             self._compare(ensure)
 
     def forget(self, ensure: Sequence[str]) -> None:

@@ -26,9 +26,14 @@ def test_context_manager(open_store: OpenStore) -> None:
 
 def test_context_manager_with_an_error(open_store: OpenStore) -> None:
     """An error in the block passes through, and loses nothing."""
-    with pytest.raises(LookupError), open_store() as store:
-        add(store, "a")
-        raise LookupError
+
+    def program() -> None:
+        with open_store() as store:
+            add(store, "a")
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        program()
     assert ["a"] == names(open_store())
 
 

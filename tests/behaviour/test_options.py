@@ -36,7 +36,7 @@ def test_mode(
 def test_mode_of_the_environment_must_exist(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mode that does not exist is refused, not replaced by another."""
     monkeypatch.setenv("TELEMETRY_BUS_MODE", "fast")
-    with pytest.raises(ConfigError, match="fast.*daemon, thread, sync"):
+    with pytest.raises(ConfigError, match=r"fast.*daemon, thread, sync"):
         TelemetryStore(database)
 
 

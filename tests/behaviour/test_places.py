@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from telemetry_bus import ConfigError, DatabaseFault, TelemetryError, TelemetryStore, WriterBusy
+from telemetry_bus.instance import is_held
 
 from ..conftest import OpenStore
 from .looking import (
@@ -283,7 +284,7 @@ def test_reading_what_is_no_database(open_store: OpenStore, database: Path) -> N
 
 
 @in_daemon_mode
-def test_database_outlives_its_writer(open_store: OpenStore, no_writer_left: None, database: Path) -> None:
+def test_database_outlives_its_writer(open_store: OpenStore, database: Path) -> None:
     """When the writer has left, the database can be read, and the next job starts another writer."""
     store = open_store()
     add(store, "a")
@@ -291,7 +292,7 @@ def test_database_outlives_its_writer(open_store: OpenStore, no_writer_left: Non
     first = store.stats().writer.pid
     store.shutdown()
     bus = Path(f"{database}.bus")
-    eventually(lambda: not (bus / "jobs.sock").exists())
+    eventually(lambda: not is_held(bus / "writer.lock"))
     again = open_store()
     assert [("a",)] == rows(again, "SELECT name FROM events")
     add(again, "b")

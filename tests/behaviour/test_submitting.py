@@ -124,7 +124,7 @@ def test_insert_by_the_key_of_a_column(store: TelemetryStore) -> None:
 
 def test_insert_unknown_column(store: TelemetryStore) -> None:
     """A column that the table does not have is refused by name, and nothing is queued."""
-    with pytest.raises(JobError, match="colour.*url, status"):
+    with pytest.raises(JobError, match=r"colour.*url, status"):
         store.insert(table(), [{"url": "u"}, {"url": "v", "colour": "red"}])
     assert 0 == store.stats().submitted
 

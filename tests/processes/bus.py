@@ -225,14 +225,18 @@ class Bus:
         """Wait until every journal is gone: everything in them is decided. Nobody is asked for help."""
         wait_until(lambda: not self.folder.journal_paths(), "no journal is left")
 
-    def next_comes(self) -> None:
-        """A fresh job of a fresh producer succeeds; then everything that was left behind is adopted."""
+    def another_job(self) -> None:
+        """A fresh job of a fresh producer succeeds."""
         self.run("""
 with TelemetryStore(database) as store:
     event(store, "next", 1)
 """)
-        self.settle()
         assert [1] == self.numbers().pop("next")
+
+    def next_comes(self) -> None:
+        """`another_job`; then everything that was left behind is adopted. No other producer lives."""
+        self.another_job()
+        self.settle()
 
     def sound(self) -> None:
         """The file is whole; no job became a dead letter; no journal was found damaged."""

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.integration
 #: Submits without end and notes what was accepted and what was acknowledged; asked to (word 0), flushes and ends.
 PROGRAM = Notes.OPEN + """
 index = int(sys.argv[2])
-store = TelemetryStore(database, spawn=False)
+store = TelemetryStore(database, spawn=False, journal_bytes=1 << 20)
 number = 0
 while not noted[0]:
     number += 1

@@ -25,6 +25,17 @@ def test_exactly_once_in_order_without_a_hole(block: int, tmp_path: Path) -> Non
                 pytest.fail(f"world {seed}: {violation}. See it happen: python -m tests.simulation {seed} 1 --tell")
 
 
+@pytest.mark.parametrize("block", range(4))
+def test_resending_is_sparing(block: int, tmp_path: Path) -> None:
+    """As long as messages are lost and nothing else goes wrong, each loss is asked for once, and answered once."""
+    with small_world():
+        for seed in range(block * 50, (block + 1) * 50):
+            try:
+                World(seed, tmp_path / str(seed), only_loss=True).run(STEPS)
+            except Violation as violation:
+                pytest.fail(f"world {seed}: {violation}")
+
+
 def test_a_world_is_its_seed(tmp_path: Path) -> None:
     """A seed decides everything: a world that went wrong goes wrong again in the same way."""
     stories: list[list[str]] = []

@@ -30,9 +30,11 @@ from telemetry_bus.outbox import Outbox
 from telemetry_bus.paths import BusFolder
 from telemetry_bus.protocol import writer as writer_protocol
 from telemetry_bus.protocol.messages import Jobs, decode_control, encode_control
+from telemetry_bus.records import scan
 
 #: Bounds so small that a few dozen jobs meet every one of them.
 RING_BYTES = (1500, 3000)
+CHUNK_BYTES, WINDOW_BYTES = 200, 1000
 ENOUGH_TURNS = 3000
 POISON = "poison"
 TABLE = "CREATE TABLE t (a)"
@@ -49,10 +51,10 @@ def small_world() -> Iterator[None]:
     """Tight limits, no waiting for the disk, no log."""
     with pytest.MonkeyPatch.context() as patch:
         for module, name, value in (
-            (journal, "CHUNK_BYTES", 200), (journal, "DEFINITIONS_BYTES", 400),
+            (journal, "CHUNK_BYTES", CHUNK_BYTES), (journal, "DEFINITIONS_BYTES", 400),
             (orphan, "CHUNK_BYTES", 250), (orphan, "_PIECE_BYTES", 300),
             (writer_protocol, "TOTAL_WINDOW_BYTES", 1500), (writer_protocol, "MIN_WINDOW_BYTES", 300),
-            (writer_protocol, "MAX_WINDOW_BYTES", 1000), (writer_protocol, "MAX_REPORTS", 2),
+            (writer_protocol, "MAX_WINDOW_BYTES", WINDOW_BYTES), (writer_protocol, "MAX_REPORTS", 2),
         ):
             patch.setattr(module, name, value)
         for module in (journal, orphan, adoption):
@@ -167,6 +169,12 @@ class Producer:
         if self.outbox.committed > ground.ledger[stream]:
             raise Violation(f"job {self.outbox.committed} of {stream!r} is acknowledged and not committed")
         while (jobs := self.link.next()) is not None:
+            *inner, _ = scan(jobs.records, jobs.first)
+            if inner and inner[-1] >= CHUNK_BYTES:
+                raise Violation(f"a message of {len(jobs.records)} bytes is longer than a chunk and one job")
+            under_way = self.link.protocol.position[1] - self.link.protocol.acknowledged[1]
+            if under_way >= WINDOW_BYTES:
+                raise Violation(f"{under_way} bytes are under way, and another message is sent")
             self.link.sent(now)
             network.send(self._world.writer_jobs, jobs.encode())
         for message in self.link.due(now):
@@ -229,6 +237,7 @@ class Network:
     def __init__(self, rng: Random) -> None:
         self._rng = rng
         self._under_way: list[tuple[Callable[[Any], None], Any]] = []
+        self.lost = 0
         self.loss = rng.choice([0.0, 0.1, 0.3])
         self.doubling = rng.choice([0.0, 0.1, 0.3])
         self.disorder = rng.choice([0.0, 0.1, 0.5])
@@ -245,7 +254,9 @@ class Network:
         to, message = self._under_way.pop(index)
         if rng.random() < self.doubling:
             self._under_way.append((to, message))
-        if rng.random() >= self.loss:
+        if rng.random() < self.loss:
+            self.lost += 1
+        else:
             to(message)
 
     def heal(self) -> None:
@@ -259,7 +270,10 @@ class Network:
 class World:
     """See the module. `run` raises `Violation` when a promise is broken."""
 
-    def __init__(self, seed: int, folder: Path, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, seed: int, folder: Path, tell: Callable[[str], None] | None = None, *, only_loss: bool = False
+    ) -> None:
+        """`tell` is told of every step. With `only_loss` messages are lost, and nothing else goes wrong."""
         self.rng = Random(seed)
         self.folder = BusFolder(folder)
         self.folder.journals.mkdir(parents=True)
@@ -270,6 +284,11 @@ class World:
         self.now = 1000.0
         self._tell = tell
         self._faults = self.rng.choice([0.0, 0.0, 0.1, 0.3])
+        self._only_loss = only_loss
+        if only_loss:
+            self.network.heal()
+            self.network.loss = 0.1
+            self._faults = 0.0
         self._writer: WriterProcess | None = None
         self._producers: list[Producer] = []
         self._streams = 0
@@ -281,6 +300,9 @@ class World:
             self._time_passes: 10, self._scan: 3, self._expire: 1, self._writer_crashes: 2, self._writer_starts: 6,
             self._producer_starts: 2, self._producer_dies: 1, self._producer_leaves: 1,
         }
+        if self._only_loss:
+            for trouble in (self._expire, self._writer_crashes, self._producer_dies, self._producer_leaves):
+                del actions[trouble]
         for action in self.rng.choices([*actions], [*actions.values()], k=steps):
             self._act(action)
         self._heal()
@@ -304,13 +326,14 @@ class World:
     def _writer_turn(self) -> None:
         if self._writer:
             crash = ["", "before commit", "after commit", "between answers"]
+            often = 0 if self._only_loss else 1
             try:
-                self._writer.turn(self.rng.choices(crash, [30, 1, 1, 1])[0])
+                self._writer.turn(self.rng.choices(crash, [30, often, often, often])[0])
             except Crash:
                 self._writer_crashes()
 
     def _time_passes(self) -> None:
-        self.now += self.rng.choice([0.01, 0.1, 1.0, 10.0])
+        self.now += 0.001 if self._only_loss else self.rng.choice([0.01, 0.1, 1.0, 10.0])
 
     def _scan(self) -> None:
         if self._writer:
@@ -378,6 +401,16 @@ class World:
         self.network.deliver_all()
         self._writer.turn()
         self._writer.die()
+        if self._only_loss:
+            self._check_economy(self._writer)
+
+    def _check_economy(self, writer: WriterProcess) -> None:
+        """Only a loss makes anybody ask for a resend or go back, and each does so once."""
+        asked = writer.intake.protocol.resends
+        # Each begins with one, and with another when the writer was slow to answer.
+        rewinds = sum(producer.link.protocol.rewind - 2 for producer in self._producers)
+        if max(asked, rewinds) > self.network.lost:
+            raise Violation(f"{self.network.lost} messages were lost, {asked} resends asked, {rewinds} times gone back")
 
     def _quiet(self) -> bool:
         alive = {producer.journal.path for producer in self._producers}

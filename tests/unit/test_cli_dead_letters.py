@@ -208,13 +208,6 @@ def test_a_database_that_is_damaged_is_told(letters: Path, database: Path, refus
     assert "dead letters: cannot be read: " in refused("list")
 
 
-def test_purge_without_a_terminal_needs_yes(letters: Path, refused: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script says what it means."""
-    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-    assert "give --yes" in refused("purge", "--all", code=exit_codes.USAGE)
-    assert [(3,)] == rows(letters, "SELECT count(*) FROM telemetry_bus_dead_letters")
-
-
 class Terminal(io.StringIO):
     """Somebody who types."""
 
@@ -301,3 +294,23 @@ def test_what_reads_cannot_write(letters: Path, database: Path) -> None:
     with reading(parse_database(database)) as found, pytest.raises(ReadOnly):
         found._connection.execute("DELETE FROM telemetry_bus_dead_letters")
     assert [(3,)] == rows(letters, "SELECT count(*) FROM telemetry_bus_dead_letters")
+
+
+def test_purge_in_a_script_asks_nobody(
+    letters: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a terminal, and without ids, it deletes them all: one that is named, then the rest."""
+    purged: list[list[int]] = []
+    with opened(letters) as core:
+
+        def ask(self: Caller, name: str, ids: list[int]) -> int:
+            purged.append(list(ids))
+            return core.purge(ids)
+
+        monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+        monkeypatch.setattr(Caller, "reach", lambda self: None)
+        monkeypatch.setattr(Caller, "ask", ask)
+        assert "1 dead letter deleted\n" == run("purge", "2")
+        assert "2 dead letters deleted\n" == run("purge")
+    assert [[2], [1, 3]] == purged
+    assert [(0,)] == rows(letters, "SELECT count(*) FROM telemetry_bus_dead_letters")

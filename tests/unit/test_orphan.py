@@ -337,10 +337,10 @@ def test_inspect(tmp_path: Path) -> None:
         journal.append(RECORDS[number])
     journal.trim((2, 2 * (journal.end[1] // 5)))
     size = 3 * (journal.end[1] // 5)
-    assert JournalState(STREAM, os.getpid(), True, 2, 3, size) == inspect(journal.path)
+    assert JournalState(STREAM, os.getpid(), True, 2, 3, size, journal.end[1]) == inspect(journal.path)
     assert OrphanJournal.claim(journal.path) is None
     journal.close()
-    assert JournalState(STREAM, os.getpid(), False, 2, 3, size) == inspect(journal.path)
+    assert JournalState(STREAM, os.getpid(), False, 2, 3, size, journal.end[1]) == inspect(journal.path)
     claimed(journal.path).close()
     journal.path.unlink()
     with pytest.raises(FileNotFoundError):
@@ -385,3 +385,24 @@ def test_a_large_journal_in_real_sizes(tmp_path: Path) -> None:
                 assert journal.append(data)
         assert journal.path is not None
         assert (dict(enumerate(records, 1)), None) == recovered(journal.path)
+
+
+def test_inspect_looks_again_when_the_journal_moved_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner's space was freed and overwritten during the count: what is told is of after that."""
+    journal = make(tmp_path)
+    assert journal.path is not None
+    ends = []
+    while journal.append(RECORDS[1]):
+        ends.append(journal.end)
+    count = OrphanJournal.chunks
+
+    def interrupted(self: OrphanJournal) -> Iterator[tuple[int, int, bytes]]:
+        if journal.trimmed == (0, 0):
+            journal.trim(ends[2])
+            while journal.append(RECORDS[1]):
+                pass
+        return count(self)
+
+    monkeypatch.setattr(OrphanJournal, "chunks", interrupted)
+    seen = inspect(journal.path).pending_jobs
+    assert journal.end[0] - 3 == seen

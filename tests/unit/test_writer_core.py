@@ -128,6 +128,19 @@ def test_close_is_final_and_idempotent(tmp_path: Path) -> None:
     assert 1 == writer.snapshot().jobs_committed
 
 
+def test_a_resting_writer_has_the_database_closed(tmp_path: Path) -> None:
+    """Until the next call needs it, which finds everything as it was."""
+    stream = Stream()
+    with opened(tmp_path) as writer:
+        writer.apply([stream.run(EVENT, ["x", 1])])
+        writer.rest()
+        writer.rest()
+        assert not (tmp_path / "telemetry.db-wal").exists()
+        assert 0 == writer.snapshot().dead_letters
+        assert [] == writer.apply([stream.run(EVENT, ["y", 2])])
+        assert {stream.id: 2} == writer.last_sequences([stream.id])
+
+
 def test_a_new_database_is_private_and_its_folder_is_made(tmp_path: Path) -> None:
     """Nobody else reads the file that the writer makes."""
     with closing(Writer(parse_database(tmp_path / "deep" / "er" / "x.db"))):

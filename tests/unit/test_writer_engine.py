@@ -112,6 +112,22 @@ class TestCheckpoints:
             writer.maintain(idle=True)
             assert 0 == writer.snapshot().wal_bytes
 
+    def test_only_the_checkpoint_does_not_wait(self, tmp_path: Path) -> None:
+        """The batch after it waits for a lock as before."""
+        with opened(tmp_path, busy_timeout=0.25) as writer:
+            writer.apply([Stream().run(EVENT, ["x", 1])])
+            writer.maintain(idle=True)
+            writer.driver_connection.set_authorizer(None)
+            assert (250,) == writer.driver_connection.execute("PRAGMA busy_timeout").fetchone()
+
+    def test_a_writer_that_leaves_empties_the_log_beside_readers(self, tmp_path: Path) -> None:
+        """A reader that only stands by does not keep the log long."""
+        with closing(sqlite3.connect(tmp_path / "telemetry.db")) as reader:
+            with opened(tmp_path) as writer:
+                writer.apply([Stream().run(EVENT, ["x", 1])])
+                assert [("x",)] == reader.execute("SELECT name FROM events").fetchall()
+            assert 0 == (tmp_path / "telemetry.db-wal").stat().st_size
+
     def test_a_busy_writer_waits_for_a_long_log(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Below the limit nothing is done; above it the log begins anew with the next batch."""
         stream = Stream()

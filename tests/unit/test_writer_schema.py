@@ -143,6 +143,17 @@ class TestDrift:
             assert [] == writer.apply([Stream().run(template(INSERT_EVENT, ensure=ensure), ["x", 1])])
             assert () == writer.snapshot().drift
 
+    def test_definitions_of_a_bad_job_are_not_compared(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing of a refused job is tried out, although a neighbour has a definition in common with it."""
+        monkeypatch.chdir(tmp_path)
+        stream = Stream()
+        bad = template(INSERT_EVENT, ensure=(EVENTS, "ATTACH 'elsewhere.db' AS elsewhere"))
+        other = template("INSERT INTO other VALUES (?)", ensure=("CREATE TABLE IF NOT EXISTS other (a)",))
+        with opened(tmp_path) as writer:
+            runs = [stream.run(other, [1]), stream.run(bad, ["x", 1]), stream.run(EVENT, ["y", 2])]
+            assert [2] == [failure.sequence for failure in writer.apply(runs)]
+        assert not (tmp_path / "elsewhere.db").exists()
+
     def test_a_table_that_was_mended_is_no_drift_any_more(self, tmp_path: Path) -> None:
         """When its definition is next executed."""
         execute(tmp_path, "CREATE TABLE events (id INTEGER PRIMARY KEY, name TEXT)")

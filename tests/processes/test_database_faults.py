@@ -1,0 +1,87 @@
+"""The database's fault is nobody's job's fault; a job's fault is nobody else's."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+
+from .bus import Bus, Notes, wait_until
+
+pytestmark = pytest.mark.integration
+
+PROGRAM = Notes.OPEN + """
+with TelemetryStore(database) as store:
+    pair(store, "p", 1)
+    store.flush()
+    noted[1] = 1
+    while not noted[0]:
+        time.sleep(0.001)
+    for number in range(2, 2001):
+        pair(store, "p", number)
+    noted[1] = 2000
+"""
+
+
+def test_a_database_that_is_locked_for_a_while(bus: Bus) -> None:
+    """Another process holds the lock: jobs are kept, the state is degraded and says why; then all is committed."""
+    producer = bus.start(PROGRAM)
+    wait_until(lambda: bus.notes[1] == 1, "the table is there")
+    with closing(sqlite3.connect(bus.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        bus.notes[0] = 1
+        wait_until(lambda: bus.status_or_none().get("state") == "degraded", "the writer says that it is degraded")
+        assert "locked" in bus.status()["last_error"]
+        wait_until(lambda: bus.notes[1] == 2000, "jobs are accepted all the same")
+        assert {"p": [1]} == bus.numbers()
+        other.execute("ROLLBACK")
+    bus.finish(producer)
+    assert {"p": list(range(1, 2001))} == bus.numbers("events") == bus.numbers("details")
+    assert "running" == bus.status()["state"]
+    assert "the database works again" in bus.log()
+    bus.sound()
+
+
+def test_a_producer_that_is_killed_while_the_database_is_locked(bus: Bus) -> None:
+    """What it had submitted is adopted and committed when the lock is free."""
+    producer = bus.start(PROGRAM)
+    wait_until(lambda: bus.notes[1] == 1, "the table is there")
+    with closing(sqlite3.connect(bus.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        bus.notes[0] = 1
+        wait_until(lambda: bus.notes[1] == 2000, "jobs are accepted all the same")
+        wait_until(lambda: bus.status_or_none().get("state") == "degraded", "the writer says that it is degraded")
+        producer.kill()
+        producer.wait()
+        other.execute("ROLLBACK")
+    bus.settle()
+    assert {"p": list(range(1, 2001))} == bus.numbers("events") == bus.numbers("details")
+    bus.sound()
+
+
+def test_a_thousand_bad_jobs_among_sixty_thousand(
+    bus: Bus, record_property: Callable[[str, object], None]
+) -> None:
+    """Each bad job is a dead letter once, in order; every good one is there, in order."""
+    total, every = 60_000, 60
+    began = time.monotonic()
+    output = bus.run(f"""
+import logging
+logging.disable()
+with TelemetryStore(database) as store:
+    for number in range(1, {total} + 1):
+        event(store, "p", number if number % {every} else None)
+    store.flush()
+    print(store.stats().failed)
+""")
+    record_property("jobs_per_s", round(total / (time.monotonic() - began)))
+    bad = list(range(every, total + 1, every))
+    assert 1000 == len(bad) == int(output)
+    assert {"p": [number for number in range(1, total + 1) if number % every]} == bus.numbers()
+    letters = bus.rows("SELECT sequence FROM telemetry_bus_dead_letters ORDER BY id")
+    assert bad == [sequence for (sequence,) in letters]
+    assert [(total,)] == bus.rows("SELECT last_sequence FROM telemetry_bus_ledger")
+    assert [("ok",)] == bus.rows("PRAGMA integrity_check")

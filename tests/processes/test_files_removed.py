@@ -1,0 +1,105 @@
+"""Somebody cleans up what is in use: sockets, the whole bus folder; or leaves behind what is not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+
+import pytest
+
+from writer_daemon import exit_codes
+
+from .bus import Bus, Notes, wait_until
+
+pytestmark = pytest.mark.integration
+
+#: Submits without end, at a pace that leaves others room; asked to (word 0), flushes and ends.
+PROGRAM = Notes.OPEN + """
+store = TelemetryStore(database)
+number = 0
+while not noted[0]:
+    number += 1
+    pair(store, "p", number)
+    noted[1] = number
+    noted[2] = store.stats().acknowledged
+    time.sleep(0.0005)
+store.flush()
+"""
+
+
+def goes_on(bus: Bus) -> None:
+    """The producer submits and is acknowledged, from now on."""
+    now = bus.notes[1]
+    wait_until(lambda: bus.notes[2] > now, "the producer goes on")
+
+
+@pytest.mark.parametrize("names", [["jobs"], ["control"], ["jobs", "control"]], ids="+".join)
+def test_socket_files_that_are_deleted_are_bound_again(bus: Bus, names: list[str]) -> None:
+    """The writer notices, binds again and goes on: for the producer that is there, and for one that comes."""
+    producer = bus.start(PROGRAM)
+    wait_until(lambda: bus.notes[2] > 100, "the producer is under way")
+    for name in names:
+        bus.folder.socket_path(name).unlink()
+    wait_until(lambda: all(bus.folder.socket_path(name).exists() for name in names), "they are bound again")
+    goes_on(bus)
+    bus.another_job()
+    bus.notes[0] = 1
+    bus.finish(producer)
+    assert 1 == len(bus.owners())
+    assert "binding them again" in bus.log()
+    assert list(range(1, bus.notes[1] + 1)) == bus.numbers("events")["p"] == bus.numbers("details")["p"]
+    bus.sound()
+
+
+def test_the_whole_folder_removed_under_a_writer(bus: Bus) -> None:
+    """The writer leaves with a code of its own; the producer that lives starts the next one, and loses nothing."""
+    writer = bus.answering_writer()
+    producer = bus.start(PROGRAM)
+    wait_until(lambda: bus.notes[2] > 100, "the producer is under way")
+    shutil.rmtree(bus.folder.path)
+    bus.finish(writer, exit_codes.LOST_FOLDER)
+    goes_on(bus)
+    bus.another_job()
+    bus.notes[0] = 1
+    bus.finish(producer)
+    assert list(range(1, bus.notes[1] + 1)) == bus.numbers("events")["p"] == bus.numbers("details")["p"]
+    assert 1 == len(bus.owners())
+    bus.sound()
+
+
+def test_what_the_killed_leave_behind_is_in_nobodys_way(bus: Bus) -> None:
+    """Stale sockets, a stale journal and a half-made one: the next writer binds, adopts and deletes."""
+    producer = bus.start(PROGRAM)
+    wait_until(lambda: bus.notes[2] > 100, "the producer is under way")
+    bus.kill_writers()
+    os.kill(producer.pid, signal.SIGKILL)
+    bus.finish(producer, -signal.SIGKILL)
+    half_made = bus.folder.journals / "00000000000000000000000000000000.new"
+    half_made.write_bytes(b"")
+    os.utime(half_made, (0, 0))
+    assert bus.folder.socket_path("jobs").exists()
+    assert 1 == len(bus.folder.journal_paths())
+    bus.answering_writer()
+    bus.settle()
+    wait_until(lambda: not half_made.exists(), "the half-made journal is gone")
+    accepted = bus.notes[1]
+    found = bus.numbers("events")["p"]
+    assert list(range(1, len(found) + 1)) == found == bus.numbers("details")["p"]
+    assert len(found) in (accepted, accepted + 1)
+    bus.sound()
+
+
+def test_a_producer_killed_beside_a_living_writer_is_adopted(bus: Bus) -> None:
+    """Nobody has to come or to ask: the writer that runs looks around."""
+    bus.answering_writer()
+    producer = bus.start(PROGRAM)
+    wait_until(lambda: bus.notes[2] > 100, "the producer is under way")
+    producer.kill()
+    bus.settle()
+    accepted = bus.notes[1]
+    found = bus.numbers("events")["p"]
+    assert list(range(1, len(found) + 1)) == found == bus.numbers("details")["p"]
+    assert len(found) in (accepted, accepted + 1)
+    assert 1 == bus.status()["journals_adopted"]
+    bus.sound()
