@@ -6,6 +6,7 @@ import fcntl
 import mmap
 import os
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 
 from .errors import JournalUnavailable
@@ -132,8 +133,9 @@ class Journal:
     def remove(self) -> None:
         """Delete the file: everything in it is decided. Then as `close`."""
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
-            sync_folder(self.path.parent)
+            with suppress(FileNotFoundError):  # somebody has removed it, perhaps with its folder
+                self.path.unlink()
+                sync_folder(self.path.parent)
         self.close()
 
     def close(self) -> None:

@@ -62,20 +62,20 @@ class ForkSafeLock:
 _living: weakref.WeakSet[Living] = weakref.WeakSet()
 _resting: weakref.WeakSet[Resting] = weakref.WeakSet()
 _forking = threading.local()
-_hooked_pid: int | None = None
+_registered = False
+_finalizer_pid: int | None = None  # the process in which `_at_exit` is a finalizer of multiprocessing
 
 
 def watch(part: Living) -> None:
     """Tell `part` of forks and of the end, as long as somebody else holds it."""
-    global _hooked_pid
-    if _hooked_pid is None:
+    global _registered
+    if not _registered:
         os.register_at_fork(
             before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork
         )
         atexit.register(_at_exit)
-    if _hooked_pid != os.getpid():
-        _hooked_pid = os.getpid()
-        _hook_multiprocessing()
+        _registered = True
+    _hook_multiprocessing()
     _living.add(part)
 
 
@@ -85,9 +85,14 @@ def rest_at_fork(part: Resting) -> None:
 
 
 def _hook_multiprocessing() -> None:
-    """A child of `multiprocessing` ends without atexit: it runs its own finalizers instead."""
+    """A child of `multiprocessing` ends without atexit: it runs its own finalizers instead.
+
+    Whether this is one is known only when it has begun, which may be after it has imported us.
+    """
+    global _finalizer_pid
     process = sys.modules.get("multiprocessing.process")
-    if process is not None and process.parent_process() is not None:
+    if process is not None and process.parent_process() is not None and _finalizer_pid != os.getpid():
+        _finalizer_pid = os.getpid()
         from multiprocessing.util import Finalize
 
         Finalize(None, _at_exit, exitpriority=0)

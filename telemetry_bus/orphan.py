@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,8 +107,9 @@ class OrphanJournal:
 
     def delete(self) -> None:
         """Everything in it is decided: unlink the file, make that durable, let go of the lock."""
-        self.path.unlink(missing_ok=True)
-        sync_folder(self.path.parent)
+        with suppress(FileNotFoundError):  # somebody has removed it, perhaps with its folder
+            self.path.unlink()
+            sync_folder(self.path.parent)
         self.close()
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from .config import Database
@@ -78,6 +79,18 @@ class BusFolder:
         if self._fd < 0:
             self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         return f"ipc:///proc/self/fd/{self._fd}/{name}.sock"
+
+    def follow(self) -> None:
+        """When somebody has removed the folder and it was made anew, let its endpoints lead to the new one."""
+        if self._fd < 0:
+            return
+        with suppress(FileNotFoundError):
+            fresh = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                if not os.path.sameopenfile(fresh, self._fd):
+                    os.dup2(fresh, self._fd, inheritable=False)
+            finally:
+                os.close(fresh)
 
     def socket_path(self, name: str) -> Path:
         return self.path / f"{name}.sock"

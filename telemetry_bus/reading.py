@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,14 @@ def open_reader(
 
 
 def _open(path: Path | None, timeout: float, factory: type[sqlite3.Connection]) -> sqlite3.Connection:
-    """A file that is there is opened read-only to read from, so that closing it never checkpoints the writer's
-    WAL."""
+    """A file is opened read-only to read from, so that closing it never checkpoints the writer's WAL. One that is not
+    there is made, empty."""
     name = ":memory:" if path is None else str(path)
-    uri = f"{path.as_uri()}?mode=ro" if path is not None and factory is _Reader and path.exists() else None
+    uri = f"{path.as_uri()}?mode=ro" if path is not None and factory is _Reader else None
     try:
+        if path is not None:
+            with suppress(FileExistsError):  # private from its beginning, as the writer makes it
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(uri or name, uri=uri is not None, timeout=timeout, factory=factory)
         try:
             connection.execute("PRAGMA foreign_keys=ON")
@@ -66,7 +70,7 @@ def _open(path: Path | None, timeout: float, factory: type[sqlite3.Connection]) 
         except BaseException:
             connection.close()
             raise
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise DatabaseFault(f"cannot open the database: {error}", operation="connection", subject=name) from error
     return connection
 

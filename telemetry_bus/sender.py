@@ -28,6 +28,7 @@ _RECONNECT_MS, _RECONNECT_LIMIT_MS = 10, 200
 _LINGER_MS = 50
 #: After a failure of the thread itself, and while a child of ours may end.
 _RESTART_AFTER_S = 1.0
+_LOOK_UP_S = 0.05
 _REAP_EVERY_S = 0.5
 
 
@@ -46,8 +47,9 @@ class Sender:
         self._thread: threading.Thread | None = None
 
     def start(self, name: str) -> None:
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name=name, daemon=True)
+        thread.start()
+        self._thread = thread
 
     def stop(self, timeout: float) -> bool:
         """End the thread, whatever is pending; whether it ended in time. Sockets are closed then."""
@@ -87,9 +89,9 @@ class Sender:
             except Exception as error:  # the thread must outlive it: out of descriptors, a defect
                 logger.exception("the sender failed and starts again")
                 self._outbox.note_error(f"sender: {error}")
-                self._waker.sleeping = True
-                if not self._stopping:
-                    self._waker.sleep(_RESTART_AFTER_S)
+                again = time.monotonic() + _RESTART_AFTER_S
+                while not self._stopping and time.monotonic() < again:
+                    self._waker.sleep(_LOOK_UP_S)  # a job does not cut it short, or a busy program would spin here
 
     @contextmanager
     def _sockets(self) -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from .config import Database
-from .errors import shorten
+from .errors import ConfigError, shorten
 from .instance import InstanceLock, is_held
 from .paths import BusFolder
 
@@ -51,6 +51,7 @@ class Spawner:
         """Start a writer unless one runs, is being started, is not wanted, or has just failed to start."""
         self._reap()
         _collect()
+        self._folder.follow()
         if self._child is not None or is_held(self._folder.writer_lock):
             self._other_since = None
             return
@@ -59,7 +60,12 @@ class Spawner:
             return
         if self._clock() < self._retry_at or self._starting is not None:
             return
-        self._starting = InstanceLock.acquire(self._folder.spawn_lock)
+        try:
+            self._folder.prepare()  # somebody may have removed it
+            self._starting = InstanceLock.acquire(self._folder.spawn_lock)
+        except (ConfigError, OSError) as error:
+            self._failed(f"could not be started: {error}")
+            return
         if self._starting is None and not self._other_is_slow():
             return
         if is_held(self._folder.writer_lock):

@@ -34,9 +34,11 @@ def insert_job(table: Table, rows: Mapping[str, Any] | Iterable[Mapping[str, Any
                 hint="it has " + ", ".join(table.c.keys()),
             )
         columns = tuple(column for column in table.columns if column.key in mapping or _has_default(column))
-        sql, processors = _insert(table, columns)
+        sql, processors, order = _insert(table, columns)
         values = [mapping[c.key] if c.key in mapping else _default(c) for c in columns]
         row = tuple(map(_processed, columns, processors, values))
+        if order is not None:
+            row = tuple(constant if at is None else row[at] for at, constant in order)
         if statements and statements[-1][0] == sql:
             statements[-1][1].append(row)
         else:
@@ -59,10 +61,23 @@ def reading_engine(connect: Callable[[], sqlite3.Connection]) -> Engine:
 
 
 @lru_cache(maxsize=1024)
-def _insert(table: Table, columns: tuple[Column[Any], ...]) -> tuple[str, tuple[Callable[[Any], Any] | None, ...]]:
-    """The INSERT for some columns of a table, and what turns each column's values into storable ones."""
-    sql = str(table.insert().compile(dialect=_DIALECT, column_keys=[column.key for column in columns]))
-    return sql, tuple(_processor(column) for column in columns)
+def _insert(
+    table: Table, columns: tuple[Column[Any], ...]
+) -> tuple[str, tuple[Callable[[Any], Any] | None, ...], tuple[tuple[int | None, Any], ...] | None]:
+    """The INSERT for some columns of a table, and what turns each column's values into storable ones.
+
+    A default that is an SQL expression may bring constants of its own: then, thirdly, what stands at each
+    placeholder, a column's index or None and the constant.
+    """
+    keys = [column.key for column in columns]
+    compiled: Any = table.insert().compile(dialect=_DIALECT, column_keys=keys)
+    order = None
+    if compiled.positiontup != keys:
+        constants = compiled.construct_params(dict.fromkeys(keys), escape_names=False)
+        order = tuple(
+            (keys.index(name) if name in keys else None, constants[name]) for name in compiled.positiontup
+        )
+    return str(compiled), tuple(_processor(column) for column in columns), order
 
 
 def _processor(column: Column[Any]) -> Callable[[Any], Any] | None:

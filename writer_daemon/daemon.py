@@ -217,8 +217,12 @@ class Daemon:
         return 0 < self._idle_timeout <= now - self._last_seen and not self.intake.protocol.pending
 
     def _gone_for(self, now: float) -> float:
-        """Seconds since when the database's file has not been there."""
-        if self.database.path is None or self.database.path.exists():
+        """Seconds since when the database's file has not been there, or has been empty (somebody looked for it)."""
+        try:
+            there = self.database.path is None or self.database.path.stat().st_size > 0
+        except FileNotFoundError:
+            there = False
+        if there:
             self._gone_since = None
         elif self._gone_since is None:
             self._gone_since = now

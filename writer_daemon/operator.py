@@ -35,7 +35,7 @@ def _status(daemon: Daemon) -> dict[str, Any]:
     intake = daemon.intake
     snapshot = intake.writer.snapshot()
     return {
-        "state": "degraded" if intake.fault or intake.protocol.jobs_gone or snapshot.drift else "running",
+        "state": "degraded" if intake.fault or intake.protocol.jobs_gone else "running",
         "pid": intake.protocol.pid,
         "version": __version__,
         "epoch": intake.protocol.epoch.hex(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from ..config import StoreOptions
 from ..lifecycle import EXIT_LIMIT_S
 from ..outbox import Outbox
@@ -44,7 +46,13 @@ class DaemonBackend(JournaledBackend):
             on_full=self._options.on_full, timeout=self._options.timeout,
         )
         self._sender = Sender(outbox, waker, self._folder, self._options.database, self._spawner)
-        self._sender.start(self._options.thread_name)
+        try:
+            self._sender.start(self._options.thread_name)
+        except RuntimeError:
+            if threading.main_thread().is_alive():
+                outbox.release()
+                raise
+            outbox.wake = self._late  # the interpreter ends, and since Python 3.12 starts no thread then
         return outbox
 
     def _stop(self, outbox: Outbox) -> None:

@@ -127,6 +127,7 @@ class WriterProtocol(Generic[Route]):
         """Everything pending is committed; `failures` among it are dead letters."""
         for run in self.pending:
             self._streams[run.stream].committed = run.last
+            self._touched[run.stream] = None
         for failure in failures:
             self._streams[failure.stream].failed = True
         self.pending = []

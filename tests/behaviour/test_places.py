@@ -229,11 +229,12 @@ def test_file_in_place_of_the_folder(open_store: OpenStore, tmp_path: Path) -> N
     assert caught.value.hint
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_folder_without_the_right_to_write(open_store: OpenStore, tmp_path: Path) -> None:
     """A folder in which nothing may be made is refused with its path; nothing is queued."""
     folder = tmp_path / "closed"
     folder.mkdir(0o500)
+    if os.access(folder, os.W_OK):
+        pytest.skip("this user may write anywhere")
     store = open_store(folder / "x.db")
     with pytest.raises(TelemetryError) as caught:
         add(store, "a")

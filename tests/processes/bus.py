@@ -147,6 +147,7 @@ class Bus:
         return process
 
     def ask(self, command: str, **arguments: Any) -> Any:
+        self.folder.follow()
         return ask(self.folder, command, DEADLINE_S, **arguments)
 
     def status(self) -> dict[str, Any]:
@@ -157,6 +158,7 @@ class Bus:
         """The status, empty when nobody answers for a moment."""
         if not self.folder.socket_path("control").exists():
             return {}
+        self.folder.follow()
         try:
             status: dict[str, Any] = ask(self.folder, "status", PROBE_S)
         except WriterAbsent:
@@ -270,6 +272,7 @@ with TelemetryStore(database) as store:
 
     def _stopped(self) -> bool:
         if self.owned:
+            self.folder.follow()
             with suppress(TelemetryError):
                 ask(self.folder, "stop", PROBE_S)
         return not self.writers()

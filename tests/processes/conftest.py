@@ -11,8 +11,13 @@ from .bus import Bus
 
 
 @pytest.fixture
-def bus(tmp_path: Path) -> Iterator[Bus]:
-    """A bus without a writer. At the end its writer, if there is one, must leave when it is asked."""
-    bus = Bus(tmp_path)
+def bus(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bus]:
+    """A bus without a writer. At the end its writer, if there is one, must leave when it is asked.
+
+    May be parametrised with the name of a folder to have it in.
+    """
+    folder = tmp_path / getattr(request, "param", "")
+    folder.mkdir(exist_ok=True)
+    bus = Bus(folder)
     yield bus
     bus.close()

@@ -52,6 +52,7 @@ def test_socket_files_that_are_deleted_are_bound_again(bus: Bus, names: list[str
     bus.sound()
 
 
+@pytest.mark.parametrize("bus", ["near", "far" * 40], indirect=True, ids=["near", "far"])
 def test_the_whole_folder_removed_under_a_writer(bus: Bus) -> None:
     """The writer leaves with a code of its own; the producer that lives starts the next one, and loses nothing."""
     writer = bus.answering_writer()
@@ -63,9 +64,26 @@ def test_the_whole_folder_removed_under_a_writer(bus: Bus) -> None:
     bus.another_job()
     bus.notes[0] = 1
     bus.finish(producer)
+    assert "" == bus.errors(producer)
     assert list(range(1, bus.notes[1] + 1)) == bus.numbers("events")["p"] == bus.numbers("details")["p"]
     assert 1 == len(bus.owners())
     bus.sound()
+
+
+def test_a_store_is_shut_down_after_its_folder_was_removed(bus: Bus) -> None:
+    """With nothing pending there is nothing left to do, and nothing to complain of."""
+    bus.answering_writer()
+    program = """
+import shutil
+with TelemetryStore(database) as store:
+    event(store, "p", 1)
+    store.flush()
+    shutil.rmtree(database + ".bus")
+"""
+    process = bus.start(program)
+    bus.finish(process)
+    assert "" == bus.errors(process)
+    assert {"p": [1]} == bus.numbers()
 
 
 def test_what_the_killed_leave_behind_is_in_nobodys_way(bus: Bus) -> None:

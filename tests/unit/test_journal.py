@@ -359,7 +359,7 @@ def test_no_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(JournalUnavailable, match="No space left on device; .* bytes are needed") as caught:
+    with pytest.raises(JournalUnavailable, match=r"No space left on device; .* bytes are needed") as caught:
         make(tmp_path)
     assert str(tmp_path) in caught.value.subject
     assert "journal_bytes" in caught.value.hint

@@ -101,7 +101,10 @@ MESSAGE = Jobs(b"s" * 16, 0, 1, 2, 1, 0, b"", b"r" * 20)
 
 @pytest.mark.parametrize(
     "change",
-    [{"count": 0}, {"count": 3}, {"count": 2**32 - 1}, {"first": 0}, {"definitions_first": 0}, {"definitions_count": 1}],
+    [
+        {"count": 0}, {"count": 3}, {"count": 2**32 - 1}, {"first": 0}, {"definitions_first": 0},
+        {"definitions_count": 1},
+    ],
 )
 def test_impossible_counts(change: dict[str, int]) -> None:
     """A message that announces more than it can hold, or begins before the beginning, is refused unread."""

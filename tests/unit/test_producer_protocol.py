@@ -153,7 +153,7 @@ def test_acknowledgements_of_another_epoch() -> None:
 
 
 def test_overdue_acknowledgement_is_asked_for() -> None:
-    """It asks and does not resend; less and less often; and what is known of its failures is not asked again."""
+    """It asks, and does not resend what the writer has received; less and less often, up to a limit."""
     protocol = sending(3)
     assert ASK_AFTER_S == protocol.deadline(waiting=False)
     now, intervals = 0.0, []
@@ -216,7 +216,7 @@ def test_wrong_database() -> None:
 
 
 def test_failures_are_told_once_and_confirmed() -> None:
-    """A failure is news once, however often it is repeated; each repetition is confirmed, for that may have been lost."""
+    """A failure is news once, however often it is repeated; each repetition is confirmed, for that may be lost."""
     protocol = sending(5)
     first, second = Report(2, "IntegrityError", "no", "INSERT"), Report(4, "IntegrityError", "no", None)
     assert [first] == protocol.receive(ack(5, 2, first), 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from zlib import crc32
 
 import msgpack
@@ -247,10 +248,8 @@ SIMPLE = st.recursive(
 def test_records_of_anything(records: list[tuple[object, object]], definition: object) -> None:
     """Well-formed msgpack of the wrong shape raises nothing but `ProtocolError` and `KeyError`."""
     known = Definitions()
-    try:
+    with suppress(ProtocolError):
         known.extend(1, 2, seal(msgpack.packb("text"), 1) + seal(msgpack.packb(definition), 2))
-    except ProtocolError:
-        pass
     body = sealed([msgpack.packb(number) + msgpack.packb(payload) for number, payload in records])
     try:
         runs = read_runs(STREAM, 1, len(records), body, known)
@@ -263,15 +262,11 @@ def test_records_of_anything(records: list[tuple[object, object]], definition: o
 @settings(max_examples=300)
 def test_random_bytes(data: bytes, count: int) -> None:
     """Random bytes raise nothing but `ProtocolError` and `KeyError`, and are never an intact record."""
-    try:
+    with suppress(ProtocolError, KeyError):
         read_runs(STREAM, 1, count, data, Definitions())
-    except (ProtocolError, KeyError):
-        pass
     for read in (lambda: scan(data, 1), lambda: scan_definitions(data)):
-        try:
+        with suppress(JournalCorrupt):
             assert [] == [*read()]
-        except JournalCorrupt:
-            pass
 
 
 def body_of_five() -> tuple[bytes, list[int]]:
@@ -293,10 +288,8 @@ def body_of_five() -> tuple[bytes, list[int]]:
 def intact(data: bytes, first: int) -> list[int]:
     """The ends of the records that `scan` finds before it gives up."""
     found: list[int] = []
-    try:
+    with suppress(JournalCorrupt):
         found.extend(scan(data, first))  # extend keeps what came before the error
-    except JournalCorrupt:
-        pass
     return found
 
 

@@ -1,0 +1,238 @@
+"""What a user may set: databases, environment, options."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import URL
+
+from telemetry_bus.config import (
+    DEFAULT_JOURNAL_BYTES,
+    DEFAULT_TIMEOUT,
+    MIN_JOURNAL_BYTES,
+    Database,
+    check_seconds,
+    env_flag,
+    env_seconds,
+    parse_database,
+    store_options,
+)
+from telemetry_bus.errors import ConfigError
+
+FILE = "/somewhere/x.db"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/somewhere/x.db", "sqlite:////somewhere/x.db", "sqlite+pysqlite:////somewhere/x.db", "SQLITE:////somewhere/x.db",
+        "/somewhere/./else/../x.db", "//somewhere//x.db", Path("/somewhere/x.db"), URL.create("sqlite", database=FILE),
+    ],
+)
+def test_every_way_to_write_one_file(name: object) -> None:
+    """Paths and URLs of one file are one database."""
+    assert Database("sqlite:////somewhere/x.db", "sqlite", Path(FILE)) == parse_database(name)
+
+
+@pytest.mark.parametrize("name", ["data/x.db", "sqlite:///data/x.db", Path("data/x.db"), "./data/../data/x.db"])
+def test_relative_paths(name: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are resolved at once: a later change of the folder changes nothing."""
+    monkeypatch.chdir(tmp_path)
+    database = parse_database(name)
+    monkeypatch.chdir("/")
+    assert os.path.realpath(tmp_path) + "/data/x.db" == str(database.path)
+
+
+def test_links_are_resolved(tmp_path: Path) -> None:
+    """A link to the database, or to its folder, leads to the same database."""
+    (tmp_path / "real").mkdir()
+    real = parse_database(tmp_path / "real" / "x.db")
+    (tmp_path / "folder").symlink_to(tmp_path / "real")
+    (tmp_path / "file.db").symlink_to(tmp_path / "real" / "x.db")
+    assert real == parse_database(tmp_path / "folder" / "x.db")
+    assert real == parse_database(tmp_path / "file.db")
+
+
+def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A tilde is the user's home."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse_database(tmp_path / "x.db") == parse_database("~/x.db")
+
+
+@pytest.mark.parametrize("name", [":memory:", "sqlite://", "sqlite:///:memory:", "sqlite:///"])
+def test_memory(name: str) -> None:
+    """A database in memory has no path."""
+    database = parse_database(name)
+    assert database.is_memory
+    assert database.path is None
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20))
+def test_the_url_of_a_database_leads_to_it(name: str) -> None:
+    """Whatever stands in a path, its URL names the same file: a writer that is started is given the URL."""
+    try:
+        database = parse_database(f"/nowhere/{name}")
+    except ConfigError:
+        assert name.strip("/") in ("", ".", "..") or "/.." in f"/{name}"  # a folder
+        return
+    assert database == parse_database(database.url)
+    assert database.url == database.masked == database.identity
+
+
+@pytest.mark.parametrize(
+    ("database", "says"),
+    [
+        ("", "neither"), (5, "neither"), (b"/x.db", "neither"), ("a\0b", "neither"), (object(), "neither"),
+        ("sqlite://x.db", "three slashes"), ("sqlite:////x.db?mode=ro", "options"), ("file:x.db", "file: names"),
+        ("postgresql://h/x", "SQLite only"), ("postgres://h/x", "SQLite only"), ("mysql://h/x", "unknown kind"),
+        ("/tmp", "is a folder"), ("\ud800.db", "UTF-8"), ("/x/\udcff.db", "UTF-8"),
+        ("mysql://u:p[w@h/x", "unknown kind"),
+    ],
+)
+def test_what_is_no_database(database: object, says: str) -> None:
+    """Each is a `ConfigError` with a hint, and says what is wrong."""
+    with pytest.raises(ConfigError, match=says) as caught:
+        parse_database(database)
+    assert caught.value.hint
+
+
+def test_name_that_is_too_long() -> None:
+    """A path that no file system takes is left for the one who opens it."""
+    assert parse_database("/" + "x" * 300).path == Path("/" + "x" * 300)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://user:secret@host/x", "mysql://user:sec/ret@host/x", "mysql://user:s?cr#et@host/x",
+        "mysql://user:se@cret@host/x", "mysql://:secret@host/x", "mysql://u@host/x?password=secret&a=b",
+        "mysql://u@host/x?a=b&sslPassword=secret", "mysql://user:secret@[::1]:5432/x", "mysql://user:sec\nret@host/x",
+    ],
+)
+def test_passwords_are_masked(url: str) -> None:
+    """No part of a password is left, however it is written, in what is shown or compared."""
+    database = Database(url, "mysql")
+    for text in (database.masked, database.identity):
+        assert "ret" not in text
+    assert "***" in database.masked
+    assert "***" not in database.identity
+    with pytest.raises(ConfigError) as caught:
+        parse_database(url)
+    assert "ret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["mysql://user@host/x", "mysql://host/a:b@c", "sqlite:////a:b@c/x.db"])
+def test_no_password(url: str) -> None:
+    """A URL without a password is shown as it is."""
+    assert url == Database(url, "").masked == Database(url, "").identity
+
+
+def test_environment_names_the_database(tmp_path: Path) -> None:
+    """An argument comes first, then the environment, then the default."""
+    environ = {"TELEMETRY_DATABASE_URL": f"sqlite:///{tmp_path}/env.db"}
+    assert tmp_path / "arg.db" == parse_database(tmp_path / "arg.db", environ).path
+    assert tmp_path / "env.db" == parse_database(None, environ).path
+    assert Path.cwd() / "data" / "mizzou.db" == parse_database(None, {}).path
+    assert Path.cwd() / "data" / "mizzou.db" == parse_database(None, {"TELEMETRY_DATABASE_URL": ""}).path
+
+
+@pytest.mark.parametrize(
+    ("expected", "options", "environ"),
+    [
+        ("daemon", {}, {}),
+        ("sync", {"async_writes": False}, {}),
+        ("thread", {"async_writes": False}, {"TELEMETRY_BUS_MODE": "thread"}),
+        ("thread", {}, {"TELEMETRY_BUS_MODE": "thread"}),
+        ("thread", {"mode": None}, {"TELEMETRY_BUS_MODE": "thread"}),
+        ("daemon", {"mode": "daemon"}, {"TELEMETRY_BUS_MODE": "thread"}),
+        ("thread", {"mode": "thread", "async_writes": False}, {}),
+        ("daemon", {}, {"TELEMETRY_BUS_MODE": ""}),
+    ],
+)
+def test_mode(expected: str, options: dict[str, object], environ: dict[str, str]) -> None:
+    """The argument, else the environment, else what `async_writes` says."""
+    assert expected == store_options(FILE, environ, **options).mode
+
+
+def test_defaults() -> None:
+    """What a store is like when nothing is said."""
+    options = store_options(FILE, {})
+    assert (DEFAULT_TIMEOUT, DEFAULT_JOURNAL_BYTES, True) == (options.timeout, options.journal_bytes, options.spawn)
+    assert ("block", "refuse", False) == (options.on_full, options.job_reads, options.debug)
+    assert options == store_options(FILE, {}, mode=None, on_full=None, job_reads=None, spawn=None, journal_bytes=None)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("mode", "fast"), ("mode", ""), ("mode", 0), ("mode", False), ("async_writes", "no"), ("async_writes", None),
+        ("timeout", -1), ("timeout", "1"), ("timeout", None), ("timeout", float("nan")), ("timeout", float("inf")),
+        ("timeout", True), ("spawn", "yes"), ("spawn", 0), ("on_full", "wait"), ("on_full", ""), ("on_full", False),
+        ("journal_bytes", 0), ("journal_bytes", MIN_JOURNAL_BYTES - 1), ("journal_bytes", 2**36 + 1),
+        ("journal_bytes", "1"), ("journal_bytes", 1e6), ("journal_bytes", True), ("thread_name", 5),
+        ("job_reads", "yes"),
+        ("job_reads", ""), ("journal_byte", 5), ("async_write", True),
+    ],
+)
+def test_impossible_values(option: str, value: object) -> None:
+    """An unknown option, or a value that makes no sense, is an error that names the option."""
+    with pytest.raises(ConfigError, match=option):
+        store_options(FILE, {}, **{option: value})
+
+
+def test_async_writes_is_checked_beside_a_mode() -> None:
+    """A wrong value is wrong, also where it does not count."""
+    with pytest.raises(ConfigError, match="async_writes"):
+        store_options(FILE, {}, mode="sync", async_writes="no")
+
+
+@pytest.mark.parametrize("bad", ["TELEMETRY_BUS_SPAWN", "TELEMETRY_DEBUG", "TELEMETRY_BUS_MODE"])
+def test_impossible_environment(bad: str) -> None:
+    """So is a variable that makes no sense."""
+    with pytest.raises(ConfigError, match="maybe"):
+        store_options(FILE, {bad: "maybe"})
+
+
+def test_memory_needs_the_process() -> None:
+    """A database in memory cannot be another process's."""
+    with pytest.raises(ConfigError, match=":memory:"):
+        store_options(":memory:", {})
+    assert "thread" == store_options(":memory:", {}, mode="thread").mode
+
+
+@pytest.mark.parametrize(
+    ("expected", "options", "environ"),
+    [
+        (False, {}, {"TELEMETRY_BUS_SPAWN": "0"}), (True, {}, {"TELEMETRY_BUS_SPAWN": "1"}),
+        (True, {"spawn": True}, {"TELEMETRY_BUS_SPAWN": "0"}), (False, {"spawn": False}, {"TELEMETRY_BUS_SPAWN": "1"}),
+    ],
+)
+def test_spawn(expected: bool, options: dict[str, object], environ: dict[str, str]) -> None:
+    """The argument comes before the environment."""
+    assert expected == store_options(FILE, environ, **options).spawn
+
+
+@pytest.mark.parametrize("text", ["1", "true", "YES", "On"])
+def test_flag_that_is_set(text: str) -> None:
+    """Several ways to say yes."""
+    assert env_flag("X", False, {"X": text})
+
+
+@pytest.mark.parametrize("text", ["0", "false", "No", "OFF", ""])
+def test_flag_that_is_not_set(text: str) -> None:
+    """Several ways to say no; nothing at all is the default."""
+    assert not env_flag("X", True, {"X": text})
+    assert env_flag("X", True, {})
+
+
+def test_seconds() -> None:
+    """Zero is a time, and whole numbers are; from the environment as well."""
+    assert [0.0, 2.0, 0.5] == [check_seconds("x", value) for value in (0, 2, 0.5)]
+    assert (1.5, 7.0) == (env_seconds("X", 7.0, {"X": "1.5"}), env_seconds("X", 7.0, {}))
+    for text in ("", "soon", "-1", "nan", "inf"):
+        with pytest.raises(ConfigError, match="X"):
+            env_seconds("X", 7.0, {"X": text})

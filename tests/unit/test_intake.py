@@ -1,0 +1,214 @@
+"""From messages to commits while the database fails: nothing is lost, nothing is blamed, nothing is said too early."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telemetry_bus.config import Database
+from telemetry_bus.errors import DatabaseFault, ProtocolError
+from telemetry_bus.intake import RETRY_AFTER_S, RETRY_LIMIT_S, BatchLimits, Intake
+from telemetry_bus.protocol.messages import Ack, Hello, Resend
+
+from .streams import MemoryWriter, Sender
+
+DATABASE = Database("sqlite:////x.db", "sqlite", Path("/x.db"))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 50.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def writer() -> MemoryWriter:
+    return MemoryWriter()
+
+
+def make(writer: Any, clock: Clock, limits: BatchLimits | None = None) -> Intake[bytes]:
+    return Intake(writer, DATABASE, limits or BatchLimits(), clock)
+
+
+@pytest.fixture
+def intake(writer: MemoryWriter, clock: Clock) -> Intake[bytes]:
+    return make(writer, clock)
+
+
+@pytest.fixture
+def sender(intake: Intake[bytes]) -> Sender:
+    """A producer that has said hello."""
+    sender = Sender()
+    intake.control(b"route", Hello(sender.stream, DATABASE.identity, 0, 7))
+    assert [b"route"] == [route for route, _ in intake.replies()]
+    return sender
+
+
+def committed(intake: Intake[bytes]) -> list[int]:
+    return [message.committed for _, message in intake.replies() if isinstance(message, Ack)]
+
+
+def test_a_batch_is_one_commit(intake: Intake[bytes], writer: MemoryWriter, sender: Sender) -> None:
+    """All messages that came are committed at once, and acknowledged then."""
+    assert intake.due_in() is None
+    intake.jobs(sender.message(1, 2))
+    intake.jobs(sender.message(3, 3))
+    assert 0.0 == intake.due_in()
+    assert [0] == committed(intake)
+    intake.commit()
+    assert ([1, 2, 3], 1) == (writer.numbers(sender.stream), writer.batches)
+    assert [3] == committed(intake)
+    assert intake.due_in() is None
+
+
+def test_nothing_to_commit(intake: Intake[bytes], writer: MemoryWriter) -> None:
+    """Without jobs there is no transaction."""
+    intake.commit()
+    assert 0 == writer.attempts
+
+
+def test_kept_while_the_database_is_at_fault(
+    intake: Intake[bytes], writer: MemoryWriter, sender: Sender, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The batch is kept and tried again, less and less often; nothing more is taken or acknowledged meanwhile; it is
+    logged at its beginning and at its end; and then every job is there once."""
+    writer.fault = DatabaseFault("disk full", operation="write")
+    intake.jobs(sender.message(1, 2))
+    intervals = []
+    with caplog.at_level(logging.WARNING, logger="telemetry_bus.writer"):
+        for attempt in range(1, 10):
+            intake.commit()
+            assert attempt == writer.attempts
+            assert intake.fault is writer.fault
+            assert not intake.room
+            assert [] == [number for number in committed(intake) if number]
+            wait = intake.due_in()
+            assert wait is not None
+            intervals.append(wait)
+            clock.now += wait / 2
+            intake.commit()
+            assert attempt == writer.attempts, "not before its time"
+            clock.now += wait / 2 + 1e-6
+        writer.fault = None
+        intake.commit()
+    assert ([1, 2], None) == (writer.numbers(sender.stream), intake.fault)
+    assert [2] == committed(intake)
+    assert intake.room
+    assert RETRY_AFTER_S == pytest.approx(intervals[0])
+    assert RETRY_LIMIT_S == pytest.approx(intervals[-1])
+    assert sorted(intervals) == pytest.approx(intervals)
+    assert ["ERROR", "WARNING"] == [record.levelname for record in caplog.records]
+    assert caplog.records[0].exc_info is not None
+
+
+def test_backoff_begins_anew(intake: Intake[bytes], writer: MemoryWriter, sender: Sender, clock: Clock) -> None:
+    """After a recovery the next fault is tried again soon."""
+    fault = DatabaseFault("locked")
+    for first in (1, 2):
+        intake.jobs(sender.message(first, first))
+        writer.fault = fault
+        for _ in range(5):
+            intake.commit()
+            clock.now += (intake.due_in() or 0.0) + 1e-6
+        writer.fault = None
+        intake.commit()
+        assert intake.fault is None
+    writer.fault = fault
+    intake.jobs(sender.message(3, 3))
+    intake.commit()
+    assert RETRY_AFTER_S == pytest.approx(intake.due_in())
+
+
+def test_ledger_that_cannot_be_read(intake: Intake[bytes], writer: MemoryWriter, clock: Clock) -> None:
+    """A message of an unknown stream counts as lost, and is asked for when the database is well again."""
+    sender = Sender("new")
+    writer.fault = DatabaseFault("locked")
+    intake.jobs(sender.message(1, 2))
+    assert intake.fault is writer.fault
+    assert 0 == intake.protocol.pending_jobs
+    writer.fault = None
+    clock.now += RETRY_AFTER_S
+    intake.commit()
+    assert intake.fault is None
+    intake.control(b"route", Hello(sender.stream, DATABASE.identity, 0, 7))
+    intake.jobs(sender.message(3, 3))
+    assert [1] == [message.first for _, message in intake.replies() if isinstance(message, Resend)]
+
+
+def test_answers_that_need_the_database(
+    intake: Intake[bytes], writer: MemoryWriter, sender: Sender, clock: Clock
+) -> None:
+    """A fault while failures are read delays the answers, and loses none."""
+    writer.poison = {1}
+    intake.jobs(sender.message(1, 1))
+    intake.commit()
+    assert "no 1" == intake.last_failure
+    writer.fault = DatabaseFault("locked")
+    assert [] == [*intake.replies()]
+    assert intake.fault is writer.fault
+    writer.fault = None
+    clock.now += RETRY_AFTER_S
+    intake.commit()
+    ((_, answer),) = intake.replies()
+    assert isinstance(answer, Ack)
+    assert [1] == [report.sequence for report in answer.reports]
+
+
+def test_housekeeping_at_fault(intake: Intake[bytes], writer: MemoryWriter, clock: Clock) -> None:
+    """A fault that housekeeping meets shows in the state, and goes when the database works again."""
+    writer.fault = DatabaseFault("locked")
+    intake.maintain(idle=True)
+    intake.control(b"route", Hello(b"s" * 16, DATABASE.identity, 0, 7))
+    assert intake.fault is writer.fault
+    writer.fault = None
+    clock.now += RETRY_LIMIT_S
+    intake.commit()
+    assert intake.fault is None
+
+
+@pytest.mark.parametrize(
+    ("limits", "room"), [(BatchLimits(jobs=3), False), (BatchLimits(jobs=4), True), (BatchLimits(bytes=10), False)]
+)
+def test_limits(writer: MemoryWriter, clock: Clock, limits: BatchLimits, room: bool) -> None:
+    """A batch that is full is due at once, however long it may wait else."""
+    intake = make(writer, clock, limits)
+    intake.jobs(Sender().message(1, 3))
+    assert room == intake.room
+    patient = make(writer, clock, BatchLimits(limits.jobs, limits.bytes, delay_s=2.0))
+    patient.jobs(Sender().message(1, 3))
+    assert (2.0 if room else 0.0) == patient.due_in()
+
+
+def test_delay_counts_from_the_oldest_job(writer: MemoryWriter, clock: Clock) -> None:
+    """Jobs that come later do not put the commit off."""
+    intake = make(writer, clock, BatchLimits(delay_s=2.0))
+    sender = Sender()
+    for first in (1, 2, 3):
+        intake.jobs(sender.message(first, first))
+        clock.now += 0.5
+    assert 0.5 == intake.due_in()
+    clock.now += 10.0
+    assert 0.0 == intake.due_in()
+
+
+def test_malformed_messages_are_counted_and_logged_seldom(
+    intake: Intake[bytes], clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A flood of nonsense is counted in full, and logged once in ten seconds."""
+    for _ in range(100):
+        intake.control(b"route", Ack(b"s" * 16, b"", 1, 1, 1, 1))
+    intake.count_malformed(ProtocolError("nonsense"))
+    assert (101, 1) == (intake.malformed, len(caplog.records))
+    clock.now += 10.0
+    intake.count_malformed(ProtocolError("nonsense"))
+    assert (102, 2) == (intake.malformed, len(caplog.records))
