@@ -7,6 +7,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -40,6 +42,9 @@ with TelemetryStore(database, mode=mode, timeout=float(timeout)) as store:
     store.flush()
     print(store.stats().writer.pid)
 """
+
+#: A user without rights, on any Linux.
+NOBODY = 65534
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
 
@@ -229,12 +234,25 @@ def test_file_in_place_of_the_folder(open_store: OpenStore, tmp_path: Path) -> N
     assert caught.value.hint
 
 
-def test_folder_without_the_right_to_write(open_store: OpenStore, tmp_path: Path) -> None:
+@pytest.fixture
+def closed_folder() -> Iterator[Path]:
+    """A folder that may be looked into and not written to. Root, who may all, is somebody else meanwhile."""
+    with tempfile.TemporaryDirectory() as parent:
+        os.chmod(parent, 0o755)
+        folder = Path(parent, "closed")
+        folder.mkdir(0o555)
+        before = os.geteuid()
+        if before == 0:
+            os.seteuid(NOBODY)
+        try:
+            yield folder
+        finally:
+            os.seteuid(before)
+
+
+def test_folder_without_the_right_to_write(open_store: OpenStore, closed_folder: Path) -> None:
     """A folder in which nothing may be made is refused with its path; nothing is queued."""
-    folder = tmp_path / "closed"
-    folder.mkdir(0o500)
-    if os.access(folder, os.W_OK):
-        pytest.skip("this user may write anywhere")
+    folder = closed_folder
     store = open_store(folder / "x.db")
     with pytest.raises(TelemetryError) as caught:
         add(store, "a")

@@ -263,7 +263,7 @@ def test_random_bytes(data: bytes) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"\xc1", b"\x01\x02", b"\x81\x01\x02", b"\x91" * 5000 + b"\xc0", b"\xdd\xff\xff\xff\xff",
+        b"", b"\xc1", b"\x01\x02", b"\x81\xa1a\x02", b"\x91" * 5000 + b"\xc0", b"\xdd\xff\xff\xff\xff",
         b"\xd4\x09a", b"\xa1\xff", b"\xc7\x01\x01\xff", b"\xc7\x03\xff\x00\x00\x00",
     ],
     ids=[

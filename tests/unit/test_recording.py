@@ -12,7 +12,7 @@ from telemetry_bus.errors import NotRecordable, ParameterCount
 from telemetry_bus.jobs import Statement
 from telemetry_bus.recording import RecordingConnection
 
-INSERT, DELETE = "INSERT INTO t VALUES (?)", "DELETE FROM t"
+INSERT, DELETE = "INSERT INTO t VALUES (?)", "DELETE FROM old"
 
 
 def recorded(task: Callable[[RecordingConnection], object]) -> tuple[Statement, ...]:

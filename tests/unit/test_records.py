@@ -118,6 +118,8 @@ def test_definitions_travel_once() -> None:
         encoder.row(INSERT, (1,), (TABLE,))
         encoder.job(Job((Statement(INSERT, ((1,), (2,))),), (TABLE,)))
     assert 4 == len(room.kept)  # two texts, a template for one row and one for many
+    job = Job((Statement(INSERT, ((1,),)),), (TABLE,))
+    assert encoder.row(INSERT, (1,), (TABLE,)) == encoder.job(job), "one row is one row, however it is handed in"
 
 
 @pytest.mark.parametrize("room", [0, 1, 2])
@@ -143,20 +145,19 @@ def test_long_sql_travels_inline() -> None:
 def test_a_definition_whose_number_was_lost() -> None:
     """An interrupt between the journal and the encoder costs a number and mixes up nothing."""
     room = Room()
-    interrupts = iter([True, False, False, False])
 
     def define(definition: bytes) -> int:
         number = room.define(definition)
-        if next(interrupts):
+        if number == 1:
             raise KeyboardInterrupt
         return number
 
     encoder = Encoder(define)
     with pytest.raises(KeyboardInterrupt):
         encoder.row(INSERT, (1,), ())
-    record = encoder.row(INSERT_2, (1, 2), ())
-    expected = [(1, Job((Statement(INSERT_2, ((1, 2),)),)))]
-    assert expected == jobs_of(read_runs(STREAM, 1, 1, sealed([record]), room.definitions()))
+    jobs = [Job((Statement(INSERT_2, ((1, 2),)),)), Job((Statement(INSERT_2, ((3, 4), (5, 6))),), (TABLE,))]
+    body = sealed([encoder.job(job) for job in jobs])
+    assert [*enumerate(jobs, 1)] == jobs_of(read_runs(STREAM, 1, 2, body, room.definitions()))
     assert len(room.kept) == len([*scan_definitions(b"".join(room.kept))])
 
 
@@ -326,9 +327,12 @@ def test_every_truncation() -> None:
 
 
 def test_checksum_of_fixed_width() -> None:
-    """A checksum is always five bytes, small as its number may be."""
-    data = next(data for n in range(2**20) if crc32(data := n.to_bytes(4, "big"), 1) < 2**16)
+    """A checksum is always five bytes, small as its number may be; the same number in another form is none."""
+    data = next(data for n in range(2**20) if crc32(data := b"\x01\xce" + n.to_bytes(4, "big"), 1) < 2**16)
     assert len(data) + 5 == len(seal(data, 1))
+    assert [len(data) + 5] == [*scan(seal(data, 1), 1)]
+    with pytest.raises(JournalCorrupt):
+        next(scan(data + msgpack.packb(crc32(data, 1)), 1))
 
 
 def test_shortest_record() -> None:

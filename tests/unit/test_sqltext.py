@@ -69,7 +69,7 @@ def test_placeholders_are_counted_where_they_are_placeholders(sql: str, expected
     prepared = prepare(sql)
     assert expected == prepared.count
     assert prepared.order is None
-    assert prepared.sql is sql
+    assert sql == prepared.sql
 
 
 @pytest.mark.parametrize(
