@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DatabaseFault, JournalCorrupt
-from .intake import Intake
+from .intake import Intake, log_gone
 from .journal_file import UNFINISHED_SUFFIX, lock_file, sync_folder
 from .orphan import OrphanJournal
 from .paths import BusFolder
@@ -99,9 +99,7 @@ class Adopter:
             journal.close()
             logger.error("cannot adopt %s now: %s", journal.path.name, fault)
             return False
-        if gone:
-            logger.error("%d jobs that stream %s had committed are not in the database: it was deleted, replaced or "
-                         "restored", gone, journal.stream.hex())
+        log_gone(gone, journal.stream)
         self._current = _Adoption(journal, _messages(journal), journal.trimmed[0])
         self._intake.protocol.adopting = journal.stream  # its definitions come only once
         return True

@@ -63,7 +63,13 @@ def pack_row(pack: Callable[[Any], bytes], row: Row) -> bytes:
 
 def pack_rows(pack: Callable[[Any], bytes], rows: Iterable[Row]) -> bytes:
     """Many rows as one msgpack array of rows. Raises `UnsupportedValue` and `JobTooLarge`."""
-    parts = [pack_row(pack, row) for row in rows]
+    parts = []
+    for number, row in enumerate(rows, 1):
+        try:
+            parts.append(pack_row(pack, row))
+        except UnsupportedValue as error:
+            error.message = f"row {number}, {error.message}"
+            raise
     return pack_parts(parts)
 
 

@@ -119,6 +119,10 @@ class StoreClosed(TelemetryError):
 class ReentrantSubmit(TelemetryError):
     """A submit interrupted a submit of the same thread and store."""
 
+    def __init__(self, message: str = "a submit was interrupted by a submit of the same thread", **where: str) -> None:
+        where = {"operation": "submit", "hint": "do not submit from a signal handler or a finalizer", **where}
+        super().__init__(message, **where)
+
 
 class FlushTimeout(TelemetryError, TimeoutError):
     """Jobs are still waiting at the end of the time limit. They are not lost."""

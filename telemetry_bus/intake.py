@@ -83,12 +83,15 @@ class Intake(Generic[Route]):
     def control(self, route: Route, message: Control) -> None:
         """Take a producer's word."""
         now = self._clock()
+        gone = self.protocol.jobs_gone
         try:
             self.protocol.control(route, message, now)
         except ProtocolError as error:
             self.count_malformed(error)
         except DatabaseFault as fault:
             self._degrade(fault, now)
+        if isinstance(message, Hello):
+            log_gone(self.protocol.jobs_gone - gone, message.stream)
         if self.fault is not None and isinstance(message, Hello):
             self.protocol.warn(route, message.stream, str(self.fault))
 
@@ -154,3 +157,12 @@ class Intake(Generic[Route]):
         self.fault = fault
         self._retry_at = now + self._backoff
         self._backoff = min(RETRY_LIMIT_S, 2 * self._backoff)
+
+
+def log_gone(jobs: int, stream: bytes) -> None:
+    """Say it, if the ledger stands so many jobs behind what its producer knows to be committed."""
+    if jobs:
+        logger.error(
+            "%d jobs that stream %s had committed are not in the database: it was deleted, replaced or restored",
+            jobs, stream.hex(),
+        )

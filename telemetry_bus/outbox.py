@@ -139,10 +139,7 @@ class Outbox:
     def _refuse(self) -> None:
         if self._closed:
             raise StoreClosed("the store is closed", operation="submit", hint="submit before shutdown()")
-        raise ReentrantSubmit(
-            "a submit was interrupted by a submit of the same thread", operation="submit",
-            hint="do not submit from a signal handler or a finalizer",
-        )
+        raise ReentrantSubmit
 
     # Sending; one thread
 

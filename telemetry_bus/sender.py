@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import zmq
 
@@ -44,6 +44,8 @@ class Sender:
         self._protocol = self._link.protocol
         self._stopping = False
         self._goodbye = False
+        self._ask = False
+        self._heard = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self, name: str) -> None:
@@ -63,6 +65,13 @@ class Sender:
     def goodbye(self) -> None:
         """Tell the writer at the end that the journal will be gone. Before `stop`."""
         self._goodbye = True
+
+    def answers(self, timeout: float) -> bool:
+        """Ask the writer; whether it says anything within `timeout` seconds."""
+        self._heard.clear()
+        self._ask = True
+        self._waker.wake()
+        return self._heard.wait(timeout)
 
     @property
     def resent(self) -> int:
@@ -119,8 +128,12 @@ class Sender:
             now = time.monotonic()
             self._receive(control, now)
             blocked = not self._push(push, now)
+            if self._ask:
+                self._ask = False
+                self._protocol.ask()
             for message in self._link.due(now):
-                _say(control, message)
+                if not _say(control, message):
+                    self._protocol.unreachable()
             if self._protocol.welcomed:
                 self._spawner.settled()
             elif self._link.waiting or self._protocol.under_way:
@@ -138,6 +151,7 @@ class Sender:
             except ProtocolError as error:
                 logger.warning("dropped a message of the writer: %s", error)
         if messages:
+            self._heard.set()
             self._link.receive(messages, now)
 
     def _push(self, push: zmq.Socket[bytes], now: float) -> bool:
@@ -159,13 +173,16 @@ class Sender:
 
     def _sleep(self, poller: zmq.Poller, timeout: float | None, blocked: bool) -> None:
         self._waker.sleeping = True
-        if self._stopping or (not blocked and self._link.ready):
+        if self._stopping or self._ask or (not blocked and self._link.ready):
             timeout = 0
         poller.poll(None if timeout is None else round(timeout * 1000 + 0.5))
         self._waker.clear()
 
 
-def _say(control: zmq.Socket[bytes], message: Control) -> None:
-    """Send, if somebody is connected. What is not said now is said again when its time has come."""
-    with suppress(zmq.Again):
+def _say(control: zmq.Socket[bytes], message: Control) -> bool:
+    """Send, if somebody is connected; whether so. What is not said now is said again when its time has come."""
+    try:
         control.send(encode_control(message), zmq.NOBLOCK)
+    except zmq.Again:
+        return False
+    return True

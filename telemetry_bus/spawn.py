@@ -46,15 +46,19 @@ class Spawner:
         self._failures = 0
         self._retry_at = 0.0
         self._trouble = ""
+        self._answered = False  # whether the child has been a writer in earnest
 
     def ensure(self) -> None:
         """Start a writer unless one runs, is being started, is not wanted, or has just failed to start."""
         self._reap()
         _collect()
         self._folder.follow()
-        if self._child is not None or is_held(self._folder.writer_lock):
+        if is_held(self._folder.writer_lock) or (self._child is not None and not self._answered):
             self._other_since = None
             return
+        if self._child is not None:  # it has let go of the database, and is about to end
+            _left_behind.append(self._child)
+            self._child = None
         if not self._enabled:
             self._trouble = "none runs, and starting one is turned off"
             return
@@ -69,20 +73,18 @@ class Spawner:
         if self._starting is None and not self._other_is_slow():
             return
         if is_held(self._folder.writer_lock):
-            self.settled()
+            self._let_others()
             return
         try:
             self._child = self._start()
+            self._answered = False
         except OSError as error:
             self._failed(f"could not be started: {error}")
 
     def settled(self) -> None:
         """A writer has answered: others may start the next one."""
-        self._failures = 0
-        self._trouble = ""
-        if self._starting is not None:
-            self._starting.release()
-            self._starting = None
+        self._answered = True
+        self._let_others()
 
     @property
     def busy(self) -> bool:
@@ -99,7 +101,7 @@ class Spawner:
 
     def close(self) -> None:
         """Let go of the lock; a writer that was started here goes on by itself, and is collected when it ends."""
-        self.settled()
+        self._let_others()
         if self._child is not None:
             _left_behind.append(self._child)
             self._child = None
@@ -116,6 +118,13 @@ class Spawner:
         for child in _left_behind:
             child.returncode = 0
         _left_behind.clear()
+
+    def _let_others(self) -> None:
+        self._failures = 0
+        self._trouble = ""
+        if self._starting is not None:
+            self._starting.release()
+            self._starting = None
 
     def _start(self) -> subprocess.Popen[bytes]:
         environment = dict(os.environ)
@@ -142,15 +151,15 @@ class Spawner:
         if self._child is None or (code := self._child.poll()) is None:
             return
         self._child = None
-        if code in (0, EXIT_BUSY):
-            self.settled()
+        if code in (0, EXIT_BUSY) or self._answered:
+            self._let_others()
         else:
             self._failed(f"the last one ended with exit code {code}; the end of its log: {self._log_tail()}")
 
     def _failed(self, trouble: str) -> None:
         self._failures += 1
         failures = self._failures
-        self.settled()
+        self._let_others()
         self._failures, self._trouble = failures, trouble
         self._retry_at = self._clock() + min(BACKOFF_LIMIT_S, BACKOFF_S * 2 ** min(failures - 1, 16))
 

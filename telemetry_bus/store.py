@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from .backends.base import Backend, make_backend
 from .bridge import BridgeConnection
 from .config import Mode, StoreOptions, check_seconds, store_options
-from .errors import BadDefinition, ConfigError, JobError, JobFailed, StoreClosed, shorten
+from .errors import BadDefinition, ConfigError, FlushTimeout, JobError, JobFailed, StoreClosed, shorten
 from .jobs import Job, Row, Statement
 from .lifecycle import ForkSafeLock
 from .reading import connect, open_reader
@@ -83,6 +83,8 @@ class TelemetryStore:
         `StoreClosed`, and whatever the callable raises; nothing is queued then. With `TELEMETRY_DEBUG`, and always
         in mode "sync", raises `JobFailed` when the database refuses the job.
         """
+        if self._closed:  # before the callable does anything
+            raise StoreClosed("the store is closed", operation="submit", hint="submit before shutdown()")
         definitions = _definitions(ensure)
         if isinstance(task, Job):
             return self._settled(self._backend.put(_checked(task, definitions)))
@@ -200,8 +202,14 @@ class TelemetryStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.shutdown(wait=True)
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            self.shutdown(wait=True)
+        except FlushTimeout as late:
+            if error is None:
+                raise
+            if not isinstance(error, FlushTimeout):
+                error.add_note(str(late))  # what went wrong first matters more
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"

@@ -14,6 +14,9 @@ from ..views import WriterView
 from ..waker import Waker
 from .journaled import JournaledBackend
 
+#: A living writer answers within milliseconds; a busy one may take longer, and then costs this much at the end.
+PROBE_S = 0.3
+
 
 class DaemonBackend(JournaledBackend):
     """A stream whose jobs a `Sender` thread pushes to the writer process."""
@@ -29,6 +32,7 @@ class DaemonBackend(JournaledBackend):
         outbox, sender = self._outbox, self._sender
         if outbox is None or sender is None or self._closed:
             return
+        self._probe(outbox, sender)
         sender.stop(limit)
         outbox.wake = self._late
         if outbox.pending:
@@ -57,12 +61,18 @@ class DaemonBackend(JournaledBackend):
 
     def _stop(self, outbox: Outbox) -> None:
         assert self._sender is not None
+        self._probe(outbox, self._sender)
         if not outbox.pending:
             self._sender.goodbye()
         if self._sender.stop(EXIT_LIMIT_S) and not outbox.release():
             self._spawner.ensure()
         self._spawner.close()
         self._folder.close()
+
+    def _probe(self, outbox: Outbox, sender: Sender) -> None:
+        """With jobs pending, hear whether the writer lives: one that was killed just now still holds its lock."""
+        if outbox.pending and sender.writer().answering:
+            sender.answers(PROBE_S)
 
     def _forked(self) -> None:
         self._folder.close()

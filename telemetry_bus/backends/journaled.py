@@ -8,7 +8,7 @@ from sqlite3 import Connection
 
 from .. import lifecycle
 from ..config import StoreOptions
-from ..errors import FlushTimeout, StoreClosed
+from ..errors import FlushTimeout, ReentrantSubmit, StoreClosed
 from ..jobs import Job, Row
 from ..journal import Journal
 from ..lifecycle import ForkSafeLock
@@ -27,6 +27,7 @@ class JournaledBackend:
         self._options = options
         self._outbox: Outbox | None = None
         self._closed = False
+        self._busy = False  # with the beginning of a stream
         self._beginning = ForkSafeLock()
         lifecycle.watch(self)
 
@@ -52,8 +53,9 @@ class JournaledBackend:
         outbox = self._outbox
         if outbox is None or outbox.wait(sequence, timeout):
             return
+        why = "the store is closed" if self._closed else f"the writer after {timeout:g} s: {self._known()}"
         raise FlushTimeout(
-            f"{outbox.pending} jobs are waiting after {timeout:g} s; the writer: {self._known()}",
+            f"{outbox.pending} jobs are waiting; {why}",
             operation="flush", subject=self._options.database.masked,
             hint="they are safe in the journal and will be written",
         )
@@ -87,6 +89,7 @@ class JournaledBackend:
 
     def after_fork(self) -> None:
         """Begin a stream of our own at the next job; the parent's goes on without us."""
+        self._busy = False
         if self._outbox is not None:
             self._outbox.abandon()
             self._outbox = None
@@ -101,8 +104,14 @@ class JournaledBackend:
             if self._closed:
                 raise StoreClosed("the store is closed", operation="submit", hint="submit before shutdown()")
             if self._outbox is None:
-                lifecycle.watch(self)  # once more in a forked child, which may end in another way
-                self._outbox = self._start()
+                if self._busy:
+                    raise ReentrantSubmit
+                try:
+                    self._busy = True
+                    lifecycle.watch(self)  # once more in a forked child, which may end in another way
+                    self._outbox = self._start()
+                finally:
+                    self._busy = False
         return self._outbox
 
     def _new_journal(self, folder: BusFolder | None) -> Journal:

@@ -12,7 +12,7 @@ from sqlite3 import Connection
 from .. import lifecycle
 from ..codec import check_size
 from ..config import StoreOptions
-from ..errors import StoreClosed, TelemetryError
+from ..errors import ReentrantSubmit, StoreClosed, TelemetryError
 from ..jobs import Job, Row, Statement
 from ..protocol.messages import Report
 from ..records import Definitions, Encoder, read_runs, seal
@@ -31,6 +31,7 @@ class SyncBackend:
         self._encoder = Encoder(lambda definition: 0)  # each record carries its template
         self._writer: Writer | None = None
         self._closed = False
+        self._busy = False
         self._submitted = self._failed = 0
         self._last_error: str | None = None
         lifecycle.watch(self)
@@ -42,19 +43,28 @@ class SyncBackend:
     def put(self, job: Job) -> int:
         """Raises `JobFailed` when the database refuses the job, `DatabaseFault` when it is the database's fault."""
         with self._lock:
-            writer = self._open()
-            record = self._encoder.job(job)
-            check_size(len(record), job.statements[0].sql if job.statements else "")
-            (run,) = read_runs(b"", 1, 1, seal(record, 1), Definitions())
+            if self._busy:
+                raise ReentrantSubmit
             try:
-                writer.run(run.template, run.payloads[0])
-            except TelemetryError as error:
-                self._failed += 1
-                self._last_error = str(error)
-                raise
-            self._submitted += 1
-            logger.debug("commit job %d", self._submitted)
-            return self._submitted
+                self._busy = True
+                return self._write(job)
+            finally:
+                self._busy = False
+
+    def _write(self, job: Job) -> int:
+        writer = self._open()
+        record = self._encoder.job(job)
+        check_size(len(record), job.statements[0].sql if job.statements else "")
+        (run,) = read_runs(b"", 1, 1, seal(record, 1), Definitions())
+        try:
+            writer.run(run.template, run.payloads[0])
+        except TelemetryError as error:
+            self._failed += 1
+            self._last_error = str(error)
+            raise
+        self._submitted += 1
+        logger.debug("commit job %d", self._submitted)
+        return self._submitted
 
     @property
     def last(self) -> int:

@@ -73,13 +73,14 @@ class ThreadBackend(JournaledBackend):
             spawner.close()
 
     def _start(self) -> Outbox:
-        self._thread = ThreadWriter.shared(self._options, self._folder)
-        outbox = Outbox(
-            self._new_journal(self._folder), self._thread.wake,
-            on_full=self._options.on_full, timeout=self._options.timeout, log_failures=False,
-        )
-        self._link = Link(outbox, self._options.database)
-        self._thread.attach(self._link)
+        with _writers_lock:  # the last store of the database must not end the thread before this one is attached
+            self._thread = ThreadWriter.shared(self._options, self._folder)
+            outbox = Outbox(
+                self._new_journal(self._folder), self._thread.wake,
+                on_full=self._options.on_full, timeout=self._options.timeout, log_failures=False,
+            )
+            self._link = Link(outbox, self._options.database)
+            self._thread.attach(self._link)
         return outbox
 
     def _stop(self, outbox: Outbox) -> None:
@@ -168,11 +169,11 @@ class ThreadWriter:
             self._stopping = True
             if self._folder is not None:
                 _writers.pop(self._folder.path, None)
-        self._waker.wake()
-        self._thread.join(EXIT_LIMIT_S)
-        if not self._thread.is_alive():
-            self._writer.close()
-            self._release()
+            self._waker.wake()
+            self._thread.join(EXIT_LIMIT_S)
+            if not self._thread.is_alive():  # within the lock: the next store of this process finds the database free
+                self._writer.close()
+                self._release()
 
     def wake(self) -> None:
         self._waker.wake()

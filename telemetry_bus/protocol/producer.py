@@ -101,7 +101,7 @@ class ProducerProtocol:
 
     def due(self, now: float, waiting: bool) -> Iterator[Control]:
         """The control messages to send now. `waiting`: the journal holds something to send."""
-        if (waiting or self._ends) and now >= self._ask_at and (self._sent or not self.welcomed):
+        if (waiting or self._ends) and now >= self._ask_at:
             if self._unanswered >= UNANSWERED_LIMIT:
                 self.welcomed = False
             self._unanswered += 1
@@ -115,9 +115,18 @@ class ProducerProtocol:
 
     def deadline(self, waiting: bool) -> float | None:
         """When `due` will have something to say if nothing happens until then; None: never."""
-        if (waiting or self._ends) and (self._sent or not self.welcomed):
-            return self._ask_at
-        return None
+        return self._ask_at if waiting or self._ends else None
+
+    def ask(self) -> None:
+        """Have `due` ask the writer now."""
+        self._ask_at = 0.0
+
+    def unreachable(self) -> None:
+        """Nobody is connected: the writer is gone. Knock as at the beginning."""
+        if self.welcomed:
+            self.welcomed = False
+            self._interval = KNOCK_AFTER_S
+            self._ask_at = 0.0
 
     def bye(self) -> Bye:
         return Bye(self.stream)

@@ -143,11 +143,9 @@ class Schema:
 
 
 def _difference(wanted: Columns, found: Columns) -> str:
+    """What a table lacks of its definition. Columns beyond it are how a table grows."""
     missing = [name for name in wanted if name not in found]
-    extra = [name for name in found if name not in wanted]
     parts = [f"missing {', '.join(missing)}"] if missing else []
-    if extra:
-        parts.append(f"extra {', '.join(extra)}")
     parts += [
         f"{name} is {found[name] or 'untyped'}, defined as {wanted[name] or 'untyped'}"
         for name in wanted if name in found and found[name] != wanted[name]

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_bus import ConfigError, StoreClosed, TelemetryStore, get_store
+from telemetry_bus import ConfigError, ReentrantSubmit, StoreClosed, TelemetryStore, get_store
+from telemetry_bus.backends.journaled import JournaledBackend
 from telemetry_bus.instance import is_held
+from telemetry_bus.writer.core import Writer
 
 from ..conftest import OpenStore
 from .looking import EVENTS, INSERT, add, eventually, in_journaled_modes, in_process_modes, in_thread_mode, names
@@ -197,3 +199,56 @@ def test_memory(open_store: OpenStore) -> None:
         assert ["a", "b"] == names(store)
         assert "sqlite:///:memory:" == store.database_url
         assert store.stats().journal is None
+
+
+def test_a_closed_store_does_not_run_the_callable(store: TelemetryStore) -> None:
+    """What is refused has no side effects."""
+    store.shutdown()
+    ran: list[object] = []
+    with pytest.raises(StoreClosed):
+        store.submit(ran.append)
+    assert [] == ran
+
+
+def test_a_submit_inside_the_first_submit(store: TelemetryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler that submits while the store begins meets an error: not a second stream, not a deadlock."""
+    caught: list[BaseException] = []
+    target, name = (Writer, "run") if store.mode == "sync" else (JournaledBackend, "_new_journal")
+    original = getattr(target, name)
+
+    def interrupted(self: object, *arguments: object) -> object:
+        try:
+            add(store, "inner")
+        except ReentrantSubmit as error:
+            caught.append(error)
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, name, interrupted)
+        add(store, "outer")
+    assert 1 == len(caught)
+    store.flush()
+    assert ["outer"] == names(store)
+    assert (1, 0) == (store.stats().submitted, store.stats().failed)
+
+
+@in_thread_mode
+def test_stores_that_come_and_go_in_threads_share_the_writer(open_store: OpenStore) -> None:
+    """The last store of one moment and the first of the next: none meets the lock that its own process holds."""
+    errors: list[BaseException] = []
+
+    def comes_and_goes(number: int) -> None:
+        try:
+            for turn in range(20):
+                with open_store() as store:
+                    add(store, f"{number}-{turn}")
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=comes_and_goes, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [] == errors
+    assert {f"{number}-{turn}" for number in range(4) for turn in range(20)} == set(names(open_store()))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from writer_daemon import exit_codes
-
 from .bus import Bus, Notes, wait_until
 
 pytestmark = pytest.mark.integration
@@ -19,7 +17,7 @@ with TelemetryStore(database) as store:
     for number in range(1, 1001):
         pair(store, "p", number)
 """)
-    bus.finish(writer, exit_codes.DONE)
+    bus.finish(writer, 0)
     assert "Traceback" not in bus.errors(writer)
     assert not bus.owned
     assert [] == list(bus.folder.path.glob("*.sock"))
@@ -57,5 +55,5 @@ with TelemetryStore(database, spawn=False) as store:
     wait_until(lambda: bus.status()["uptime_s"] > since + 3, "the writer has looked around a few times")
     bus.notes[0] = 1
     bus.finish(producer)
-    bus.finish(writer, exit_codes.DONE)
+    bus.finish(writer, 0)
     assert {"p": [1, 2]} == bus.numbers()

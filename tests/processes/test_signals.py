@@ -8,8 +8,6 @@ import subprocess
 
 import pytest
 
-from writer_daemon import exit_codes
-
 from .bus import Bus, Notes, wait_until
 
 pytestmark = pytest.mark.integration
@@ -53,7 +51,7 @@ def test_told_to_leave_under_load(bus: Bus, kind: signal.Signals) -> None:
     producers = [bus.start(PROGRAM, str(index)) for index in range(1, 5)]
     wait_until(lambda: all(bus.notes[2 * index] > 500 for index in range(1, 5)), "all of them are under way")
     writer.send_signal(kind)
-    bus.finish(writer, exit_codes.DONE)
+    bus.finish(writer, 0)
     assert not bus.owned
     assert not bus.folder.socket_path("jobs").exists()
     acknowledged = {f"p{index}": bus.notes[2 * index] for index in range(1, 5)}
@@ -88,7 +86,7 @@ def test_the_first_signal_finishes_the_batch(bus: Bus) -> None:
     writer = patient_writer(bus)
     writer.send_signal(signal.SIGTERM)
     (bus.home / "go").touch()
-    bus.finish(writer, exit_codes.DONE)
+    bus.finish(writer, 0)
     found = bus.numbers("events")["p"]
     assert list(range(1, len(found) + 1)) == found
     assert found == bus.numbers("details")["p"]
@@ -102,7 +100,7 @@ def test_the_second_signal_leaves_at_once(bus: Bus) -> None:
     writer.send_signal(signal.SIGTERM)
     while writer.poll() is None:
         writer.send_signal(signal.SIGTERM)
-    bus.finish(writer, exit_codes.FORCED)
+    bus.finish(writer, 6)
     assert {} == bus.numbers("events")
     bus.next_comes()
     assert list(range(1, 501)) == bus.numbers("events")["p"] == bus.numbers("details")["p"]
@@ -112,7 +110,7 @@ def test_a_second_writer_says_who_owns_the_database(bus: Bus) -> None:
     """Exit code 3, and a message of one line that names the owner; the owner is not disturbed."""
     first = bus.answering_writer()
     second = bus.start_writer()
-    bus.finish(second, exit_codes.BUSY)
+    bus.finish(second, 3)
     (line,) = bus.errors(second).splitlines()
     assert f"process {first.pid} owns the database" in line
     assert first.pid == bus.status()["pid"]
@@ -136,7 +134,7 @@ def test_a_second_writer_says_who_owns_the_database(bus: Bus) -> None:
 def test_what_cannot_be_used_is_a_usage_error(bus: Bus, options: list[str], message: str) -> None:
     """Exit code 2, and a message that says what is wrong, without a traceback and without a password."""
     writer = bus.start_command("-P", "-m", "writer_daemon", *options)
-    bus.finish(writer, exit_codes.USAGE)
+    bus.finish(writer, 2)
     assert message in bus.errors(writer)
     assert "Traceback" not in bus.errors(writer)
     assert "secret" not in bus.errors(writer)
@@ -146,7 +144,7 @@ def test_a_file_that_is_no_database(bus: Bus) -> None:
     """Exit code 4; the file is left as it is."""
     bus.path.write_bytes(b"not a database\n" * 1000)
     writer = bus.start_writer()
-    bus.finish(writer, exit_codes.NO_DATABASE)
+    bus.finish(writer, 4)
     assert str(bus.path) in bus.errors(writer)
     assert "Traceback" not in bus.errors(writer)
     assert b"not a database\n" * 1000 == bus.path.read_bytes()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import msgpack
 import pytest
@@ -79,19 +77,3 @@ def left_behind(path: Path) -> tuple[dict[int, bytes], str | None]:
     """What a writer would find in the journal if its owner had been killed now: records, and the damage."""
     with closing(claimed(copy_of(path))) as orphan:
         return contents(orphan), orphan.damage
-
-
-def at_every_bytecode(code: Callable[..., Any], act: Callable[[], None]) -> Callable[[FrameType, str, Any], Any]:
-    """A trace function that calls `act` before every bytecode of a function."""
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        if event == "call":
-            if frame.f_code is not code.__code__:
-                return None
-            frame.f_trace_opcodes = True
-            frame.f_trace_lines = False
-        elif event == "opcode":
-            act()
-        return trace
-
-    return trace

@@ -164,6 +164,17 @@ def test_answers_that_need_the_database(
     assert [1] == [report.sequence for report in answer.reports]
 
 
+def test_database_that_went_back(
+    intake: Intake[bytes], writer: MemoryWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a producer knows to be committed and the ledger has not is logged as an error, once."""
+    for _ in range(3):
+        intake.control(b"route", Hello(b"s" * 16, DATABASE.identity, 5, 7))
+        [*intake.replies()]
+    assert [("ERROR", True)] == [(record.levelname, "5 jobs" in record.getMessage()) for record in caplog.records]
+    assert {b"s" * 16: 5} == writer.ledger
+
+
 def test_housekeeping_at_fault(intake: Intake[bytes], writer: MemoryWriter, clock: Clock) -> None:
     """A fault that housekeeping meets shows in the state, and goes when the database works again."""
     writer.fault = DatabaseFault("locked")

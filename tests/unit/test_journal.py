@@ -28,7 +28,6 @@ from .journals import (
     DATABASE,
     RING_BYTES,
     STREAM,
-    at_every_bytecode,
     claimed,
     copy_of,
     definition,
@@ -37,6 +36,7 @@ from .journals import (
     record,
     small,
 )
+from .tracing import at_every_bytecode, traced
 
 
 @pytest.fixture(autouse=True)
@@ -164,11 +164,8 @@ def test_killed_at_every_bytecode_of_append(journal: Journal) -> None:
         assert records in (before, after)
         found.append(records)
 
-    sys.settrace(at_every_bytecode(Journal.append, kill))
-    try:
+    with traced(at_every_bytecode(Journal.append, kill)):
         journal.append(new)
-    finally:
-        sys.settrace(None)
     assert (before, after) == (found[0], found[-1])
 
 
@@ -187,11 +184,8 @@ def test_killed_at_every_bytecode_of_trim(journal: Journal) -> None:
         assert last in left or left == {}
         found.append(len(left))
 
-    sys.settrace(at_every_bytecode(Journal.trim, kill))
-    try:
+    with traced(at_every_bytecode(Journal.trim, kill)):
         journal.trim(journal.end)
-    finally:
-        sys.settrace(None)
     assert (last - before, 0) == (found[0], found[-1])
 
 
@@ -209,14 +203,11 @@ class Interruption:
 
 def interrupted(method: Any, nth: int, *args: Any) -> bool:
     """Call a method with an interrupt at its n-th bytecode; whether it came to that."""
-    interruption = Interruption(nth)
-    sys.settrace(at_every_bytecode(method.__func__, interruption))
     try:
-        method(*args)
+        with traced(at_every_bytecode(method.__func__, Interruption(nth))):
+            method(*args)
     except KeyboardInterrupt:
         return True
-    finally:
-        sys.settrace(None)
     return False
 
 
@@ -226,7 +217,7 @@ def test_interrupted_at_every_bytecode_of_append(tmp_path: Path) -> None:
         stream = nth.to_bytes(16, "big")
         with closing(make(tmp_path, stream=stream)) as journal:
             assert journal.path is not None
-            old, torn, new = record("a" * 70), record("b" * 90), record("c" * 80)
+            old, torn, new = record("a" * 70), record("b" * 80), record("c" * 90)
             journal.append(old)
             complete = not interrupted(journal.append, nth, torn)
             number = journal.append(new)

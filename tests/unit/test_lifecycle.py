@@ -26,9 +26,8 @@ part = Part("part")
 
 
 def run(program: str) -> list[str]:
-    ended = subprocess.run(
-        [sys.executable, "-c", PARTS + program], capture_output=True, text=True, timeout=60, check=False
-    )
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PARTS + program]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert "" == ended.stderr
     return ended.stdout.splitlines()
 

@@ -193,7 +193,7 @@ def test_both_watermarks_torn(dead: Path) -> None:
 def test_watermarks() -> None:
     """The newest of those that check out counts, in either slot; none at all means the beginning."""
     page = bytearray(PAGE_BYTES)
-    assert (0, 0) == read_watermark(page)
+    assert (0, 0) == read_watermark(bytes(page))
     for generation in range(1, 6):
         index, slot = write_watermark(generation, (10 * generation, 100 * generation))
         page[index : index + len(slot)] = slot

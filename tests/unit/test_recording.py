@@ -38,11 +38,9 @@ def test_all_ways_to_execute() -> None:
         connection.close()
 
     expected = [
-        (INSERT, [(1,)]), (DELETE, [()]), (INSERT, [(2,), (3,), (4,)]), (DELETE, [()]), (INSERT, [(5,)]),
+        (INSERT, (1,)), (DELETE, ()), (INSERT, (2,)), (INSERT, (3,)), (INSERT, (4,)), (DELETE, ()), (INSERT, (5,)),
     ]
-    assert [(sql, row) for sql, found in expected for row in found] == [
-        (sql, row) for sql, found in rows(*recorded(task)) for row in found
-    ]
+    assert expected == [(sql, row) for sql, found in rows(*recorded(task)) for row in found]
 
 
 def test_equal_statements_are_joined() -> None:

@@ -69,7 +69,8 @@ def test_one_row_and_many() -> None:
     """A mapping is one row, an iterable of mappings are many; the table is made with them."""
     events = table(Column("id", Integer, primary_key=True), Column("name", String))
     assert [(1, "a")] == stored(insert_job(events, {"name": "a"}))
-    assert [(1, "a"), (5, "b")] == stored(insert_job(events, iter([{"name": "a"}, {"id": 5, "name": "b"}])))
+    rows: list[dict[str, Any]] = [{"name": "a"}, {"id": 5, "name": "b"}]
+    assert [(1, "a"), (5, "b")] == stored(insert_job(events, iter(rows)))
     assert ((), 1) == (insert_job(events, []).statements, len(insert_job(events, []).ensure))
 
 
