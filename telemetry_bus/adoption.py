@@ -83,7 +83,7 @@ class Adopter:
             try:
                 journal = OrphanJournal.claim(path)
             except JournalCorrupt as error:
-                self._quarantine(path, str(error))
+                self._found_damaged(path, str(error))
                 continue
             except OSError as error:
                 logger.error("cannot open journal %s: %s", path, error)
@@ -124,11 +124,14 @@ class Adopter:
     def _finish(self, adoption: _Adoption) -> None:
         journal = adoption.journal
         jobs = adoption.last - journal.trimmed[0]
-        if journal.damage is None:
-            journal.delete()
-        else:
-            self._quarantine(journal.path, journal.damage)
-            journal.close()
+        try:
+            if journal.damage is None:
+                journal.delete()
+            else:
+                self._quarantine(journal.path, journal.damage)
+        except OSError as error:  # it is found again, and dropped as a duplicate
+            logger.error("journal %s is decided and cannot be put away: %s", journal.path.name, error)
+        journal.close()
         self._let_go()
         self._intake.protocol.forget(journal.stream)
         self.adopted += 1
@@ -138,6 +141,12 @@ class Adopter:
     def _let_go(self) -> None:
         self._current = None
         self._intake.protocol.adopting = None
+
+    def _found_damaged(self, path: Path, damage: str) -> None:
+        try:
+            self._quarantine(path, damage)
+        except OSError as error:
+            logger.error("journal %s is damaged, %s, and cannot be put away: %s", path.name, damage, error)
 
     def _quarantine(self, path: Path, damage: str) -> None:
         """Keep a damaged journal aside, whole: what could be read of it is applied."""

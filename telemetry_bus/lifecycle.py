@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sys
 import threading
 import time
 import weakref
 from typing import Protocol
+
+logger = logging.getLogger("telemetry_bus")
 
 #: How long everything together may take at interpreter exit.
 EXIT_LIMIT_S = 2.0
@@ -118,4 +121,7 @@ def _after_fork() -> None:
 def _at_exit() -> None:
     deadline = time.monotonic() + EXIT_LIMIT_S
     for part in list(_living):
-        part.at_exit(max(0.0, deadline - time.monotonic()))
+        try:
+            part.at_exit(max(0.0, deadline - time.monotonic()))
+        except Exception:  # the others must end too
+            logger.exception("a store did not end in order")

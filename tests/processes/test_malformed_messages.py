@@ -175,8 +175,8 @@ def test_a_message_over_the_limit_costs_its_sender_the_connection(bus: Bus, kind
     """It is not even read; others do not notice."""
     bus.answering_writer()
     with socket(bus, kind, place) as raw:
-        raw.send(bytes(size + 1))
         monitor = raw.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        raw.send(bytes(size + 1))
         wait_until(lambda: monitor.poll(10), "the connection is closed")
     bus.next_comes()
     assert 0 == bus.status()["malformed"]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 
 import pytest
+
+from telemetry_bus import lifecycle
 
 PARTS = """
 import os, sys, threading, weakref
@@ -139,3 +142,29 @@ os.waitpid(pid, 0)
 """)
     assert "rests" == lines[0]
     assert ["child", "goes on", "rests"] == sorted(lines)
+
+
+def test_a_part_that_fails_at_exit_does_not_keep_the_others(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every store ends, and the failure is logged."""
+    ended: list[str] = []
+
+    class Part:
+        def __init__(self, error: Exception | None) -> None:
+            self.error = error
+
+        def after_fork(self) -> None:
+            raise AssertionError
+
+        def at_exit(self, limit: float) -> None:
+            if self.error is not None:
+                raise self.error
+            ended.append("in order")
+
+    parts = [Part(None), Part(OSError("the disk is gone")), Part(None)]
+    monkeypatch.setattr(lifecycle, "_living", weakref.WeakSet(parts))
+    lifecycle._at_exit()
+    assert ["in order", "in order"] == ended
+    assert "a store did not end in order" in caplog.text
+    assert "the disk is gone" in caplog.text
