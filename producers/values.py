@@ -1,12 +1,18 @@
-"""What all producers' columns have in common: times, JSON, digests. Each value means the same in every table."""
+"""What all producers' values have in common: times, JSON, digests. Each value means the same in every table."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
+
+
+def utc_now() -> datetime:
+    """Now, aware and in UTC."""
+    return datetime.now(UTC)
 
 
 def utc_text(moment: datetime | None = None, *, fraction: bool = True) -> str:
@@ -14,38 +20,92 @@ def utc_text(moment: datetime | None = None, *, fraction: bool = True) -> str:
 
     A naive moment is taken as UTC. The fraction is left out when it is zero, and always without `fraction`.
     """
-    moment = datetime.now(UTC) if moment is None else moment
+    moment = utc_now() if moment is None else moment
     if moment.tzinfo is not None:
         moment = moment.astimezone(UTC).replace(tzinfo=None)
     return (moment if fraction else moment.replace(microsecond=0)).isoformat(" ")
 
 
-def parse_utc(text: object) -> datetime:
-    """The moment, aware and in UTC, that a column holds; now when it holds none that can be read.
+def parse_moment(value: object) -> datetime | None:
+    """A moment, aware and in UTC, from a `datetime` or its text; None from anything else.
 
-    A space or a `T` may separate date and time; a naive moment is taken as UTC.
+    A space or a `T` may separate date and time, a `Z` or an offset may follow; a naive moment is taken as UTC.
     """
-    if isinstance(text, str):
+    if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(text)
+            value = datetime.fromisoformat(value)
         except ValueError:
-            return datetime.now(UTC)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return datetime.now(UTC)
+            return None
+    if not isinstance(value, datetime):
+        return None
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError:  # at the ends of the calendar
+        return value.replace(tzinfo=UTC)
+
+
+def parse_utc(value: object) -> datetime:
+    """The moment that a column holds, as `parse_moment`; now when it holds none that can be read."""
+    return parse_moment(value) or utc_now()
 
 
 def json_text(value: object) -> str:
-    """`value` as JSON; moments as ISO text, enumerations as their value, anything else that JSON does not know as
-    its `str`."""
-    return json.dumps(value, default=_plain)
+    """`value` as JSON that every reader takes, whatever it is made of.
+
+    Moments become ISO text, enumerations their value, sets lists, numbers that JSON does not have null, keys text,
+    and anything else its `str`.
+    """
+    return json.dumps(plain(value))
+
+
+def plain(value: Any) -> Any:
+    """`value` made of nothing but what JSON knows. What contains itself is cut off."""
+    return _plain(value, ())
+
+
+def plain_text(value: object) -> str:
+    """Its text: an enumeration's value, anything else's `str`; where that fails, at least its type."""
+    if isinstance(value, Enum):
+        value = value.value
+    try:
+        return str(value)
+    except Exception as error:
+        return f"<{type(value).__name__}: {type(error).__name__}>"
+
+
+def _plain(value: Any, above: tuple[int, ...]) -> Any:
+    if isinstance(value, Enum):
+        value = value.value
+    if value is None or isinstance(value, bool | int | str):
+        return str(value) if isinstance(value, str) else value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if id(value) in above:
+        return "…"
+    above = (*above, id(value))
+    if isinstance(value, dict):
+        return {_key(key): _plain(each, above) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each, above) for each in value]
+    return plain_text(value)
+
+
+def _key(key: object) -> str:
+    plain_key = _plain(key, ())
+    return plain_key if isinstance(plain_key, str) else json.dumps(plain_key)
 
 
 def stable_hash(text: str) -> str:
     """A digest that is the same in every process: SHA-256 in hexadecimal digits."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return _digest(text).hex()
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return value.value if isinstance(value, Enum) else str(value)
+def stable_hash64(text: str) -> int:
+    """Its first eight bytes as a signed integer, for a column of integers."""
+    return int.from_bytes(_digest(text)[:8], "big", signed=True)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -31,6 +31,16 @@ class Job:
     statements: tuple[Statement, ...] = ()
     ensure: tuple[str, ...] = ()
 
+    def __call__(self, connection: Any) -> None:
+        """Run the statements on a connection, so that a job can stand wherever a callable that writes is asked for."""
+        for statement in self.statements:
+            for row in statement.rows:
+                connection.execute(statement.sql, row)
+
+    def __add__(self, other: Job) -> Job:
+        """Both as one job, this one first."""
+        return Job(self.statements + other.statements, tuple(dict.fromkeys(self.ensure + other.ensure)))
+
 
 @dataclass(frozen=True)
 class Template:

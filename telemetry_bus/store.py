@@ -21,7 +21,7 @@ from .sqltext import bind, check_definition, prepare
 from .views import StoreStats
 
 if TYPE_CHECKING:
-    from sqlalchemy import Table
+    from sqlalchemy import Index, Table
     from sqlalchemy.engine import Engine
 
 #: What `submit` takes: a callable that writes to the connection it is given, or a job.
@@ -122,6 +122,22 @@ class TelemetryStore:
         from .tables import insert_job
 
         return self._settled(self._backend.put(insert_job(table, rows)))
+
+    def upsert(
+        self,
+        table: Table,
+        rows: Mapping[str, Any] | Iterable[Mapping[str, Any]],
+        *,
+        key: Sequence[str] | Index | None = None,
+        update: Sequence[str] | Callable[[Any, Any], Mapping[str, Any]] | None = None,
+    ) -> int:
+        """Hand in rows that are inserted, or that update those with the same `key`. See `tables.upsert_job`.
+
+        Raises `JobError` for a column that the table does not have.
+        """
+        from .tables import upsert_job
+
+        return self._settled(self._backend.put(upsert_job(table, rows, key=key, update=update)))
 
     # Waiting and looking
 

@@ -122,6 +122,17 @@ def test_insert_by_the_key_of_a_column(store: TelemetryStore) -> None:
     assert [("x",)] == rows(store, "SELECT in_database FROM keyed")
 
 
+def test_upsert(store: TelemetryStore) -> None:
+    """A row that is there takes what is given, and nothing else; or what a function of both rows says."""
+    def longer(stored: Any, given: Any) -> dict[str, Any]:
+        return {"url": stored.url + given.url}
+
+    visits = table()
+    store.upsert(visits, [{"id": 1, "url": "a", "status": 404}, {"id": 1, "url": "b"}])
+    store.upsert(visits, {"id": 1, "url": "c"}, key=["id"], update=longer)
+    assert [(1, "bc", 404)] == rows(store, "SELECT id, url, status FROM visits")
+
+
 def test_insert_unknown_column(store: TelemetryStore) -> None:
     """A column that the table does not have is refused by name, and nothing is queued."""
     with pytest.raises(JobError, match=r"colour.*url, status"):

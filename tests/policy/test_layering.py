@@ -46,7 +46,7 @@ OWNERS = {
 }
 
 #: What producers may import of the bus.
-PUBLIC = ("telemetry_bus", "telemetry_bus.handlers", "telemetry_bus.testing")
+PUBLIC = ("telemetry_bus", "telemetry_bus.handlers", "telemetry_bus.tables", "telemetry_bus.testing")
 
 
 def sources(root: Path = ROOT) -> dict[str, Path]:

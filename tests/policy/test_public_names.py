@@ -14,7 +14,7 @@ from telemetry_bus import TelemetryError, TelemetryStore, errors
 PUBLIC = {"TelemetryStore", "get_store", "Job", "Statement", "StoreStats", "WriterView", "__version__"}
 
 MEMBERS = {
-    "submit", "execute", "executemany", "insert", "flush", "aflush", "shutdown", "connection", "database_url",
+    "submit", "execute", "executemany", "insert", "upsert", "flush", "aflush", "shutdown", "connection", "database_url",
     "async_writes", "mode", "engine", "queue", "stats",
 }
 

@@ -11,7 +11,7 @@ from enum import Enum
 
 import pytest
 
-from producers.values import json_text, parse_utc, stable_hash, utc_text
+from producers.values import json_text, parse_utc, stable_hash, stable_hash64, utc_text
 
 
 class Colour(Enum):
@@ -71,3 +71,14 @@ def test_a_digest_is_the_same_in_another_process() -> None:
     code = "from producers.values import stable_hash; print(stable_hash('Read more'))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert stable_hash("Read more") == found
+
+
+def test_a_digest_as_an_integer() -> None:
+    """The first eight bytes of the same digest, signed, so that a column of integers takes it."""
+    assert int.from_bytes(bytes.fromhex(stable_hash("a")[:16]), "big", signed=True) == stable_hash64("a")
+    assert {True, False} == {stable_hash64(letter) < 0 for letter in "abcdefgh"}
+
+
+def test_a_digest_of_any_text() -> None:
+    """Lone surrogates, as a broken page may bring them, have a digest too."""
+    assert stable_hash("\ud800") != stable_hash("\ud801")

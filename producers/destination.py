@@ -1,0 +1,123 @@
+"""Where a producer's jobs go and its readers look: a store that is opened at its first use."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal, Protocol, Self
+
+from sqlalchemy import Select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from telemetry_bus import Job, TelemetryStore, get_store
+
+DialectName = Literal["sqlite", "postgresql"]
+
+#: With the placeholders that their drivers want: SQLite's module and psycopg.
+_MODULES: Any = (("sqlite", sqlite, "qmark"), ("postgresql", postgresql, "format"))
+_DIALECTS = {name: module.dialect(paramstyle=style) for name, module, style in _MODULES}
+
+
+class Store(Protocol):
+    """What a producer asks of its store. `TelemetryStore` is one."""
+
+    def submit(self, task: Any, *, ensure: Any = None) -> object: ...
+
+    def flush(self) -> object: ...
+
+    def connection(self) -> AbstractContextManager[Any]: ...
+
+
+class Destination:
+    """A store, and the two ways to hand in a job: `submit` raises what goes wrong, `offer` never raises.
+
+    `store` is used as it is; without one the shared store of `database_url` is opened at the first use. `failures`
+    counts the jobs that could not be handed in.
+    """
+
+    def __init__(
+        self, store: Store | None = None, database_url: str | None = None, *, logger: logging.Logger
+    ) -> None:
+        self.failures = 0
+        self._store = store
+        self._database_url = database_url
+        self._logger = logger
+        self._known_failures: set[str] = set()
+        self._lock = Lock()
+
+    @classmethod
+    def of_file(cls, path: str | Path, *, async_writes: bool = False, logger: logging.Logger) -> Self:
+        """A store of its own on a SQLite file, which writes before `submit` returns unless `async_writes`."""
+        store = TelemetryStore(path, async_writes=async_writes, mode=None if async_writes else "sync")
+        return cls(store, logger=logger)
+
+    @property
+    def store(self) -> Store:
+        if self._store is None:
+            self._store = get_store(self._database_url)
+        return self._store
+
+    @property
+    def dialect(self) -> DialectName:
+        """What SQL the store's database speaks."""
+        url = str(getattr(self.store, "database_url", None) or "")
+        return "postgresql" if url.startswith("postgres") else "sqlite"
+
+    def submit(self, *jobs: Job) -> None:
+        """Hand in all as one job. Raises what the store raises."""
+        job = sum(jobs[1:], jobs[0])
+        self.store.submit(job, ensure=job.ensure)
+
+    def offer(self, *jobs: Job) -> bool:
+        """`submit`, for the sake of the work that is watched: a failure is counted and logged, once with its
+        traceback for each kind, and False is returned."""
+        try:
+            self.submit(*jobs)
+        except Exception as error:
+            self.failed(error)
+            return False
+        return True
+
+    def failed(self, error: Exception) -> None:
+        """Count a failure and log it."""
+        kind = type(error).__name__
+        with self._lock:
+            self.failures += 1
+            known = kind in self._known_failures
+            self._known_failures.add(kind)
+        self._logger.warning("telemetry is not recorded: %s: %s", kind, error, exc_info=None if known else error)
+
+    def flush(self) -> None:
+        """Return when everything handed in before is in the database."""
+        self.store.flush()
+
+    def read(self, query: Select[Any]) -> list[tuple[Any, ...]]:
+        """The rows of a query; none when its tables do not exist yet. Values are as the database holds them."""
+        sql, parameters = compile_query(query, self.dialect)
+        with self.store.connection() as connection:
+            try:
+                return [tuple(row) for row in connection.execute(sql, parameters).fetchall()]
+            except Exception as error:
+                if _is_missing_table(error):
+                    return []
+                raise
+
+    def read_dicts(self, query: Select[Any]) -> list[dict[str, Any]]:
+        """The same, each row by the names of the query's columns."""
+        names = [str(name) for name in query.selected_columns.keys()]  # noqa: SIM118  not a dict
+        return [dict(zip(names, row, strict=True)) for row in self.read(query)]
+
+
+def compile_query(query: Select[Any], dialect: DialectName) -> tuple[str, Sequence[Any]]:
+    """The query's SQL and its parameters, in order, as the database's driver takes them."""
+    compiled: Any = query.compile(dialect=_DIALECTS[dialect], compile_kwargs={"render_postcompile": True})
+    parameters = compiled.construct_params()
+    return str(compiled), [parameters[name] for name in compiled.positiontup]
+
+
+def _is_missing_table(error: Exception) -> bool:
+    # psycopg gives the code of the SQL standard; SQLite has one code for all mistakes in a statement
+    return getattr(error, "sqlstate", None) == "42P01" or str(error).startswith("no such table")

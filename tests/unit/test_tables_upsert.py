@@ -1,0 +1,172 @@
+"""Upserts that are compiled from tables, and tables that have grown since a database was made."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, Index, Integer, MetaData, String, Table, case, func, text
+
+from telemetry_bus.errors import JobError
+from telemetry_bus.jobs import Job, Statement
+from telemetry_bus.sqlshape import insert_shape
+from telemetry_bus.tables import definitions, insert_job, upsert_job
+
+
+def hosts(*more: Any) -> Table:
+    return Table(
+        "hosts", MetaData(), Column("host", String, primary_key=True), Column("visits", Integer),
+        Column("best", Integer), *more,
+    )
+
+
+def counted(stored: Any, given: Any) -> dict[str, Any]:
+    """One visit more, and the best of both."""
+    return {
+        "visits": func.coalesce(stored.visits, 0) + 1,
+        "best": case((given.best > stored.best, given.best), else_=stored.best),
+    }
+
+
+def stored(*jobs: Job, sql: str = "SELECT * FROM hosts", first: tuple[str, ...] = ()) -> list[Any]:
+    """What a database holds after these definitions and jobs, each ensured twice."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for definition in first:
+            connection.execute(definition)
+        for job in jobs:
+            for definition in (*job.ensure, *job.ensure):
+                try:
+                    connection.execute(definition)
+                except sqlite3.OperationalError as error:
+                    if "duplicate column" not in str(error):
+                        raise
+            job(connection)
+        return connection.execute(sql).fetchall()
+
+
+def test_given_values_replace_stored_ones() -> None:
+    """By default the primary key tells rows apart, and every given column is taken over; what is not given stays."""
+    table = hosts()
+    assert [("a", 2, 9), ("b", 5, None)] == stored(
+        upsert_job(table, {"host": "a", "visits": 1, "best": 9}),
+        upsert_job(table, [{"host": "b", "visits": 5}, {"host": "a", "visits": 2}]),
+    )
+
+
+def test_some_columns_replace_stored_ones() -> None:
+    """`update` names those that are taken over from a row that is there already."""
+    table = hosts()
+    rows = [{"host": "a", "visits": 1, "best": 9}, {"host": "a", "visits": 2, "best": 3}]
+    assert [("a", 1, 3)] == stored(upsert_job(table, rows, update=["best"]))
+
+
+def test_nothing_to_change() -> None:
+    """With no column to update the first row stays."""
+    rows = [{"host": "a", "visits": 1}, {"host": "a", "visits": 2}]
+    assert [("a", 1, None)] == stored(upsert_job(hosts(), rows, update=[]))
+
+
+def test_expressions_of_stored_and_given_values() -> None:
+    """A function says what becomes of each column, from the row as it was and the given one."""
+    rows = [{"host": "a", "visits": None, "best": 4}, {"host": "a", "visits": 7, "best": 9}, {"host": "a", "best": 2}]
+    assert [("a", 2, 9)] == stored(upsert_job(hosts(), rows, update=counted))
+
+
+def test_an_upsert_may_be_batched() -> None:
+    """Constants of the expressions stand in the text, so that the rows of many jobs become one statement."""
+    (statement,) = upsert_job(hosts(), {"host": "a", "best": 1}, update=counted).statements
+    shape = insert_shape(statement.sql)
+    assert shape is not None
+    assert ("hosts", 2) == (shape.table, shape.parameters)
+
+
+def test_another_key() -> None:
+    """`key` names other columns that tell rows apart."""
+    table = hosts(Column("address", String, unique=True))
+    rows = [{"host": "a", "address": "1"}, {"host": "b", "address": "1"}]
+    assert [("b", None, None, "1")] == stored(upsert_job(table, rows, key=["address"]))
+
+
+def test_a_partial_unique_index_as_key() -> None:
+    """A unique index may be the key, with its condition: rows outside it are never taken for the same."""
+    table = hosts(Column("mark", String), Column("id", Integer))
+    marks = Index("marks", table.c.mark, unique=True, sqlite_where=text("length(mark) > 1"))
+    rows = [{"host": str(n), "mark": mark, "id": n} for n, mark in enumerate(["x", "x", "long", "long"])]
+    job = upsert_job(table, rows, key=marks, update=["id"])
+    assert [("0", 0), ("1", 1), ("2", 3)] == stored(job, sql="SELECT host, id FROM hosts ORDER BY host")
+
+
+def test_it_is_compiled_once() -> None:
+    """The same function of the same table gives the same text, object for object."""
+    table = hosts()
+    one, two = (upsert_job(table, {"host": "a", "best": n}, update=counted).statements[0].sql for n in (1, 2))
+    assert one is two
+
+
+@pytest.mark.parametrize("options", [
+    {"key": ["nmae"]}, {"update": ["nmae"]}, {"update": lambda stored, given: {"nmae": given.best}},
+])
+def test_unknown_column(options: Any) -> None:
+    """A column that is not there is refused, wherever it is named."""
+    with pytest.raises(JobError, match="table hosts has no column 'nmae'"):
+        upsert_job(hosts(), {"host": "a"}, **options)
+    with pytest.raises(JobError, match="table hosts has no column 'nmae'"):
+        upsert_job(hosts(), {"nmae": "a"})
+
+
+def test_no_key() -> None:
+    """A table without a primary key needs one to be named."""
+    with pytest.raises(JobError, match=r"table t has no primary key \(say key="):
+        upsert_job(Table("t", MetaData(), Column("a", Integer)), {"a": 1})
+
+
+def test_for_postgresql() -> None:
+    """The same table speaks the other database's SQL, with the same placeholders."""
+    table = hosts()
+    Index("best", table.c.best)
+    job = upsert_job(table, {"host": "a", "best": 1}, update=counted, dialect="postgresql")
+    (statement,) = job.statements
+    assert 2 == statement.sql.count("?")
+    assert "best INTEGER" in job.ensure[0]
+    assert ("a", 1) == statement.rows[0]
+    assert job.ensure == definitions(table, "postgresql")
+
+
+def test_a_column_that_came_later() -> None:
+    """A table that exists without it gets it, with its rows; a new table has it from the beginning."""
+    table = hosts(Column("note", String, server_default="-", info={"added": True}))
+    old = ("CREATE TABLE hosts (host VARCHAR PRIMARY KEY, visits, best)", "INSERT INTO hosts (host) VALUES ('a')")
+    job = insert_job(table, {"host": "b", "note": "new"})
+    assert [("a", "-"), ("b", "new")] == stored(job, sql="SELECT host, note FROM hosts", first=old)
+    assert [("b", "new")] == stored(job, sql="SELECT host, note FROM hosts")
+    assert "ADD COLUMN IF NOT EXISTS note" in "".join(definitions(table, "postgresql"))
+
+
+def test_an_index_that_was_another_one() -> None:
+    """An index of an old database makes room for the one of the same name."""
+    table = hosts()
+    Index("by_visits", table.c.visits, unique=True, info={"replaced": True})
+    old = ("CREATE TABLE hosts (host VARCHAR PRIMARY KEY, visits, best)", "CREATE INDEX by_visits ON hosts (visits)")
+    rows = [{"host": "a", "visits": 1, "best": 2}, {"host": "b", "visits": 1, "best": 3}]
+    job = upsert_job(table, rows, key=["visits"])
+    assert [("b", 1, 3)] == stored(job, first=old)
+
+
+def test_a_job_is_a_callable_that_writes() -> None:
+    """A job runs its statements, in order, on whatever connection it is called with."""
+    job = Job((Statement("CREATE TABLE t (a)"), Statement("INSERT INTO t VALUES (?)", ((1,), (2,)))))
+    with closing(sqlite3.connect(":memory:")) as connection:
+        job(connection)
+        assert [(1,), (2,)] == connection.execute("SELECT a FROM t").fetchall()
+
+
+def test_two_jobs_as_one() -> None:
+    """The sum of two jobs runs the first, then the second; what both ensure is ensured once."""
+    one = Job((Statement("a"),), ("CREATE TABLE x (a)", "CREATE TABLE y (a)"))
+    two = Job((Statement("b"),), ("CREATE TABLE y (a)", "CREATE TABLE z (a)"))
+    both = Job(
+        (Statement("a"), Statement("b")), ("CREATE TABLE x (a)", "CREATE TABLE y (a)", "CREATE TABLE z (a)")
+    )
+    assert both == one + two
