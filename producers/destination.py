@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
 from pathlib import Path
-from threading import Lock
 from typing import Any, Literal, Protocol, Self
 
 from sqlalchemy import Select
@@ -19,6 +20,8 @@ DialectName = Literal["sqlite", "postgresql"]
 #: With the placeholders that their drivers want: SQLite's module and psycopg.
 _MODULES: Any = (("sqlite", sqlite, "qmark"), ("postgresql", postgresql, "format"))
 _DIALECTS = {name: module.dialect(paramstyle=style) for name, module, style in _MODULES}
+
+_ADDITION = re.compile(r"ALTER TABLE (\S+) ADD COLUMN (?!IF NOT EXISTS)(\S+)")
 
 
 class Store(Protocol):
@@ -46,7 +49,8 @@ class Destination:
         self._database_url = database_url
         self._logger = logger
         self._known_failures: set[str] = set()
-        self._lock = Lock()
+        self._done: set[str] = set()
+        self._count = count(1)  # next() of it is atomic, and no lock that a fork may find held
 
     @classmethod
     def of_file(cls, path: str | Path, *, async_writes: bool = False, logger: logging.Logger) -> Self:
@@ -69,7 +73,10 @@ class Destination:
     def submit(self, *jobs: Job) -> None:
         """Hand in all as one job. Raises what the store raises."""
         job = sum(jobs[1:], jobs[0])
-        self.store.submit(job, ensure=job.ensure)
+        ensure = job.ensure
+        if not isinstance(self.store, TelemetryStore):
+            ensure = tuple(definition for definition in ensure if not self._is_done(definition))
+        self.store.submit(job, ensure=ensure)
 
     def offer(self, *jobs: Job) -> bool:
         """`submit`, for the sake of the work that is watched: a failure is counted and logged, once with its
@@ -81,13 +88,20 @@ class Destination:
             return False
         return True
 
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """What goes wrong inside is counted and logged, and does not reach the work that is watched."""
+        try:
+            yield
+        except Exception as error:
+            self.failed(error)
+
     def failed(self, error: Exception) -> None:
         """Count a failure and log it."""
         kind = type(error).__name__
-        with self._lock:
-            self.failures += 1
-            known = kind in self._known_failures
-            self._known_failures.add(kind)
+        self.failures = next(self._count)
+        known = kind in self._known_failures
+        self._known_failures.add(kind)
         self._logger.warning("telemetry is not recorded: %s: %s", kind, error, exc_info=None if known else error)
 
     def flush(self) -> None:
@@ -109,6 +123,24 @@ class Destination:
         """The same, each row by the names of the query's columns."""
         names = [str(name) for name in query.selected_columns.keys()]  # noqa: SIM118  not a dict
         return [dict(zip(names, row, strict=True)) for row in self.read(query)]
+
+    def _is_done(self, definition: str) -> bool:
+        """Whether a definition adds a column that is there. SQLite has no ADD COLUMN IF NOT EXISTS, and other stores
+        than ours may take the second time for a failure."""
+        addition = _ADDITION.match(definition)
+        if addition is None:
+            return False
+        if definition not in self._done and not self._lacks(*addition.groups()):
+            self._done.add(definition)
+        return definition in self._done
+
+    def _lacks(self, table: str, column: str) -> bool:
+        try:
+            with self.store.connection() as connection:
+                connection.execute(f"SELECT {column} FROM {table} LIMIT 0")
+        except Exception as error:
+            return str(error).startswith("no such column")
+        return False
 
 
 def compile_query(query: Select[Any], dialect: DialectName) -> tuple[str, Sequence[Any]]:

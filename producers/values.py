@@ -73,6 +73,19 @@ def plain_text(value: object) -> str:
         return f"<{type(value).__name__}: {type(error).__name__}>"
 
 
+def text_or_none(value: object) -> str | None:
+    """`plain_text`, but None stays None."""
+    return None if value is None else plain_text(value)
+
+
+def number(value: Any) -> float | None:
+    """What may be a number as one; None when it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
 def _plain(value: Any, above: tuple[int, ...]) -> Any:
     if isinstance(value, Enum):
         value = value.value

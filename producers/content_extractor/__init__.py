@@ -1,0 +1,5 @@
+"""Wraps a crawler's extractor: fetches a page, extracts it, and says what came of it."""
+
+from .extractor import TelemetryContentExtractor
+
+__all__ = ["TelemetryContentExtractor"]
