@@ -2,6 +2,8 @@
 
 `TelemetryStore` (or `get_store`, one shared store per database) is what a program uses. Importing this package is
 cheap: neither ZeroMQ nor SQLAlchemy is loaded before it is needed.
+
+PYTEST_DONT_REWRITE: it may have been imported before pytest begins.
 """
 
 from .errors import (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -152,6 +151,8 @@ class TelemetryStore:
 
     async def aflush(self, timeout: float | None = None) -> None:
         """`flush()` for asyncio programs."""
+        import asyncio  # here, because it takes as long to import as all the rest
+
         await asyncio.to_thread(self.flush, timeout)
 
     def connection(self, readonly: bool = True) -> AbstractContextManager[sqlite3.Connection]:

@@ -128,6 +128,8 @@ def test_for_postgresql() -> None:
     Index("best", table.c.best)
     job = upsert_job(table, {"host": "a", "best": 1}, update=counted, dialect="postgresql")
     (statement,) = job.statements
+    counted_ids = Table("t", MetaData(), Column("id", Integer, primary_key=True), Column("a", Integer))
+    assert "RETURNING" not in insert_job(counted_ids, {"a": 1}, dialect="postgresql").statements[0].sql
     assert 2 == statement.sql.count("?")
     assert "best INTEGER" in job.ensure[0]
     assert ("a", 1) == statement.rows[0]
