@@ -42,7 +42,7 @@ class UtcTimestamp(UserDefinedType[datetime]):
 
     cache_ok = True
 
-    def __init__(self, *, fraction: bool = True) -> None:
+    def __init__(self, fraction: bool = True) -> None:  # SQLAlchemy copies a type by its positional parameters
         self.fraction = fraction
 
     def get_col_spec(self, **_: Any) -> str:

@@ -73,10 +73,10 @@ class Destination:
     def submit(self, *jobs: Job) -> None:
         """Hand in all as one job. Raises what the store raises."""
         job = sum(jobs[1:], jobs[0])
-        ensure = job.ensure
-        if not isinstance(self.store, TelemetryStore):
-            ensure = tuple(definition for definition in ensure if not self._is_done(definition))
-        self.store.submit(job, ensure=ensure)
+        if isinstance(self.store, TelemetryStore):
+            self.store.submit(job)
+        else:
+            self.store.submit(job, ensure=[each for each in job.ensure if not self._is_done(each)])
 
     def offer(self, *jobs: Job) -> bool:
         """`submit`, for the sake of the work that is watched: a failure is counted and logged, once with its

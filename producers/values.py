@@ -82,7 +82,7 @@ def number(value: Any) -> float | None:
     """What may be a number as one; None when it is none."""
     try:
         return float(value)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # whatever its own conversion raises
         return None
 
 

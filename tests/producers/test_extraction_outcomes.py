@@ -121,14 +121,17 @@ def test_a_row_has_every_column(store: TelemetryStore) -> None:
 
 
 def test_odd_values_make_a_right_row(store: TelemetryStore) -> None:
-    """Ids of text survive, times are UTC whatever their zone, nothing extracted is NULL, an outcome of somebody
-    else's is stored as it is."""
+    """Ids of text survive, times are UTC whatever their zone, and now if they are none, nothing extracted is NULL, an
+    outcome of somebody else's is stored as it is."""
     telemetry = ExtractionTelemetry(store=store)
     berlin = AT.astimezone(timezone(timedelta(hours=1)))
     telemetry.record_extraction_outcome("op", "id-of-text", "http://x", result(
         "made up", start_time=berlin, end_time=AT.replace(tzinfo=None), extracted_content={}, error_message="\ud800",
     ))
-    (row,) = stored(store)
+    unknown: Any = None
+    telemetry.record_extraction_outcome("op", 7, "http://x", result(start_time=unknown, end_time=unknown))
+    row, other = stored(store)
+    assert (datetime.now(UTC) - timedelta(minutes=5)).isoformat(" ") < other["start_time"] <= other["end_time"]
     assert ("id-of-text", "made up", None, "?") == (
         row["article_id"], row["outcome"], row["metadata"], row["error_message"]
     )
