@@ -42,7 +42,9 @@ def test_moments(expected: str | None, value: object) -> None:
 
 def test_moments_without_fraction() -> None:
     """Some readers take nothing but seconds."""
-    assert stored(UtcTimestamp(fraction=False), datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)) == "2026-01-02 03:04:05"
+    kind = UtcTimestamp(fraction=False)
+    moment = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
+    assert "2026-01-02 03:04:05" == stored(kind, moment) == stored(kind.dialect_impl(SQLITE), moment)
 
 
 @pytest.mark.parametrize(("expected", "value"), [

@@ -1,0 +1,93 @@
+"""Requests and their answers, and how well each method finds articles at a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import func, select
+
+from telemetry_bus import Job
+from telemetry_bus.tables import insert_job, upsert_job
+
+from ..destination import Destination, DialectName
+from ..values import plain_text, utc_now
+from .enums import DiscoveryMethod, DiscoveryMethodStatus, HTTPStatusCategory
+from .figures import real, text, whole
+from .records import DiscoveryMethodEffectiveness, HTTPStatusTracking
+from .status_codes import KEPT
+from .tables import EFFECTIVENESS, HTTP_STATUSES
+from .upserts import effectiveness_update
+
+_KEY = ("source_id", "discovery_method")
+
+#: A method is effective above this rate, in percent, and from so many attempts on.
+_EFFECTIVE_RATE = 50
+_ENOUGH_ATTEMPTS = 2
+
+_CATEGORIES = {
+    2: HTTPStatusCategory.SUCCESS,
+    3: HTTPStatusCategory.REDIRECT,
+    4: HTTPStatusCategory.CLIENT_ERROR,
+    5: HTTPStatusCategory.SERVER_ERROR,
+}
+
+
+def category_of(status_code: int) -> HTTPStatusCategory:
+    """The class of a status code; what has none counts as the client's error."""
+    return _CATEGORIES.get(status_code // 100, HTTPStatusCategory.CLIENT_ERROR)
+
+
+def http_status_job(tracked: HTTPStatusTracking, dialect: DialectName) -> Job:
+    """The job that writes one request."""
+    row = {**vars(tracked), "discovery_method": text(tracked.discovery_method)}
+    return insert_job(HTTP_STATUSES, row, dialect=dialect)
+
+
+def attempt(
+    source_id: object, source_url: object, discovery_method: Any, status: Any, articles_found: object,
+    response_time_ms: object, status_codes: Iterable[Any] | None, notes: object,
+) -> DiscoveryMethodEffectiveness:
+    """One attempt on its own."""
+    articles = whole(articles_found)
+    succeeded = plain_text(status) == DiscoveryMethodStatus.SUCCESS.value and articles > 0
+    return DiscoveryMethodEffectiveness(
+        source_id=text(source_id), source_url=text(source_url), discovery_method=discovery_method,
+        status=status, articles_found=articles, success_rate=100.0 if succeeded else 0.0,
+        last_attempt=utc_now(), attempt_count=1, avg_response_time_ms=real(response_time_ms),
+        last_status_codes=list(status_codes or ())[-KEPT:], notes=plain_text(notes) if notes else None,
+    )
+
+
+def effectiveness_job(attempt: DiscoveryMethodEffectiveness, dialect: DialectName) -> Job:
+    """The job that adds an attempt to what is known of its source and method."""
+    row = {
+        **vars(attempt),
+        "discovery_method": text(attempt.discovery_method),
+        "status": text(attempt.status),
+        "success_count": int(attempt.success_rate > 0),
+        "created_at": attempt.last_attempt,
+        "updated_at": attempt.last_attempt,
+    }
+    return upsert_job(EFFECTIVENESS, row, key=_KEY, update=effectiveness_update, dialect=dialect)
+
+
+def effective_methods(destination: Destination, source_id: object) -> list[DiscoveryMethod]:
+    """The methods that mostly work for a source, the best first."""
+    columns = EFFECTIVENESS.c
+    query = (
+        select(columns.discovery_method)
+        .where(
+            columns.source_id == text(source_id), columns.success_rate > _EFFECTIVE_RATE, columns.articles_found > 0,
+            columns.attempt_count >= _ENOUGH_ATTEMPTS,
+        )
+        .order_by(columns.success_rate.desc(), columns.articles_found.desc(), columns.id)
+    )
+    known = {method.value: method for method in DiscoveryMethod}
+    return [known[name] for (name,) in destination.read(query) if name in known]
+
+
+def has_history(destination: Destination, source_id: object) -> bool:
+    """Whether any method was ever tried at a source."""
+    query = select(func.count()).select_from(EFFECTIVENESS).where(EFFECTIVENESS.c.source_id == text(source_id))
+    return any(count for (count,) in destination.read(query))

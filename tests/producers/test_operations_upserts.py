@@ -1,0 +1,31 @@
+"""The upserts as text: for both databases, with nothing but a row's values to bind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from producers.operations.tables import EFFECTIVENESS, JOBS, OPERATIONS
+from producers.operations.upserts import effectiveness_update, job_update, operation_update
+from telemetry_bus.tables import upsert_job
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
+@pytest.mark.parametrize(("table", "key", "update"), [
+    (OPERATIONS, ["id"], operation_update),
+    (JOBS, ["id"], job_update),
+    (EFFECTIVENESS, ["source_id", "discovery_method"], effectiveness_update),
+], ids=["operations", "jobs", "effectiveness"])
+def test_one_statement_for_each(table: Any, key: Any, update: Any, dialect: Any) -> None:
+    """One text per table and database, a placeholder for each column, in words that the database knows; what is never
+    changed by an update is not named in it."""
+    row = dict.fromkeys(table.c.keys())
+    (statement,) = upsert_job(table, row, key=key, update=update, dialect=dialect).statements
+    assert len(row) == statement.sql.count("?") == len(statement.rows[0])
+    changes = statement.sql.partition(" DO UPDATE SET ")[2]
+    assert [] == [
+        name for name in ("id", "created_at", "started_at", "source_url") if f" {name} = " in f" {changes}"
+    ]
+    assert (table is EFFECTIVENESS and dialect == "sqlite") == ("json_each" in changes)
+    assert (table is EFFECTIVENESS and dialect == "postgresql") == ("jsonb_array_elements" in changes)
