@@ -1,7 +1,8 @@
 """A batch job on real files, recorded twice: through the telemetry bus, and by every process for itself.
 
 Several processes read the Python sources of this machine and extract title, author, text and date by several
-methods. What was tried on each file, how long it took and what failed goes into one SQLite file.
+methods. What was tried on each file, how long it took and what failed goes into one SQLite file; a scorecard of the
+publishers is read from it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rich.console import Console
 
 DEFAULT_DATABASE = Path("demo-output/telemetry.db")
 #: Enough for the processes to get in each other's way, few enough for half a minute in all on two cores.
-DEFAULT_RECORDS = 12_000
+DEFAULT_RECORDS = 10_000
 
 EXIT_OK, EXIT_MISSING, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -74,38 +75,33 @@ def _demonstrate(console: Console, database: Path, processes: int, records: int)
             outcome = workers.run(new_recorder, files, operation_id, processes, show)
         return report.Result(name, outcome, _missing(outcome, len(files), into, operation_id))
 
-    operation_id = uuid.uuid4().hex
+    operation_id = f"{recording.OPERATION_PREFIX}{uuid.uuid4()}"
     results = [run("through the bus", partial(recording.BusRecorder, database), database)]
     if not results[0].outcome.was_interrupted:
         with tempfile.TemporaryDirectory(dir=database.parent) as folder:
             direct = Path(folder) / "direct.db"
             recording.DirectRecorder.create(direct)
             results.append(run("each for itself", partial(recording.DirectRecorder, direct), direct))
-    tables = [report.comparison(console, results)]
+    report.comparison(console, results)
     if results[0].outcome.tally.records:
-        tables.insert(0, report.methods(console, database, operation_id))
-    for table in tables:
-        console.print()
-        console.print(table)
+        report.methods(console, database)
+        report.scorecard(console, database)
     print(f"\n{report.next_steps(database)}", flush=True)
     return _exit_code(results)
 
 
 def _missing(outcome: workers.Outcome, files: int, database: Path, operation_id: str) -> int:
-    """How many rows should be in the database and are not: those of files, and those of attempts."""
+    """How many records should be in the database and are not."""
     tally = outcome.tally
     expected = tally.records if outcome.was_interrupted else files
-    rows, attempts = recording.recorded(database, operation_id) if tally.records else (0, 0)
-    return max(0, expected - rows) + max(0, tally.attempts - attempts)
+    return max(0, expected - (recording.recorded(database, operation_id) if tally.records else 0))
 
 
 def _exit_code(results: list[report.Result]) -> int:
     for result in results:
         if result.missing or result.outcome.failed_workers:
-            print(
-                f"demo: {result.name}: {result.missing} rows missing, {result.outcome.failed_workers} processes failed",
-                file=sys.stderr,
-            )
+            missing, failed = result.missing, result.outcome.failed_workers
+            print(f"demo: {result.name}: {missing} records missing, {failed} processes failed", file=sys.stderr)
             return EXIT_MISSING
     return EXIT_INTERRUPTED if any(result.outcome.was_interrupted for result in results) else EXIT_OK
 
@@ -117,8 +113,12 @@ def _make_room(database: Path, *, keep: bool) -> None:
         return
     with closing(sqlite3.connect(database)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    if foreign := {name for name in tables if not name.startswith(("extraction", "telemetry_bus_", "sqlite_"))}:
+        foreign = {name for name in tables if not name.startswith(("extraction", "telemetry_bus_", "sqlite_"))}
+        operations = recording.operations(connection) if "extraction_telemetry_v2" in tables else set()
+    if foreign:
         raise FileExistsError(f"it holds other tables ({', '.join(sorted(foreign))})")
+    if not all(operation.startswith(recording.OPERATION_PREFIX) for operation in operations):
+        raise FileExistsError("it holds extractions that are not of a demonstration")
     # a writer that is still there would go on with the file that is removed
     stop = [str(Path(sys.executable).with_name("telemetry-bus")), "stop", "--database", str(database)]
     subprocess.run(stop, check=True, capture_output=True)

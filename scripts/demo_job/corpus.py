@@ -13,9 +13,10 @@ SMALL_BYTES = 8 * 1024
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A module and its `publisher`, the top-level package that it belongs to."""
+    """A module, the top-level `package` that it belongs to, and who its `publisher` is."""
 
     path: str
+    package: str
     publisher: str
 
 
@@ -24,13 +25,14 @@ def find_files() -> list[SourceFile]:
     paths = sysconfig.get_paths()
     library = Path(paths["stdlib"]).resolve()
     packages = sorted({Path(paths[name]).resolve() for name in ("purelib", "platlib")})
-    files = [file for file in _files_below(library) if file.publisher not in ("site-packages", "dist-packages")]
-    return files + [file for folder in packages for file in _files_below(folder)]
+    files = _files_below(library, "standard library")
+    files = [file for file in files if file.package not in ("site-packages", "dist-packages")]
+    return files + [file for folder in packages for file in _files_below(folder, "installed packages")]
 
 
-def _files_below(folder: Path) -> list[SourceFile]:
+def _files_below(folder: Path, publisher: str) -> list[SourceFile]:
     return [
-        SourceFile(str(path), path.relative_to(folder).parts[0].removesuffix(".py"))
+        SourceFile(str(path), path.relative_to(folder).parts[0].removesuffix(".py"), publisher)
         for path in sorted(folder.rglob("*.py"))
         if path.is_file()
     ]

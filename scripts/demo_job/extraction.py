@@ -6,11 +6,14 @@ import ast
 import io
 import re
 import tokenize
+import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
-from time import perf_counter
+from typing import NamedTuple
+from urllib.parse import quote
+
+from producers.extraction import ExtractionMetrics
 
 from .corpus import SourceFile
 
@@ -23,85 +26,58 @@ class NothingFound(Exception):
 FAILURES = (NothingFound, SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError)
 
 
-@dataclass(frozen=True, slots=True)
-class Fields:
-    """What is looked for. `published` is a day or a year."""
+class Fields(NamedTuple):
+    """What is looked for. `publish_date` is a day or a year."""
 
     title: str | None = None
     author: str | None = None
-    text: str | None = None
-    published: str | None = None
+    content: str | None = None
+    publish_date: str | None = None
 
     @property
     def is_complete(self) -> bool:
-        return bool(self.title and self.text)
-
-    def filled_with(self, other: Fields) -> Fields:
-        """These fields, with those of `other` where nothing is known yet."""
-        return Fields(
-            self.title or other.title,
-            self.author or other.author,
-            self.text or other.text,
-            self.published or other.published,
-        )
+        return bool(self.title and self.content)
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One method on one file; `error` is None when it found title and text."""
-
-    method: str
-    took_ms: float
-    error: Exception | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Extraction:
-    """What became of one file. `error` is that of the first method that failed."""
-
-    file: SourceFile
-    started_at: datetime
-    took_ms: float
-    fields: Fields
-    attempts: tuple[Attempt, ...]
-    successful_method: str | None
-    error: Exception | None
-
-
-def extract(file: SourceFile) -> Extraction:
-    """Try the methods until title and text are known; each fills what those before it left open."""
-    started_at, began = datetime.now(UTC), perf_counter()
-    fields, attempts, successful = Fields(), [], None
+def extract(file: SourceFile, operation_id: str) -> ExtractionMetrics:
+    """Try the methods until one finds title and text; each fills what those before it left open."""
+    url = f"file://{file.package}{quote(file.path)}"  # so that the package takes the place of a news site's host
+    metrics = ExtractionMetrics(operation_id, str(uuid.uuid4()), url, file.publisher)
+    result: dict[str, str] = {}
+    found_by: dict[str, str] = {}
     try:
         content = Path(file.path).read_bytes()
         for method, run in METHODS.items():
-            attempt, found = _attempt(method, run, content)
-            attempts.append(attempt)
-            fields = fields.filled_with(found)
-            if fields.is_complete:
-                successful = method
+            found, error = _attempt(metrics, method, run, content)
+            for name, value in found.items():
+                if name in result:
+                    metrics.record_alternative_extraction(method, name, value, result[name])
+                else:
+                    result[name], found_by[name] = value, method
+            if error is None:
                 break
-        error = next((attempt.error for attempt in attempts if attempt.error), None)
     except OSError as unreadable:
         error = unreadable
-    if not fields.title:
-        fields = replace(fields, title=Path(file.path).stem)
-    return Extraction(file, started_at, _ms_since(began), fields, tuple(attempts), successful, error)
+    if error is not None:
+        metrics.error_type, metrics.error_message = type(error).__name__, str(error)
+    metrics.finalize({**result, "metadata": {"extraction_methods": found_by}} if result else None)
+    return metrics
 
 
-def _attempt(method: str, run: Callable[[bytes], Fields], content: bytes) -> tuple[Attempt, Fields]:
-    began, found = perf_counter(), Fields()
+def _attempt(
+    metrics: ExtractionMetrics, method: str, run: Callable[[bytes], Fields], content: bytes
+) -> tuple[dict[str, str], Exception | None]:
+    fields, error = Fields(), None
+    metrics.start_method(method)
     try:
-        found = run(content)
-        if not found.is_complete:
+        fields = run(content)
+        if not fields.is_complete:
             raise NothingFound(f"{method} finds no text")
-    except FAILURES as error:
-        return Attempt(method, _ms_since(began), error), found
-    return Attempt(method, _ms_since(began)), found
-
-
-def _ms_since(began: float) -> float:
-    return (perf_counter() - began) * 1000
+    except FAILURES as failure:
+        error = failure
+    found = {name: value for name, value in fields._asdict().items() if value}
+    metrics.end_method(method, error is None, error and f"{type(error).__name__}: {error}", found)
+    return found, error
 
 
 def from_syntax_tree(content: bytes) -> Fields:
@@ -110,10 +86,9 @@ def from_syntax_tree(content: bytes) -> Fields:
     text = "\n\n".join(_docstrings(tree))
     named = dict(_named_strings(tree))
     found = _from_text(text)
-    return replace(
-        found,
+    return found._replace(
         author=named.get("__author__") or found.author,
-        published=_published(named.get("__date__", "")) or found.published,
+        publish_date=_published(named.get("__date__", "")) or found.publish_date,
     )
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shlex
-import shutil
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os.path import relpath
 from pathlib import Path
@@ -16,6 +14,11 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from producers.extraction import ComprehensiveExtractionTelemetry
+from producers.reports import extraction
+from producers.reports.rendering import render
+from producers.reports.report import Report
 
 from .workers import Outcome
 
@@ -49,9 +52,9 @@ def progress(console: Console, title: str, total: int) -> Iterator[Callable[[int
     yield show
 
 
-def comparison(console: Console, results: list[Result]) -> Table:
+def comparison(console: Console, results: list[Result]) -> None:
     """The two ways side by side."""
-    table = _table(console, "one row per file and one per method tried", "", *(result.name for result in results))
+    table = _table(console, "one record per file", "", *(result.name for result in results))
     outcomes = [result.outcome for result in results]
     tallies = [outcome.tally for outcome in outcomes]
     rates = [tally.records / outcome.seconds for tally, outcome in zip(tallies, outcomes, strict=True)]
@@ -62,27 +65,22 @@ def comparison(console: Console, results: list[Result]) -> Table:
     table.add_row("worst single write, ms", *(f"{tally.worst_s * 1000:.1f}" for tally in tallies))
     table.add_row("lock errors", *(f"{tally.lock_errors:,}" for tally in tallies))
     table.add_row("records missing", *(f"{result.missing:,}" for result in results))
-    return table
+    _show(console, table)
 
 
-def methods(console: Console, database: Path, operation_id: str) -> Table:
-    """What each method met, read from the database that the bus wrote."""
-    table = _table(console, "what the methods met", "method", "tried", "failed", "ms each", "errors")
-    table.columns[-1].justify = "left"
-    with closing(sqlite3.connect(database)) as connection:
-        rows = connection.execute(
-            """WITH kinds AS (
-                   SELECT method, attempt.error_type, count(*) AS tried, sum(attempt.took_ms) AS took_ms
-                   FROM extraction_attempts AS attempt JOIN extractions ON extraction_id = id
-                   WHERE operation_id = ? GROUP BY method, attempt.error_type ORDER BY tried DESC)
-               SELECT method, sum(tried), sum(tried) FILTER (WHERE error_type IS NOT NULL), sum(took_ms) / sum(tried),
-                   group_concat(error_type || ' ' || tried, ', ')
-               FROM kinds GROUP BY method ORDER BY sum(tried) DESC""",
-            (operation_id,),
-        ).fetchall()
-    for method, tried, failed, took_ms, errors in rows:
-        table.add_row(method, f"{tried:,}", f"{failed or 0:,}", f"{took_ms:.2f}", errors or "")
-    return table
+def methods(console: Console, database: Path) -> None:
+    """How well each method worked, read from the database that the bus wrote."""
+    _report(console, extraction.methods(ComprehensiveExtractionTelemetry(database)))
+
+
+def scorecard(console: Console, database: Path) -> None:
+    """The publishers, worst first."""
+    _report(console, extraction.publishers(ComprehensiveExtractionTelemetry(database)))
+
+
+def _report(console: Console, report: Report) -> None:
+    console.print()
+    render(report, "table", sys.stdout)
 
 
 def _table(console: Console, title: str, *columns: str) -> Table:
@@ -93,9 +91,16 @@ def _table(console: Console, title: str, *columns: str) -> Table:
     return table
 
 
+def _show(console: Console, table: Table) -> None:
+    console.print()
+    console.print(table)
+
+
 def next_steps(database: Path) -> str:
     """Where the database is, and two commands to look at it with."""
-    bus, path = shlex.quote(relpath(Path(sys.executable).with_name("telemetry-bus"))), shlex.quote(relpath(database))
-    query = "SELECT error_type, count(*) FROM extraction_attempts GROUP BY 1 ORDER BY 2 DESC"
-    look = f'sqlite3 {path} "{query}"' if shutil.which("sqlite3") else f"{bus} dead-letters list --database {path}"
-    return f"The database: {database}\nTry next:\n  {bus} status --database {path}\n  {look}"
+    programs, path = shlex.quote(relpath(Path(sys.executable).parent)), shlex.quote(relpath(database))
+    return (
+        f"The database: {database}\nTry next:\n"
+        f"  {programs}/telemetry-report fields --database {path}\n"
+        f"  {programs}/telemetry-bus status --database {path}"
+    )

@@ -17,7 +17,7 @@ from time import monotonic, perf_counter
 
 from .corpus import SourceFile
 from .extraction import extract
-from .recording import Recorder, task_for
+from .recording import Recorder
 
 #: How often the progress is shown while the processes work.
 _SHOW_EVERY_S = 0.1
@@ -25,10 +25,9 @@ _SHOW_EVERY_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What one process, or all of them, did: files and attempts recorded, and the time the recording calls took."""
+    """What one process, or all of them, did: files recorded, and the time the recording calls took."""
 
     records: int = 0
-    attempts: int = 0
     lock_errors: int = 0
     recording_s: float = 0.0
     worst_s: float = 0.0
@@ -41,7 +40,6 @@ class Tally:
     def __add__(self, other: Tally) -> Tally:
         return Tally(
             self.records + other.records,
-            self.attempts + other.attempts,
             self.lock_errors + other.lock_errors,
             self.recording_s + other.recording_s,
             max(self.worst_s, other.worst_s),
@@ -114,12 +112,11 @@ def _work(
     recorder, tally = new_recorder(), Tally()
     try:
         while (index := _take(taken)) < len(files):
-            extraction = extract(files[index])
-            task = task_for(extraction, operation_id)
+            metrics = extract(files[index], operation_id)
             began = perf_counter()
-            recorder.record(task)
+            recorder.record(metrics)
             took = perf_counter() - began
-            tally += Tally(1, len(extraction.attempts), recording_s=took, worst_s=took)
+            tally += Tally(1, recording_s=took, worst_s=took)
     finally:
         recorder.close()
         tallies.put(tally + Tally(lock_errors=recorder.lock_errors))

@@ -64,7 +64,8 @@ def _blocks(text: str) -> Iterator[Block]:
 @pytest.mark.usefixtures("no_writer_left")
 @each_page
 def test_examples_run(page: Path, tmp_path: Path) -> None:
-    """The Python blocks of a page run in order, as one program, in an empty folder of a user without settings."""
+    """The Python blocks of a page run in order, as one program, in an empty folder of a user without settings; the
+    tests among them pass."""
     examples = blocks(page, "python")
     for block in examples:
         assert block.not_run is None or block.not_run.strip(), f"line {block.line}: say why this is not run"
@@ -75,6 +76,14 @@ def test_examples_run(page: Path, tmp_path: Path) -> None:
         input=json.dumps(program), cwd=folder, capture_output=True, text=True, check=False,
     )
     assert 0 == ended.returncode, ended.stderr
+    if tests := sum(code.startswith("def test_") for _, _, code in program):
+        (folder := tmp_path / "another").mkdir()
+        (folder / "test_page.py").write_text("\n".join(code for _, _, code in program), encoding="utf-8")
+        ended = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "test_page.py"],
+            cwd=folder, capture_output=True, text=True, check=False,
+        )
+        assert f"{tests} passed" in ended.stdout, ended.stdout + ended.stderr
 
 
 @each_page

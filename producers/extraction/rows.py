@@ -1,0 +1,152 @@
+"""What is stored of an extraction and of a verification batch: values of any kind become rows, and rows a job."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from producers.destination import DialectName
+from producers.values import number, parse_moment, plain_text, text_or_none, utc_now
+from telemetry_bus import Job
+from telemetry_bus.tables import insert_job, upsert_job
+
+from .metrics import MAX_PROXY_ERROR_LENGTH, ExtractionMetrics
+from .proxy import masked_text, masked_url
+from .tables import DETECTIONS, EXTRACTIONS, HTTP_ERRORS, VERIFICATIONS, count_error
+
+#: What a label means where no number is given.
+CONFIDENCE = {"very_high": 0.95, "high": 0.85, "medium": 0.5, "low": 0.25}
+DETECTION_METHOD = "content_type_detector"
+
+_LEAST_ERROR_STATUS = 300
+_INT64 = 2**63
+
+
+def extraction_job(metrics: ExtractionMetrics, *, dialect: DialectName = "sqlite") -> Job:
+    """The job that stores an extraction as it is now: its row, its HTTP error in the summary if the status is one,
+    its content-type detection if there is one."""
+    job = insert_job(EXTRACTIONS, _extraction(metrics), dialect=dialect)
+    if error := _http_error(metrics):
+        job += upsert_job(HTTP_ERRORS, error, key=("host", "status_code"), update=count_error, dialect=dialect)
+    if isinstance(metrics.content_type_detection, Mapping) and metrics.content_type_detection:
+        job += insert_job(DETECTIONS, _detection(metrics, metrics.content_type_detection), dialect=dialect)
+    return job
+
+
+def verification_job(batch: Mapping[str, Any], *, dialect: DialectName = "sqlite") -> Job:
+    """The job that stores a batch, given by the names of its columns. Numbers that are missing are 0."""
+    row = {
+        "job_name": batch["job_name"],
+        **{name: _whole(batch[name]) or 0 for name in _VERIFICATION_COUNTS},
+        **{name: _number(batch[name]) or 0.0 for name in _VERIFICATION_TIMES},
+        "sources_processed": _list(batch["sources_processed"]),
+        "timestamp": utc_now(),
+    }
+    return insert_job(VERIFICATIONS, row, dialect=dialect)
+
+
+_VERIFICATION_COUNTS = (
+    "batch_size", "verified_articles", "verified_non_articles", "verification_errors", "total_processed",
+)
+_VERIFICATION_TIMES = ("batch_time_seconds", "avg_verification_time_ms", "total_time_ms")
+
+
+def _extraction(metrics: ExtractionMetrics) -> dict[str, Any]:
+    proxy_url = text_or_none(metrics.proxy_url)
+    return {
+        **_identity(metrics),
+        "operation_id": _required(metrics.operation_id),
+        "start_time": parse_moment(metrics.start_time) or utc_now(),
+        "end_time": metrics.end_time,
+        "total_duration_ms": _number(metrics.total_duration_ms),
+        "http_status_code": _whole(metrics.http_status_code),
+        "http_error_type": metrics.http_error_type,
+        "response_size_bytes": _whole(metrics.response_size_bytes),
+        "response_time_ms": _number(metrics.response_time_ms),
+        "methods_attempted": metrics.methods_attempted,
+        "successful_method": metrics.successful_method,
+        "method_timings": metrics.finished_timings(),
+        "method_success": metrics.method_success,
+        "method_errors": metrics.method_errors,
+        "field_extraction": metrics.field_extraction,
+        "extracted_fields": metrics.extracted_fields,
+        "final_field_attribution": metrics.final_field_attribution,
+        "alternative_extractions": metrics.alternative_extractions,
+        "content_length": _whole(metrics.content_length),
+        "is_success": metrics.is_success or metrics.successful_method or any(metrics.method_success.values()),
+        "error_message": metrics.error_message,
+        "error_type": metrics.error_type,
+        "proxy_used": int(bool(metrics.proxy_used)),
+        "proxy_url": proxy_url and masked_url(proxy_url),
+        "proxy_authenticated": int(bool(metrics.proxy_authenticated)),
+        "proxy_status": _whole(metrics.proxy_status),
+        "proxy_error": metrics.proxy_error
+        and masked_text(plain_text(metrics.proxy_error), proxy_url)[:MAX_PROXY_ERROR_LENGTH],
+    }
+
+
+def _http_error(metrics: ExtractionMetrics) -> dict[str, Any] | None:
+    """An error type stays in place when a later response is fine: what counts is the status itself."""
+    status, now = _whole(metrics.http_status_code), utc_now()
+    if status is None or status < _LEAST_ERROR_STATUS or not metrics.http_error_type:
+        return None
+    return {
+        "host": _required(metrics.host),
+        "status_code": status,
+        "error_type": metrics.http_error_type,
+        "count": 1,
+        "first_seen": now,
+        "last_seen": now,
+    }
+
+
+def _detection(metrics: ExtractionMetrics, detection: Mapping[str, Any]) -> dict[str, Any]:
+    confidence, score = detection.get("confidence"), _number(detection.get("confidence_score"))
+    status = detection.get("status") or "unknown"
+    return {
+        **_identity(metrics),
+        "operation_id": metrics.operation_id,
+        "status": status,
+        "confidence": confidence,
+        "confidence_score": CONFIDENCE.get(plain_text(confidence).lower()) if score is None else score,
+        "reason": detection.get("reason"),
+        "evidence": detection.get("evidence"),
+        "version": detection.get("version"),
+        "detected_at": detection.get("detected_at"),
+        "detected_type": status,
+        "detection_method": detection.get("detection_method") or DETECTION_METHOD,
+    }
+
+
+def _identity(metrics: ExtractionMetrics) -> dict[str, Any]:
+    return {
+        "article_id": _required(metrics.article_id),
+        "url": _required(metrics.url),
+        "publisher": metrics.publisher,
+        "host": metrics.host,
+    }
+
+
+def _required(value: object) -> str:
+    """What its column must have: better an empty text than no row."""
+    return text_or_none(value) or ""
+
+
+def _list(value: object) -> list[Any] | None:
+    if value is None:
+        return None
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+
+
+def _number(value: Any) -> float | None:
+    found = number(value)
+    return found if found is not None and math.isfinite(found) else None
+
+
+def _whole(value: Any) -> int | None:
+    try:
+        found = int(value)
+    except Exception:  # whatever its own conversion raises
+        return None
+    return found if -_INT64 <= found < _INT64 else None

@@ -1,0 +1,90 @@
+"""The reports that there are, and their options: what every command line of reports is made from."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from ..destination import Destination
+from ..values import utc_now, utc_text
+from . import cleaning, crawling, extraction
+from .report import Report
+
+_ERRORS_DAYS = 7
+#: A hundred years.
+_MOST_DAYS = 36_525
+_METHODS = ("newspaper4k", "beautifulsoup", "selenium")
+
+
+def _days(text: str) -> float:
+    days = float(text)
+    if not 0 < days < _MOST_DAYS:
+        raise argparse.ArgumentTypeError(f"{text} is no number of days above 0")
+    return days
+
+
+#: What each report is about, and the options that it takes.
+REPORTS = {
+    "publishers": ("scorecards of publishers, worst first", ("--publisher", "--days")),
+    "errors": ("HTTP errors by their kind", ("--days",)),
+    "methods": ("how well each extraction method works", ("--publisher", "--days")),
+    "fields": ("which fields are found", ("--publisher", "--method", "--days")),
+    "bylines": ("bylines by source", ("--source", "--days")),
+    "cleaning": ("content cleaning by domain", ("--domain", "--days")),
+    "discovery": ("discovery by source", ("--source", "--operation", "--days")),
+    "operations": ("operations, newest first", ("--type", "--limit", "--days")),
+}
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "--days": {"type": _days, "metavar": "N", "help": "only the last N days"},
+    "--publisher": {"metavar": "NAME", "help": "only this publisher"},
+    "--method": {"choices": _METHODS, "help": "only this method"},
+    "--source": {"metavar": "NAME", "help": "only this source"},
+    "--domain": {"metavar": "NAME", "help": "only this domain"},
+    "--operation": {"metavar": "ID", "help": "only this operation"},
+    "--type": {"metavar": "TYPE", "help": "only operations of this type"},
+    "--limit": {
+        "type": int, "metavar": "N", "default": crawling.MOST_OPERATIONS, "help": "at most N; %(default)s by default",
+    },
+}
+
+
+def add_reports(subparsers: Any, *, with_database: bool) -> None:
+    """A sub-command for each report, with its options."""
+    for name, (about, options) in REPORTS.items():
+        parser = subparsers.add_parser(name, help=about, description=f"Print {about}.")
+        if with_database:
+            parser.add_argument("--database", metavar="URL", help="URL or path; the configured database by default")
+        for option in options:
+            parser.add_argument(option, **_OPTIONS[option])
+        parser.add_argument("--format", choices=("table", "json", "csv"), default="table", help="table by default")
+
+
+def make_report(name: str, args: Any, telemetry: extraction.ExtractionReads, destination: Destination) -> Report:
+    """The report, with the options that were given."""
+    days = _option(args, "days")
+    within = {} if days is None else {"days": days}
+    since = None if days is None else utc_text(utc_now() - timedelta(days=days))
+    publisher, source = _option(args, "publisher"), _option(args, "source")
+    makers: dict[str, Callable[[], Report]] = {
+        "publishers": lambda: extraction.publishers(telemetry, publisher=publisher, **within),
+        "errors": lambda: extraction.errors(telemetry, days=_ERRORS_DAYS if days is None else days),
+        "methods": lambda: extraction.methods(telemetry, publisher=publisher, **within),
+        "fields": lambda: extraction.fields(telemetry, publisher=publisher, method=_option(args, "method"), **within),
+        "bylines": lambda: cleaning.bylines(destination, since=since, source=source),
+        "cleaning": lambda: cleaning.contents(destination, since=since, domain=_option(args, "domain")),
+        "discovery": lambda: crawling.discovery(
+            destination, since=since, source=source, operation=_option(args, "operation")
+        ),
+        "operations": lambda: crawling.operations(
+            destination, since=since, operation_type=_option(args, "type"),
+            limit=_option(args, "limit") or crawling.MOST_OPERATIONS,
+        ),
+    }
+    return makers[name]()
+
+
+def _option(args: Any, name: str) -> Any:
+    return getattr(args, name, None)

@@ -1,0 +1,53 @@
+"""The command `telemetry-report`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sqlite3
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from telemetry_bus import TelemetryError, TelemetryStore
+
+from ..destination import Destination
+from ..extraction import ComprehensiveExtractionTelemetry
+from .catalogue import add_reports, make_report
+from .rendering import render
+
+_logger = logging.getLogger(__name__)
+
+#: The database of a store that is told of none.
+_DEFAULT_DATABASE = "sqlite:///data/mizzou.db"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`telemetry-report`: print one report. Returns 0, 1 when it cannot be made; argparse exits with 2."""
+    parser = argparse.ArgumentParser(prog="telemetry-report", description="What the telemetry producers recorded.")
+    add_reports(parser.add_subparsers(dest="report", required=True, metavar="REPORT"), with_database=True)
+    given = parser.parse_args(arguments)
+    try:
+        with _store(given.database) as store:
+            telemetry = ComprehensiveExtractionTelemetry(store=store)
+            report = make_report(given.report, given, telemetry, Destination(store, logger=_logger))
+        render(report, given.format, sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read it has seen enough, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (TelemetryError, sqlite3.Error, OSError) as error:
+        print(f"telemetry-report: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _store(database: str | None) -> TelemetryStore:
+    """A store to read from. Raises `FileNotFoundError` instead of making a database that is not there."""
+    named = database or os.environ.get("TELEMETRY_DATABASE_URL") or _DEFAULT_DATABASE
+    if "://" not in named or named.startswith("sqlite:///"):
+        path = Path(named.removeprefix("sqlite:///"))
+        if not path.exists():
+            raise FileNotFoundError(f"there is no database {path}")
+    return TelemetryStore(database, mode="sync")

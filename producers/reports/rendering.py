@@ -1,0 +1,161 @@
+"""How a report is printed: tables on a terminal, aligned text in a pipe, JSON and CSV for machines."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, Literal, TextIO
+
+from .report import Column, Grouping, Report, Row
+from .words import NAMELESS, bar, plural, words
+
+Format = Literal["table", "json", "csv"]
+
+#: Between the columns of plain text.
+_GAP = "  "
+#: Less of a text says nothing.
+_LEAST_TEXT = 4
+_RIGHT = frozenset({"count", "number", "rate", "duration"})
+
+
+def render(report: Report, form: Format, stream: TextIO) -> None:
+    """Print the report. JSON and CSV hold all rows, with plain values: rates from 0 to 1, durations in ms."""
+    if form == "json":
+        json.dump([dict(row) for row in report.rows], stream, default=str)
+        stream.write("\n")
+    elif form == "csv":
+        keys = [column.key for column in report.columns]
+        writer = csv.DictWriter(stream, keys, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(report.rows)
+    elif not report.rows:
+        stream.write(f"{report.nothing}\n")
+    elif stream.isatty():
+        _on_terminal(report, stream)
+    else:
+        _in_plain_text(report, stream)
+
+
+def _in_plain_text(report: Report, stream: TextIO) -> None:
+    """Aligned columns and nothing that steers a terminal; what the stream's encoding lacks is written as an escape."""
+    encoding = stream.encoding or "utf-8"
+    for line in _plain_lines(report):
+        stream.write(line.rstrip().encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def _plain_lines(report: Report) -> Iterator[str]:
+    yield report.title
+    columns = _shown(report)
+    for name, summary, rows in _groups(report):
+        cells = [[column.heading for column in columns], *([_cell(column, row) for column in columns] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        yield ""
+        if report.grouping:
+            yield _GAP.join([name, *(f"{column.heading} {words(column.kind, value)}" for column, value in summary)])
+        for row in cells:
+            yield _GAP.join(
+                text.rjust(width) if column.kind in _RIGHT else text.ljust(width)
+                for column, text, width in zip(columns, row, widths, strict=True)
+            )
+    yield ""
+    yield _closing(report)
+
+
+def _on_terminal(report: Report, stream: TextIO) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=stream, highlight=False)
+    console.print(Text(report.title, "bold"))
+    for name, summary, rows in _groups(report):
+        if report.grouping:
+            console.print()
+            console.print(_group_line(name, summary), no_wrap=True, overflow="ellipsis")
+        console.print(_table(_shown(report), rows, console.width))
+    console.print(Text(_closing(report), "dim"))
+
+
+def _table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> Any:
+    """Numbers are shown whole: what is too wide loses its optional columns, then the ends of its texts."""
+    from rich import box
+    from rich.table import Table
+
+    cells = {column: [_rich_cell(column, row) for row in rows] for column in columns}
+    widths = {column: max(len(column.heading), *map(len, cells[column])) for column in columns}
+    _fit(widths, width)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for column, room in widths.items():
+        justify: Any = "right" if column.kind in _RIGHT else "left"
+        table.add_column(column.heading, justify=justify, no_wrap=True, overflow="ellipsis", width=room)
+    for row in zip(*(cells[column] for column in widths), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _fit(widths: dict[Column, int], width: int) -> None:
+    """Make the columns fit into `width`, if that can be."""
+    def excess() -> int:
+        return sum(widths.values()) + len(_GAP) * (len(widths) - 1) - width
+
+    for optional in [column for column in reversed(widths) if column.optional]:
+        if excess() > 0:
+            del widths[optional]
+    texts = [column for column in widths if column.kind == "text"]
+    while excess() > 0 and texts and max(widths[column] for column in texts) > _LEAST_TEXT:
+        widths[max(texts, key=lambda column: widths[column])] -= 1
+
+
+def _rich_cell(column: Column, row: Row) -> Any:
+    from rich.text import Text
+
+    return _rate(row.get(column.key)) if column.kind == "rate" else Text(_cell(column, row))
+
+
+def _rate(rate: float | None) -> Any:
+    """The bar and the number, in a colour that says whether it is well."""
+    from rich.text import Text
+
+    if rate is None:
+        return Text(words("rate", None), "dim")
+    colour = "green" if rate >= 0.9 else "yellow" if rate >= 0.5 else "red"
+    return Text.assemble((bar(rate), colour), f" {words('rate', rate):>6}")
+
+
+def _group_line(name: str, summary: Sequence[tuple[Column, Any]]) -> Any:
+    from rich.text import Text
+
+    line = Text(name, "bold")
+    for column, value in summary:
+        shown = _rate(value) if column.kind == "rate" else words(column.kind, value)
+        line = Text.assemble(line, _GAP, (f"{column.heading} ", "dim"), shown)
+    return line
+
+
+def _groups(report: Report) -> Iterator[tuple[str, Sequence[tuple[Column, Any]], Sequence[Row]]]:
+    """Each group's name, what is said of all its rows, and those that are shown."""
+    grouping = report.grouping
+    if grouping is None:
+        yield "", (), report.rows
+        return
+    for value, found in groupby(report.rows, key=lambda row: row.get(grouping.key)):
+        rows = list(found)
+        yield words("text", value or NAMELESS), grouping.summary(rows), rows[: grouping.most]
+
+
+def _shown(report: Report) -> list[Column]:
+    """The columns of the table; a group's value stands above it."""
+    grouping: Grouping | None = report.grouping
+    return [column for column in report.columns if grouping is None or column.key != grouping.key]
+
+
+def _cell(column: Column, row: Row) -> str:
+    text = words(column.kind, row.get(column.key))
+    if column.width is not None and len(text) > column.width:
+        return f"{text[: column.width - 1]}…"
+    return text
+
+
+def _closing(report: Report) -> str:
+    return ". ".join(filter(None, [plural(len(report.rows), report.counted), report.closing]))

@@ -1,0 +1,382 @@
+"""The reports on what the producers recorded, and the two command lines that print them."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producers import reports
+from producers.byline import BylineCleaningTelemetry
+from producers.content_cleaning import ContentCleaningTelemetry
+from producers.extraction import ComprehensiveExtractionTelemetry, ExtractionMetrics
+from producers.operations import (
+    DiscoveryOutcome,
+    DiscoveryResult,
+    OperationMetrics,
+    OperationTracker,
+    OperationType,
+)
+from producers.reports.command import main
+from telemetry_bus import TelemetryStore
+
+NAMES = ["publishers", "errors", "methods", "fields", "bylines", "cleaning", "discovery", "operations"]
+
+#: The keys of each report's rows.
+KEYS = {
+    "publishers": [
+        "publisher", "host", "total_attempts", "successful", "avg_duration_ms", "most_common_method", "success_rate",
+    ],
+    "errors": ["error_type", "host", "status_code", "count", "last_seen"],
+    "methods": ["method_type", "successful_method", "count", "avg_duration", "success_rate"],
+    "fields": [
+        "method", "count", "title_success_rate", "author_success_rate", "content_success_rate", "date_success_rate",
+    ],
+    "bylines": [
+        "source_name", "bylines", "with_authors", "avg_confidence", "wire", "to_review", "with_errors", "avg_time_ms",
+        "success_rate",
+    ],
+    "cleaning": [
+        "domain", "sessions", "articles", "segments", "removable_chars", "removal_rate", "avg_time_ms", "last_session",
+    ],
+    "discovery": [
+        "source_name", "attempts", "content_successes", "technical_failures", "articles_found", "articles_new",
+        "avg_time_ms", "last_attempt", "success_rate",
+    ],
+    "operations": [
+        "id", "operation_type", "status", "created_at", "duration_ms", "processed_items", "failed_items", "error",
+    ],
+}
+
+each_report = pytest.mark.parametrize("name", NAMES)
+
+
+def extraction(publisher: str | None, host: str, method: str | None, status: int, duration_ms: float) -> Any:
+    metrics = ExtractionMetrics("op", "a", f"https://{host}/x", publisher)
+    for tried in ("newspaper4k", "beautifulsoup"):
+        metrics.start_method(tried)
+        metrics.end_method(tried, tried == method, None, {"title": "t" if tried == method else None})
+        metrics.method_timings[tried] = 1500
+        if tried == method:
+            break
+    metrics.set_http_metrics(status, 1, 1)
+    metrics.finalize({"title": "t"} if method else {})
+    metrics.total_duration_ms = duration_ms
+    return metrics
+
+
+def fill(store: TelemetryStore) -> None:
+    """Some of everything."""
+    telemetry = ComprehensiveExtractionTelemetry(store=store)
+    for each in (
+        extraction("Good News", "good.example", "newspaper4k", 200, 500),
+        extraction("Good News", "good.example", "newspaper4k", 200, 700),
+        extraction("Bad News", "bad.example", None, 404, 2000),
+        extraction("Bad News", "bad.example", None, 404, 2000),
+        extraction("Bad News", "m.bad.example", "beautifulsoup", 503, 90_000),
+        extraction(None, "other.example", None, 200, 10),
+    ):
+        telemetry.record_extraction(each)
+    bylines = BylineCleaningTelemetry(store=store)
+    for source, authors in (("a", ["Ann"]), ("a", ["Bo"]), ("b", []), ("b", ["Cy"]), (None, ["Di"])):
+        bylines.start_cleaning_session("By somebody", source_name=source)
+        if not authors:
+            bylines.log_error("nobody")
+        bylines.finalize_cleaning_session(authors, requires_manual_review=not authors)
+    cleaning = ContentCleaningTelemetry(store=store)
+    for domain in ("a.example", "a.example", "b.example"):
+        cleaning.start_cleaning_session(domain, 10)
+        cleaning.finalize_cleaning_session(5, 2, 1000, 12.5, processing_time_ms=30.0)
+    tracker = OperationTracker(store)
+    for source, outcome, new in (("s", "NEW_ARTICLES_FOUND", 3), ("s", "TIMEOUT", 0), ("t", "NEW_ARTICLES_FOUND", 1)):
+        found = DiscoveryResult(DiscoveryOutcome[outcome], articles_found=new, articles_new=new)
+        tracker.record_discovery_outcome("op", source, source, f"https://{source}", found)
+    with tracker.track_operation(OperationType.DATA_EXPORT) as operation:
+        metrics = OperationMetrics(total_items=9, processed_items=7, failed_items=2)
+        tracker.update_progress(operation.operation_id, metrics)
+    tracker.start_operation("failing", OperationType.ML_ANALYSIS)
+    tracker.fail_operation("failing", "out of memory")
+    store.flush()
+
+
+@pytest.fixture
+def filled(store: TelemetryStore, database: Path) -> Path:
+    """A database with some of everything, written in each of the modes."""
+    fill(store)
+    return database
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, in a file to be copied."""
+    path = tmp_path_factory.mktemp("reports") / "made_once.db"
+    with TelemetryStore(path, mode="sync") as store:
+        fill(store)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+    return path
+
+
+@pytest.fixture
+def filled_at_once(database: Path, made_once: Path) -> Path:
+    """A copy of it."""
+    shutil.copy(made_once, database)
+    return database
+
+
+def rows(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
+    assert 0 == main([*map(str, arguments), "--format", "json"])
+    return json.loads(capsys.readouterr().out)
+
+
+def text(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert 0 == main([*map(str, arguments)])
+    return capsys.readouterr().out
+
+
+def test_publishers(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The worst publisher first, its hosts by their attempts; of each the rate and the method that works."""
+    found = rows(capsys, "publishers", "--database", filled)
+    assert [
+        (None, "other.example", 1, 0, 10.0, None, 0.0),
+        ("Bad News", "bad.example", 2, 0, 2000.0, None, 0.0),
+        ("Bad News", "m.bad.example", 1, 1, 90_000.0, "beautifulsoup", 1.0),
+        ("Good News", "good.example", 2, 2, 600.0, "newspaper4k", 1.0),
+    ] == [tuple(row[key] for key in KEYS["publishers"]) for row in found]
+    assert ["Good News"] == [row["publisher"] for row in rows(
+        capsys, "publishers", "--database", filled, "--publisher", "Good News",
+    )]
+
+
+def test_errors(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By kind, the most frequent of each first."""
+    found = rows(capsys, "errors", "--database", filled)
+    assert [("4xx_client_error", "bad.example", 404, 2), ("5xx_server_error", "m.bad.example", 503, 1)] == [
+        (row["error_type"], row["host"], row["status_code"], row["count"]) for row in found
+    ]
+
+
+def test_methods_and_fields(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """How often each method was tried, and what it found."""
+    methods = rows(capsys, "methods", "--database", filled)
+    assert [("newspaper4k", 6, 1500.0, 2 / 6), ("beautifulsoup", 4, 1500.0, 1 / 4)] == [
+        (row["successful_method"], row["count"], row["avg_duration"], row["success_rate"]) for row in methods
+    ]
+    (fields,) = rows(capsys, "fields", "--database", filled, "--method", "beautifulsoup", "--publisher", "Bad News")
+    assert (3, 1 / 3, 0.0) == (fields["count"], fields["title_success_rate"], fields["author_success_rate"])
+
+
+def test_cleaning(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bylines by source, worst first; content by domain, most sessions first."""
+    found = rows(capsys, "bylines", "--database", filled)
+    assert [("b", 2, 1, 1, 1, 0.5), ("a", 2, 2, 0, 0, 1.0), (None, 1, 1, 0, 0, 1.0)] == [
+        (row["source_name"], row["bylines"], row["with_authors"], row["to_review"], row["with_errors"],
+         row["success_rate"]) for row in found
+    ]
+    assert ["a"] == [row["source_name"] for row in rows(capsys, "bylines", "--database", filled, "--source", "a")]
+    found = rows(capsys, "cleaning", "--database", filled)
+    assert [("a.example", 2, 20, 4, 2000, 0.125, 30.0), ("b.example", 1, 10, 2, 1000, 0.125, 30.0)] == [
+        tuple(row[key] for key in KEYS["cleaning"][:-1]) for row in found
+    ]
+    assert 1 == len(rows(capsys, "cleaning", "--database", filled, "--domain", "b.example"))
+
+
+def test_crawling(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Discovery by source, worst first; operations newest first, with what went wrong."""
+    found = rows(capsys, "discovery", "--database", filled)
+    assert [("s", 2, 1, 1, 3, 0.5), ("t", 1, 1, 0, 1, 1.0)] == [
+        (row["source_name"], row["attempts"], row["content_successes"], row["technical_failures"],
+         row["articles_new"], row["success_rate"]) for row in found
+    ]
+    assert ["t"] == [row["source_name"] for row in rows(
+        capsys, "discovery", "--database", filled, "--source", "t", "--operation", "op",
+    )]
+    assert [] == rows(capsys, "discovery", "--database", filled, "--operation", "another")
+    found = rows(capsys, "operations", "--database", filled)
+    assert {
+        ("data_export", "completed", 7, 2, None), ("ml_analysis", "failed", None, None, "out of memory"),
+    } == {(row["operation_type"], row["status"], row["processed_items"], row["failed_items"], row["error"])
+          for row in found}
+    assert all(row["duration_ms"] >= 0 for row in found)
+    assert 1 == len(rows(capsys, "operations", "--database", filled, "--limit", 1))
+    assert ["failing"] == [row["id"] for row in rows(
+        capsys, "operations", "--database", filled, "--type", "ml_analysis",
+    )]
+
+
+@each_report
+def test_only_the_last_days(name: str, filled_at_once: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is older is left out."""
+    with TelemetryStore(filled_at_once, mode="sync") as store:
+        for table, column in (
+            ("extraction_telemetry_v2", "created_at"), ("http_error_summary", "last_seen"),
+            ("byline_cleaning_telemetry", "extraction_timestamp"), ("content_cleaning_sessions", "start_time"),
+            ("discovery_outcomes", "timestamp"), ("operations", "created_at"),
+        ):
+            store.execute(f"UPDATE {table} SET {column} = datetime({column}, '-3 days')")
+    assert rows(capsys, name, "--database", filled_at_once, "--days", 3.5)
+    assert [] == rows(capsys, name, "--database", filled_at_once, "--days", 2.5)
+
+
+@each_report
+def test_forms(name: str, filled_at_once: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON and CSV have the same rows, and every key; the table has a title, headings and how many there are."""
+    found = rows(capsys, name, "--database", filled_at_once)
+    assert set(KEYS[name]) == set(found[0])
+    assert 0 == main([name, "--database", str(filled_at_once), "--format", "csv"])
+    lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(found) == len(lines)
+    assert set(lines[0]) <= set(KEYS[name])
+    table = text(capsys, name, "--database", filled_at_once)
+    assert f"{len(found)} " in table.splitlines()[-1]
+    assert "\x1b" not in table
+
+
+@each_report
+def test_nothing_to_show(name: str, database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A database without these tables has nothing to show: one line says so, and that is no failure."""
+    with TelemetryStore(database, mode="sync") as store:
+        store.execute("CREATE TABLE other (a)")
+    assert 1 == len(text(capsys, name, "--database", database).splitlines())
+    assert [] == rows(capsys, name, "--database", database)
+
+
+def test_values_that_are_missing(filled_at_once: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows of old producers with NULL where a value is expected are shown all the same."""
+    with TelemetryStore(filled_at_once, mode="sync") as store:
+        store.execute("UPDATE http_error_summary SET last_seen = '9999-01-01'")
+        store.execute("UPDATE http_error_summary SET count = NULL WHERE status_code = 404")
+        store.execute("UPDATE extraction_telemetry_v2 SET host = NULL, total_duration_ms = NULL")
+        store.execute("UPDATE operations SET metrics = 'broken', error_details = '[]', created_at = NULL")
+    for name in NAMES:
+        assert text(capsys, name, "--database", filled_at_once)
+
+
+@pytest.mark.parametrize("arguments", [
+    [], ["unknown"], ["errors", "--days", "0"], ["errors", "--days", "nan"], ["methods", "--limit", "3"],
+    ["fields", "--method", "magic"], ["errors", "--format", "xml"],
+])
+def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """What is not understood ends with 2 and the usage."""
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert capsys.readouterr().err.startswith("usage: telemetry-report")
+
+
+def test_no_such_database(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that is not there is not made, however it is named; one line says what is wrong."""
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["--database", "no/x.db"], ["--database", f"sqlite:///{tmp_path}/no/x.db"], []):
+        assert 1 == main(["errors", *arguments])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("telemetry-report: there is no database ")
+    monkeypatch.setenv("TELEMETRY_DATABASE_URL", "sqlite:///named.db")
+    assert 1 == main(["errors"])
+    assert "named.db" in capsys.readouterr().err
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_no_database_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is something else is one line on standard error."""
+    path = tmp_path / "x.db"
+    path.write_text("this is no database, and it is longer than a header of one. " * 20)
+    assert 1 == main(["errors", "--database", str(path)])
+    assert 1 == len(capsys.readouterr().err.splitlines())
+
+
+def test_the_reader_leaves_early(filled_at_once: Path) -> None:
+    """As with `| head -1`: no traceback."""
+    program = "import sys; from producers.reports.command import main; sys.exit(main())"
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "publishers", "--database", str(filled_at_once)],
+        stdout=writing, stderr=subprocess.PIPE, text=True, check=False,
+    )
+    os.close(writing)
+    assert (1, "") == (ended.returncode, ended.stderr)
+
+
+# In a host application
+
+Host = Callable[..., int]
+
+
+@pytest.fixture
+def host(filled_at_once: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """The command line of a host application, whose configured database has some of everything."""
+    monkeypatch.setenv("TELEMETRY_DATABASE_URL", f"sqlite:///{filled_at_once}")
+    parser = argparse.ArgumentParser(prog="host")
+    reports.add_telemetry_parser(parser.add_subparsers())
+    monkeypatch.setenv("TELEMETRY_BUS_MODE", "sync")
+
+    def run(*arguments: str) -> int:
+        given = parser.parse_args(["telemetry", *arguments])
+        assert given.func is reports.handle_telemetry_command
+        code: int = given.func(given)
+        return code
+
+    return run
+
+
+@each_report
+def test_in_a_host_application(name: str, host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each report is a sub-command of `telemetry`."""
+    assert 0 == host(name)
+    assert 3 < len(capsys.readouterr().out.splitlines())
+    assert 0 == host(name, "--format", "json")
+    assert set(KEYS[name]) == set(json.loads(capsys.readouterr().out)[0])
+
+
+def test_which_reports_there_are(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a name they are listed, and that is a failure."""
+    assert 1 == host()
+    assert all(name in capsys.readouterr().out for name in NAMES[:1])
+
+
+def test_a_report_that_fails(host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The failure is logged, and the code is 1."""
+    def broken() -> Any:
+        raise RuntimeError("no store")
+
+    monkeypatch.setattr(reports, "ComprehensiveExtractionTelemetry", broken)
+    assert 1 == host("errors")
+    assert "the report errors cannot be made" in caplog.text
+
+
+def test_what_a_host_application_reads(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The reports on extractions come from the telemetry's own methods, called as they always were."""
+    class Telemetry:
+        def get_error_summary(self, days: float = 7) -> list[dict[str, Any]]:
+            return [{"host": None, "status_code": 404, "error_type": "4xx", "count": days, "last_seen": None}]
+
+        def get_publisher_stats(self) -> list[dict[str, Any]]:
+            return [{
+                "publisher": None, "host": "h" * 60, "total_attempts": 20, "successful": 17, "avg_duration_ms": 1500.0,
+                "most_common_method": None,
+            }]
+
+    monkeypatch.setattr(reports, "ComprehensiveExtractionTelemetry", Telemetry)
+    assert 0 == host("errors", "--days", "3")
+    assert "4xx  count 3" in capsys.readouterr().out
+    assert 0 == host("publishers")
+    printed = capsys.readouterr().out
+    assert "Unknown  tries 20  ok 17  success 85.0%" in printed
+    assert f"{'h' * 28}…" in printed
+    assert "1.5 s" in printed
