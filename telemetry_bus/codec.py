@@ -18,10 +18,10 @@ from uuid import UUID
 import msgpack
 
 from .errors import JobTooLarge, ProtocolError, UnsupportedValue
-from .jobs import MAX_JOB_BYTES, Job, Row, Statement
+from .jobs import MAX_JOB_BYTES, MAX_JOB_ROWS, Job, Row, Statement
 
-#: A job in the journal, in a message or in the dead letters never has more rows and values than bytes.
-MAX_UNPACKED_BYTES = 2 * MAX_JOB_BYTES
+#: Arrays of one job: one for each row, two for each statement, and a few around them.
+_MAX_ARRAYS = 2 * MAX_JOB_ROWS + 1000
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 #: The msgpack type byte of an unsigned 64-bit integer, the only one that can exceed a signed one.
@@ -82,6 +82,16 @@ def pack_parts(parts: Sequence[bytes]) -> bytes:
     return head + b"".join(parts)
 
 
+def check_rows(job: Job) -> None:
+    """Raises `JobTooLarge` when one job has more rows and statements than the limit."""
+    rows = len(job.statements) + sum(len(statement.rows) for statement in job.statements)
+    if rows > MAX_JOB_ROWS:
+        raise JobTooLarge(
+            f"the job has {rows:,} rows and statements, at most {MAX_JOB_ROWS:,} are taken",
+            operation="submit", subject=job.statements[0].sql, hint="split it into several jobs",
+        )
+
+
 def check_size(size: int, subject: str = "") -> None:
     """Raises `JobTooLarge` when one encoded job is over the limit."""
     if size > MAX_JOB_BYTES:
@@ -94,14 +104,27 @@ def check_size(size: int, subject: str = "") -> None:
 def unpack(data: bytes, *, ext_hook: ExtHook | None = None) -> Any:
     """One msgpack object; extension types become text unless `ext_hook` says otherwise.
 
-    Raises `ProtocolError` for anything that is not exactly one well-formed object without maps.
+    Raises `ProtocolError` for anything that is not exactly one well-formed object without maps, and for more arrays
+    than a job can have, of which 8 MiB would take more than a gigabyte.
     """
     try:
         return msgpack.unpackb(
-            data, ext_hook=ext_hook or text_of_extension, max_map_len=0, raw=False, strict_map_key=True
+            data, ext_hook=ext_hook or text_of_extension, max_map_len=0, raw=False, strict_map_key=True,
+            list_hook=_counted_arrays() if len(data) > _MAX_ARRAYS else None,
         )
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
         raise ProtocolError(f"malformed msgpack: {error}", operation="decode") from None
+
+
+def _counted_arrays() -> Callable[[list[Any]], list[Any]]:
+    left = iter(range(_MAX_ARRAYS))
+
+    def hook(array: list[Any]) -> list[Any]:
+        if next(left, None) is None:
+            raise ValueError(f"more than {_MAX_ARRAYS} arrays")
+        return array
+
+    return hook
 
 
 def unpack_sequence(count: int, data: bytes, *, ext_hook: ExtHook | None = None) -> list[Any]:

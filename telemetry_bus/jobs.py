@@ -8,6 +8,9 @@ from typing import Any
 
 #: One encoded job. Larger ones are refused at `submit`, so that a message never meets a socket's limit.
 MAX_JOB_BYTES = 8 * 1024 * 1024
+#: Rows and statements of one job: of a byte or two each they would fit into the limit above, and be two hundred times
+#: as large when they are unpacked.
+MAX_JOB_ROWS = 1_000_000
 
 #: The values of one row, in the order of the placeholders, encoded or ready for the database's driver.
 Row = Sequence[Any]

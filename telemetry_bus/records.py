@@ -67,7 +67,8 @@ class Encoder:
         return prefix + codec.pack_row(self._pack, row)
 
     def job(self, job: Job) -> bytes:
-        """The record of any job. Raises `UnsupportedValue`."""
+        """The record of any job. Raises `UnsupportedValue` and `JobTooLarge`."""
+        codec.check_rows(job)
         template, payload = self._pour(job)
         return self._prefix(template) + payload
 
