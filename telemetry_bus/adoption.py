@@ -51,8 +51,12 @@ class Adopter:
 
     def scan(self) -> bool:
         """Look for orphans. Returns whether there is any journal at all, its owner alive or not."""
-        self._remove_unfinished()
-        self._found = self._folder.journal_paths()
+        try:
+            self._remove_unfinished()
+            self._found = self._folder.journal_paths()
+        except OSError as error:  # out of descriptors; there may be some
+            logger.error("cannot look for journals: %s", error)
+            return True
         return bool(self._found) or self._current is not None
 
     def step(self) -> None:
@@ -97,9 +101,12 @@ class Adopter:
             gone = self._intake.protocol.watermark(journal.stream, journal.trimmed[0], time.monotonic())
         except DatabaseFault as fault:
             journal.close()
-            logger.error("cannot adopt %s now: %s", journal.path.name, fault)
+            self._intake.degrade(fault)  # it is found again when the database works again
             return False
         log_gone(gone, journal.stream)
+        if self._intake.protocol.received(journal.stream) < journal.trimmed[0]:
+            journal.close()  # older jobs of it are pending; the next scan finds it with a ledger that can be raised
+            return False
         self._current = _Adoption(journal, _messages(journal), journal.trimmed[0])
         self._intake.protocol.adopting = journal.stream  # its definitions come only once
         return True
@@ -161,12 +168,12 @@ class Adopter:
         """Files of producers that died while they made their journal: nothing was submitted to them."""
         for path in self._folder.journals.glob(f"*{UNFINISHED_SUFFIX}"):
             try:
-                old = time.time() - path.stat().st_mtime > _UNFINISHED_AGE_S
-            except FileNotFoundError:
-                continue
-            if old and (fd := lock_file(path)) is not None:
-                path.unlink(missing_ok=True)
-                os.close(fd)
+                old = time.time() - path.lstat().st_mtime > _UNFINISHED_AGE_S
+                if old and (fd := lock_file(path)) is not None:
+                    path.unlink(missing_ok=True)
+                    os.close(fd)
+            except OSError as error:  # gone meanwhile, a link, a folder, or another user's
+                logger.debug("cannot remove %s: %s", path, error)
 
 
 def _messages(journal: OrphanJournal) -> Iterator[Jobs]:

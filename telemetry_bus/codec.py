@@ -192,7 +192,7 @@ def _storable(value: Any, position: int) -> Any:
     if hasattr(kind, "__index__"):  # the integers of numpy
         return operator.index(value)
     raise UnsupportedValue(
-        f"value {position} is a {kind.__module__}.{kind.__qualname__}".replace("builtins.", ""),
+        f"value {position} is of type {kind.__module__}.{kind.__qualname__}".replace("builtins.", ""),
         operation="submit",
         hint="store its text, or json.dumps() of it",
     )
@@ -217,6 +217,6 @@ def _blame(row: Row, error: Exception) -> NoReturn:
             except UnicodeEncodeError as reason:
                 raise UnsupportedValue(
                     f"value {position} is a str with a lone surrogate at index {reason.start}",
-                    operation="submit", hint='encode it with errors="surrogateescape" and store bytes, or replace it',
+                    operation="submit", hint='replace it, as with text.encode("utf-8", "replace").decode()',
                 ) from None
     raise JobTooLarge(f"the row cannot be encoded: {error}", operation="submit") from error

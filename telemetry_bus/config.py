@@ -29,7 +29,7 @@ _ON_FULL = ("block", "raise", "drop")
 _JOB_READS = ("refuse", "flush")
 #: Rather too much than too little: a password may hold anything, and stand among the options too.
 _PASSWORD = re.compile(r"^([^:/?#]+://[^:/?#@]*):.*@", re.DOTALL)
-_PASSWORD_PARAMETER = re.compile(r"([?&]\w*passw\w*=)[^&]*", re.IGNORECASE)
+_PASSWORD_PARAMETER = re.compile(r"([?&]\w*(?:passw|pwd|secret|token)\w*=)[^&]*", re.IGNORECASE)
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
@@ -45,6 +45,9 @@ class Database:
     url: str
     dialect: str
     path: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"Database({self.masked!r})"
 
     @property
     def is_memory(self) -> bool:
@@ -76,8 +79,9 @@ def parse_database(database: object = None, environ: Mapping[str, str] = os.envi
     if isinstance(database, os.PathLike):
         database = os.fspath(database)
     if not isinstance(database, str) or not database or "\0" in database:
+        shown = f" {Database(database, '').masked!r}" if isinstance(database, str) else ""
         raise ConfigError(
-            f"{type(database).__name__} {database!r} is neither a database URL nor a path",
+            f"{type(database).__name__}{shown} is neither a database URL nor a path",
             operation="database",
             hint="for example sqlite:///data/telemetry.db",
         )
@@ -93,8 +97,8 @@ def parse_database(database: object = None, environ: Mapping[str, str] = os.envi
             )
         if "?" in rest:
             raise ConfigError(
-                "options in a SQLite URL are not supported", operation="database", subject=database,
-                hint="the bus sets its own pragmas",
+                "options in a SQLite URL are not supported", operation="database",
+                subject=Database(database, dialect).masked, hint="the bus sets its own pragmas",
             )
         return _sqlite(unquote(rest[1:]) or ":memory:")
     if dialect in ("postgresql", "postgres"):

@@ -6,6 +6,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from .paths import share
+
 
 class InstanceLock:
     """An exclusive lock that lives as long as its descriptor: it is free the moment its process is dead."""
@@ -57,6 +59,7 @@ def is_held(path: Path) -> bool:
 def _lock(path: Path, kind: int) -> int | None:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
+        share(fd, path.parent)
         fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)

@@ -76,7 +76,7 @@ class Intake(Generic[Route]):
         except ProtocolError as error:
             self.count_malformed(error)
         except DatabaseFault as fault:
-            self._degrade(fault, now)
+            self.degrade(fault)
         if self._since is None and self.protocol.pending:
             self._since = now
 
@@ -89,7 +89,7 @@ class Intake(Generic[Route]):
         except ProtocolError as error:
             self.count_malformed(error)
         except DatabaseFault as fault:
-            self._degrade(fault, now)
+            self.degrade(fault)
         if isinstance(message, Hello):
             log_gone(self.protocol.jobs_gone - gone, message.stream)
         if self.fault is not None and isinstance(message, Hello):
@@ -100,7 +100,7 @@ class Intake(Generic[Route]):
         try:
             yield from self.protocol.replies()
         except DatabaseFault as fault:
-            self._degrade(fault, self._clock())
+            self.degrade(fault)
 
     def count_malformed(self, error: ProtocolError) -> None:
         """Count a message that makes no sense, and log it unless one was logged a moment ago."""
@@ -125,6 +125,9 @@ class Intake(Generic[Route]):
         if self.fault is not None and now < self._retry_at:
             return
         try:
+            if self.fault is not None:
+                for stream, gone in self.protocol.compare():
+                    log_gone(gone, stream)
             if self.protocol.pending:
                 failures = self.writer.apply(self.protocol.pending)
                 logger.debug("commit %d jobs", self.protocol.pending_jobs)
@@ -135,27 +138,33 @@ class Intake(Generic[Route]):
             elif self.fault is not None:
                 self.writer.last_sequences([b""])  # is it well again?
         except DatabaseFault as fault:
-            self._degrade(fault, now)
+            self.degrade(fault)
             return
         self._since = None
         if self.fault is not None:
             logger.warning("the database works again")
             self.fault = None
             self._backoff = RETRY_AFTER_S
+        if self.writer.behind:
+            try:
+                self.writer.checkpoint(idle=False)
+            except DatabaseFault as fault:
+                self.degrade(fault)
 
     def maintain(self, *, idle: bool) -> None:
         """The database's housekeeping; about once a second."""
         try:
             self.writer.maintain(idle=idle)
         except DatabaseFault as fault:
-            self._degrade(fault, self._clock())
+            self.degrade(fault)
 
-    def _degrade(self, fault: DatabaseFault, now: float) -> None:
+    def degrade(self, fault: DatabaseFault) -> None:
+        """The database is at fault: take nothing more until it works again."""
         if self.fault is None:
             logger.error("the database is at fault, jobs are kept and tried again: %s", fault, exc_info=fault)
             self._backoff = RETRY_AFTER_S
         self.fault = fault
-        self._retry_at = now + self._backoff
+        self._retry_at = self._clock() + self._backoff
         self._backoff = min(RETRY_LIMIT_S, 2 * self._backoff)
 
 

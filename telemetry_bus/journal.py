@@ -23,6 +23,7 @@ from .journal_file import (
     sync_folder,
     write_watermark,
 )
+from .paths import share
 from .records import seal
 
 
@@ -55,10 +56,7 @@ class Journal:
             self._map[: len(header)] = header
         else:
             self._map = self._create(self.path, header, total)
-        view = memoryview(self._map)
-        self._words = view[:PAGE_BYTES].cast("Q")
-        self._definitions = view[PAGE_BYTES : PAGE_BYTES + DEFINITIONS_BYTES]
-        self._ring = view[PAGE_BYTES + DEFINITIONS_BYTES :]
+        self._look()
 
     def append(self, record: bytes) -> int:
         """Seal and publish a record; returns its sequence number, or 0 when there is no room for it.
@@ -130,6 +128,30 @@ class Journal:
         self._map[index : index + len(slot)] = slot
         self.trimmed = position
 
+    def lost(self) -> bool:
+        """Whether somebody has removed or replaced the file: what is in it would not survive the process."""
+        if self.path is None or self._lock_fd < 0:
+            return False
+        try:
+            return not os.path.samestat(os.fstat(self._lock_fd), os.stat(self.path, follow_symlinks=False))
+        except FileNotFoundError:
+            return True
+
+    def renew(self) -> None:
+        """Make the file that was `lost` anew, with all that is in it; for when nobody appends. Raises as `__init__`."""
+        assert self.path is not None
+        lost, lock_fd = self._map, self._lock_fd
+        self._lock_fd = -1
+        try:
+            self._map = self._create(self.path, lost[:], len(lost))
+        except BaseException:
+            self._lock_fd = lock_fd
+            raise
+        self._release()
+        self._look()
+        lost.close()
+        os.close(lock_fd)
+
     def remove(self) -> None:
         """Delete the file: everything in it is decided. Then as `close`."""
         if self.path is not None:
@@ -140,8 +162,7 @@ class Journal:
 
     def close(self) -> None:
         """Let go of the file and its lock; what is in it is left to the writer."""
-        for view in (self._words, self._definitions, self._ring):
-            view.release()
+        self._release()
         self._map.close()
         self.abandon()
 
@@ -151,7 +172,17 @@ class Journal:
             os.close(self._lock_fd)
             self._lock_fd = -1
 
-    def _create(self, path: Path, header: bytes, total: int) -> mmap.mmap:
+    def _look(self) -> None:
+        view = memoryview(self._map)
+        self._words = view[:PAGE_BYTES].cast("Q")
+        self._definitions = view[PAGE_BYTES : PAGE_BYTES + DEFINITIONS_BYTES]
+        self._ring = view[PAGE_BYTES + DEFINITIONS_BYTES :]
+
+    def _release(self) -> None:
+        for view in (self._words, self._definitions, self._ring):
+            view.release()
+
+    def _create(self, path: Path, content: bytes, total: int) -> mmap.mmap:
         """A file under a temporary name, locked, allocated, initialised; then under its own.
 
         The lock is on a descriptor of its own: the mapping keeps the other one alive, in a forked child too.
@@ -162,8 +193,9 @@ class Journal:
             try:
                 self._lock_fd = os.open(unfinished, os.O_RDWR | os.O_CLOEXEC)
                 fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                share(mapped, path.parent)
                 os.posix_fallocate(mapped, 0, total)
-                os.pwrite(mapped, header, 0)
+                os.pwrite(mapped, content, 0)
                 memory = mmap.mmap(mapped, total)
                 os.rename(unfinished, path)
                 return memory

@@ -30,6 +30,9 @@ PAGE_BYTES = 4096
 SUFFIX = ".journal"
 UNFINISHED_SUFFIX = ".new"
 
+#: No stream comes so far, and what may follow in its ring still fits into the 64 bits of a ledger.
+MAX_SEQUENCE = 1 << 62
+
 # Words of the header page, 64 bytes apart so that they never share a cache line.
 TAIL = 3072 // 8
 DEFINITIONS_TAIL = 3136 // 8
@@ -78,7 +81,10 @@ class Header(NamedTuple):
             raise JournalCorrupt("the header has a wrong checksum", operation="read journal")
         if not 0 < ring <= _MAX_RING_BYTES or definitions > _MAX_DEFINITIONS_BYTES:
             raise JournalCorrupt("impossible sizes", operation="read journal")
-        return cls(stream, ring, definitions, pid, page[_HEADER.size : end].decode())
+        try:
+            return cls(stream, ring, definitions, pid, page[_HEADER.size : end].decode())
+        except UnicodeDecodeError:
+            raise JournalCorrupt("the database's name is not UTF-8", operation="read journal") from None
 
 
 def write_watermark(generation: int, position: Position) -> tuple[int, bytes]:
@@ -88,19 +94,24 @@ def write_watermark(generation: int, position: Position) -> tuple[int, bytes]:
 
 
 def read_watermark(page: bytes) -> Position:
-    """The newest watermark of those that check out; (0, 0) when none was ever written. Raises `JournalCorrupt`."""
+    """The newest watermark of those that check out; (0, 0) as long as no second one was begun. Raises `JournalCorrupt`.
+
+    The first one may be torn by a kill: then nothing has been overwritten, for space is freed behind it.
+    """
     found = []
-    written = False
+    begun = 0
     for index in _SLOTS:
         raw = page[index : index + _SLOT.size]
         (checksum,) = _CHECKSUM.unpack_from(page, index + _SLOT.size)
-        written = written or any(raw)
+        begun += any(raw) or checksum != 0
         if any(raw) and checksum == crc32(raw):
             found.append(_SLOT.unpack(raw))
     if found:
         _, sequence, offset = max(found)
+        if sequence > MAX_SEQUENCE:
+            raise JournalCorrupt("impossible watermark", operation="read journal")
         return sequence, offset
-    if written:
+    if begun == len(_SLOTS):
         raise JournalCorrupt("both watermarks have wrong checksums", operation="read journal")
     return 0, 0
 

@@ -180,6 +180,12 @@ class Outbox:
                     self._failures.popitem(last=False)
             self._changed.notify_all()
 
+    def renew_journal(self) -> None:
+        """Make the journal's file anew: somebody has removed it. Raises `JournalUnavailable`."""
+        with self._lock:
+            self.journal.renew()
+        logger.info("the journal %s was removed, and is made anew", self.journal.path)
+
     def note_error(self, text: str) -> None:
         """Keep something that went wrong in the background for `counts()`."""
         self._last_error = text

@@ -17,6 +17,13 @@ from .errors import ConfigError
 MAX_SOCKET_PATH_BYTES = 107
 
 
+def share(fd: int, folder: Path) -> None:
+    """A file of ours in a group's folder is the group's too, whatever the umask."""
+    mode = os.stat(folder).st_mode
+    if mode & stat.S_ISGID and not mode & 0o007 and os.fstat(fd).st_uid == os.geteuid():
+        os.fchmod(fd, 0o660)
+
+
 class BusFolder:
     """The folder of one database's bus, and the names in it.
 

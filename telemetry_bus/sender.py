@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 import zmq
 
 from .config import Database
-from .errors import ProtocolError
+from .errors import ConfigError, JournalUnavailable, ProtocolError
 from .link import Link
 from .outbox import Outbox
 from .paths import BusFolder
@@ -30,6 +31,10 @@ _LINGER_MS = 50
 _RESTART_AFTER_S = 1.0
 _LOOK_UP_S = 0.05
 _REAP_EVERY_S = 0.5
+#: Somebody may have removed the bus folder: while there is work, the journal's file is looked for so often.
+_LOOK_FOR_JOURNAL_S = 1.0
+#: What a context, two sockets and their connections take of them. Where they run out libzmq ends the process.
+_DESCRIPTORS = 16
 
 
 class Sender:
@@ -45,6 +50,8 @@ class Sender:
         self._stopping = False
         self._goodbye = False
         self._ask = False
+        self._look_at = 0.0
+        self._misunderstood = ""
         self._heard = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -86,6 +93,8 @@ class Sender:
         """What is known of the writer, for an error's text."""
         if (refusal := self._protocol.refused) is not None:
             return refusal.text
+        if self._misunderstood and not self._protocol.welcomed:
+            return f"one answers and is not understood: {self._misunderstood}"
         if self._protocol.welcomed:
             return f"process {self._protocol.writer_pid} answers; see telemetry-bus status"
         return self._spawner.known()
@@ -105,6 +114,7 @@ class Sender:
     @contextmanager
     def _sockets(self) -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]]:
         """A context of our own, so that the program's ZeroMQ is not our concern, nor ours the program's."""
+        _need_descriptors()
         context = zmq.Context(io_threads=1)
         try:
             push, control = context.socket(zmq.PUSH), context.socket(zmq.DEALER)
@@ -127,6 +137,9 @@ class Sender:
         while not self._stopping:
             now = time.monotonic()
             self._receive(control, now)
+            if now >= self._look_at:
+                self._look_at = now + _LOOK_FOR_JOURNAL_S
+                self._keep_journal()
             blocked = not self._push(push, now)
             if self._ask:
                 self._ask = False
@@ -140,8 +153,19 @@ class Sender:
                 self._spawner.ensure()
             poller.register(push, zmq.POLLOUT if blocked else 0)
             self._sleep(poller, self._timeout(), blocked)
+        self._keep_journal()
         if self._goodbye and self._protocol.welcomed:
             _say(control, self._protocol.bye())
+
+    def _keep_journal(self) -> None:
+        if not self._outbox.pending or not self._outbox.journal.lost():
+            return
+        try:
+            self._folder.prepare()
+            self._outbox.renew_journal()
+        except (JournalUnavailable, ConfigError) as error:
+            logger.error("the journal was removed, and jobs are in memory only: %s", error)
+            self._outbox.note_error(str(error))
 
     def _receive(self, control: zmq.Socket[bytes], now: float) -> None:
         messages = []
@@ -149,7 +173,9 @@ class Sender:
             try:
                 messages.append(decode_control(control.recv(zmq.NOBLOCK)))
             except ProtocolError as error:
-                logger.warning("dropped a message of the writer: %s", error)
+                if self._misunderstood != str(error):  # it is repeated as often as the writer is asked
+                    logger.warning("dropped a message of the writer: %s", error)
+                self._misunderstood = str(error)
         if messages:
             self._heard.set()
             self._link.receive(messages, now)
@@ -177,6 +203,17 @@ class Sender:
             timeout = 0
         poller.poll(None if timeout is None else round(timeout * 1000 + 0.5))
         self._waker.clear()
+
+
+def _need_descriptors() -> None:
+    """Raises `OSError` unless there are enough of them left."""
+    taken: list[int] = []
+    try:
+        while len(taken) < _DESCRIPTORS:
+            taken.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    finally:
+        for fd in taken:
+            os.close(fd)
 
 
 def _say(control: zmq.Socket[bytes], message: Control) -> bool:

@@ -16,7 +16,8 @@ REMEMBERED = 1024
 NAMES = frozenset({"word", "quoted", "string"})
 
 #: `{id}` is a character inside an identifier. What is not closed runs to the end, except a `/*` with nothing behind
-#: it. `malformed` is a number with something stuck to it. A byte order mark is space where a token may begin.
+#: it. `malformed` is a number with something stuck to it, or `$name(` that is never closed, all of it at once (a
+#: text full of them would take for ever). A byte order mark is space where a token may begin.
 _TOKEN = re.compile(
     r"""
       (?P<space>       [ \t\n\f\r] [ \t\n\v\f\r]* | \ufeff )
@@ -25,7 +26,7 @@ _TOKEN = re.compile(
     | (?P<quoted>      " [^"]* (?:""[^"]*)* (?:"|\Z) | ` [^`]* (?:``[^`]*)* (?:`|\Z) | \[ [^\]]* (?:\]|\Z) )
     | (?P<blob>        [xX]' [^']* (?:'|\Z) )
     | (?P<number>      (?>0[xX][0-9a-fA-F]+ | (?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?) (?!{id}) )
-    | (?P<malformed>   \.?[0-9] (?:{id}|\.)* )
+    | (?P<malformed>   \.?[0-9] (?:{id}|\.)* | \$(?:::)*{id}(?:{id}|::)* (?>\([^ \t\n\v\f\r)]*)(?!\)) )
     | (?P<placeholder> \?[0-9]* | [:@]{id}+ | \$(?:::)*{id}(?:{id}|::)* (?:\([^ \t\n\v\f\r)]*\)(?![0-9]))? )
     | (?P<word>        [A-Za-z_\x80-\U0010ffff] {id}* )
     | (?P<operator>    :: | . )

@@ -180,7 +180,7 @@ def _with_conflict(insert: Any, given: Sequence[str], conflict: _Conflict, diale
         key = list(conflict.key)
         target = {"index_elements": key}
     if conflict.update is not None and callable(conflict.update):
-        changes = dict(conflict.update(insert.table.c, insert.excluded))
+        changes = _changes(conflict.update, insert)
         _check_columns(insert.table, changes, "upsert")
     else:
         names = [name for name in given if name not in key] if conflict.update is None else conflict.update
@@ -188,6 +188,16 @@ def _with_conflict(insert: Any, given: Sequence[str], conflict: _Conflict, diale
     if not changes:
         return insert.on_conflict_do_nothing(**target)
     return insert.on_conflict_do_update(**target, set_={name: _literal(v, dialect) for name, v in changes.items()})
+
+
+def _changes(update: Update, insert: Any) -> dict[str, Any]:
+    try:
+        return dict(update(insert.table.c, insert.excluded))
+    except (TypeError, AttributeError, ValueError) as error:
+        raise JobError(
+            f"update= raises {type(error).__name__}: {error}", operation="upsert",
+            hint="it makes SQL of columns: func.max(a, b) and case(…), not max(a, b) and if",
+        ) from error
 
 
 def _literal(expression: Any, dialect: DialectName) -> Any:

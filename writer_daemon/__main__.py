@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from telemetry_bus.errors import ConfigError, DatabaseFault, TelemetryError, WriterBusy
 from telemetry_bus.paths import BusFolder
@@ -33,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TelemetryError as error:
         print(f"telemetry-writer: {error}", file=sys.stderr)
         return exit_codes.USAGE
+    _take_descriptors()
     try:
         return serve(given, folder)
     except TelemetryError as error:
@@ -41,6 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:  # the last place that can say what happened
         logger.exception("the writer failed")
         return exit_codes.FAILED
+
+
+def _take_descriptors() -> None:
+    """As many open files as the system lets us: each producer takes two, and without any left libzmq aborts."""
+    with suppress(ValueError, OSError):
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 if __name__ == "__main__":

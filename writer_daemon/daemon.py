@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from contextlib import ExitStack, suppress
 
@@ -15,7 +16,7 @@ from telemetry_bus.errors import ProtocolError, WriterAbsent, WriterBusy
 from telemetry_bus.instance import InstanceLock, is_held
 from telemetry_bus.intake import Intake
 from telemetry_bus.paths import BusFolder
-from telemetry_bus.protocol.messages import Command, Jobs, decode_control, encode_control
+from telemetry_bus.protocol.messages import Answer, Command, Jobs, decode_control, encode_control
 from telemetry_bus.waker import Waker
 from telemetry_bus.writer.core import Writer
 
@@ -35,6 +36,8 @@ TRY_AGAIN_S = 0.05
 GONE_LIMIT_S = 5.0
 #: Messages of the control socket that are handled before jobs are looked at again.
 CONTROL_BURST = 1000
+#: The name of a stream's journal; anything else that lies among them is none.
+_STREAM_NAME = re.compile("[0-9a-f]{32}")
 
 
 def serve(options: WriterOptions, folder: BusFolder) -> int:
@@ -173,6 +176,7 @@ class Daemon:
                 message = decode_control(frames[0] if len(frames) == 1 else b"")
             except ProtocolError as error:
                 self.intake.count_malformed(error)
+                self._send(route, encode_control(Answer(False, str(error))))  # it may be of another version
                 continue
             if isinstance(message, Command):
                 self._send(route, encode_control(operator.answer(self, message)))
@@ -248,7 +252,7 @@ class Daemon:
 
     def _prune(self) -> None:
         """Ledger rows that are old and without a journal go; before anything that is older could arrive."""
-        keep = {bytes.fromhex(path.stem) for path in self._folder.journal_paths() if len(path.stem) == 32}
+        keep = {bytes.fromhex(path.stem) for path in self._folder.journal_paths() if _STREAM_NAME.fullmatch(path.stem)}
         pruned = self.intake.writer.prune_ledger(keep)
         if pruned:
             logger.info("pruned %d streams of the ledger", pruned)

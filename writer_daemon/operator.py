@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from telemetry_bus import __version__
 from telemetry_bus.codec import INT64_MAX
-from telemetry_bus.errors import TelemetryError, shorten
+from telemetry_bus.errors import DatabaseFault, TelemetryError, shorten
 from telemetry_bus.protocol.messages import Answer, Command
 
 if TYPE_CHECKING:
@@ -25,9 +25,12 @@ def answer(daemon: Daemon, command: Command) -> Answer:
         arguments = json.loads(command.arguments)
         return Answer(True, json.dumps(handler(daemon, **arguments)))
     except TelemetryError as error:
+        if isinstance(error, DatabaseFault):
+            daemon.intake.degrade(error)
         return Answer(False, str(error))
     except (TypeError, ValueError, RecursionError) as error:
-        return Answer(False, f"bad arguments: {error}")
+        text = str(error).encode(errors="backslashreplace").decode()  # JSON may name half a character
+        return Answer(False, f"bad arguments: {text}")
 
 
 def _status(daemon: Daemon) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from sqlite3 import Connection
 
 from .. import lifecycle
 from ..config import StoreOptions
-from ..errors import FlushTimeout, ReentrantSubmit, StoreClosed
+from ..errors import FlushTimeout, JournalUnavailable, ReentrantSubmit, StoreClosed
 from ..jobs import Job, Row
 from ..journal import Journal
 from ..lifecycle import ForkSafeLock
@@ -110,6 +110,11 @@ class JournaledBackend:
                     self._busy = True
                     lifecycle.watch(self)  # once more in a forked child, which may end in another way
                     self._outbox = self._start()
+                except OSError as error:
+                    raise JournalUnavailable(
+                        error.strerror or str(error), operation="begin a stream",
+                        subject=self._options.database.masked, hint="raise the limit of open files, or close some",
+                    ) from error
                 finally:
                     self._busy = False
         return self._outbox

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from sqlite3 import Connection
+from sqlite3 import SQLITE_BUSY, SQLITE_OK, Connection
 
 from .. import lifecycle
 from ..adoption import Adopter
@@ -114,6 +114,18 @@ class ThreadBackend(JournaledBackend):
             yield connection
 
 
+def _open_writer(options: StoreOptions) -> Writer:
+    """Raises `DatabaseFault`; while another process holds the database's lock, only after the store's `timeout`."""
+    deadline = time.monotonic() + options.timeout
+    while True:
+        try:
+            return Writer(options.database, busy_timeout=_BUSY_TIMEOUT_S)
+        except DatabaseFault as fault:
+            code: int = getattr(fault.__cause__, "sqlite_errorcode", SQLITE_OK)
+            if code & 0xFF != SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+
+
 class ThreadWriter:
     """The thread, the lock it holds, and the links it serves."""
 
@@ -130,7 +142,7 @@ class ThreadWriter:
                     hint='stop it with telemetry-bus stop, or use mode="daemon"',
                 )
         try:
-            self._writer = Writer(options.database, busy_timeout=_BUSY_TIMEOUT_S)
+            self._writer = _open_writer(options)
         except BaseException:
             self._release()
             raise

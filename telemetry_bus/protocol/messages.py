@@ -76,6 +76,8 @@ class Jobs:
             raise _malformed("wrong checksum")
         if not 0 < count <= len(records) // MIN_RECORD_BYTES or many > len(definitions) or not first or not number:
             raise _malformed("impossible counts")
+        if first + count > INT64_MAX:  # no ledger could hold it
+            raise _malformed("impossible sequence")
         return cls(stream, rewind, first, count, number, many, definitions, records)
 
 

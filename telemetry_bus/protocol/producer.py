@@ -108,8 +108,7 @@ class ProducerProtocol:
             limit = ASK_LIMIT_S if self.welcomed else KNOCK_LIMIT_S
             self._interval = min(2 * self._interval, limit)
             self._ask_at = now + self._interval
-            database, pid = self._hello
-            yield Hello(self.stream, database, self.acknowledged[0], pid)
+            yield self._introduction()
         while self._outbox:
             yield self._outbox.popleft()
 
@@ -187,6 +186,12 @@ class ProducerProtocol:
         self._definitions_sent = (0, 0)
         self._sent = sum(1 for end in self._ends if end[0] <= received)
         self._calm(now)
+        if received < self.acknowledged[0]:  # the database has lost what left the journal: say up to where
+            self._outbox.append(self._introduction())
+
+    def _introduction(self) -> Hello:
+        database, pid = self._hello
+        return Hello(self.stream, database, self.acknowledged[0], pid)
 
     def _calm(self, now: float) -> None:
         self._asked_received = None

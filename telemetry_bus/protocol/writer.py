@@ -168,6 +168,21 @@ class WriterProtocol(Generic[Route]):
         self.jobs_gone += gone
         return gone
 
+    def compare(self) -> Iterator[tuple[bytes, int]]:
+        """After a fault: the database may be another one now, deleted, replaced or restored from a backup.
+
+        Which streams miss how many jobs in the ledger that were decided here; it is set to what was decided.
+        """
+        for name, last in self._ledger.last_sequences(list(self._streams)).items():
+            stream = self._streams[name]
+            if last < stream.committed:
+                self._ledger.raise_watermark(name, stream.committed)
+                gone = stream.committed - last
+                self.jobs_gone += gone
+                if stream.route is not None:
+                    self.warn(stream.route, name, _gone(gone))
+                yield name, gone
+
     def forget(self, name: bytes) -> None:
         """Drop what is known of a stream, unless some of it is pending or being adopted. The ledger keeps its row."""
         stream = self._streams.get(name)
@@ -200,10 +215,7 @@ class WriterProtocol(Generic[Route]):
             stream.confirmed = max(stream.confirmed, message.trimmed)
         stream.route = route
         if gone:
-            text = (
-                f"{gone} jobs that were acknowledged are not in the database: it was deleted, replaced or restored"
-            )
-            self._replies.append((route, Refusal(message.stream, text, fatal=False)))
+            self.warn(route, message.stream, _gone(gone))
         self._replies.append((route, self._state(message.stream, stream, Welcome)))
 
     def _state(self, name: bytes, stream: _Stream[Route], kind: type[Ack]) -> Ack:
@@ -232,3 +244,7 @@ class WriterProtocol(Generic[Route]):
             self.resends += 1
             resend = Resend(message.stream, self.epoch, stream.received + 1, message.rewind)
             self._replies.append((stream.route, resend))
+
+
+def _gone(jobs: int) -> str:
+    return f"{jobs} jobs that were acknowledged are not in the database: it was deleted, replaced or restored"

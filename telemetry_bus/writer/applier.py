@@ -192,6 +192,8 @@ class Applier:
         ):
             self.schema.forget(template.ensure)
             refusal = self._run(template, payload)
+            if refusal is not None and refusal.statement not in template.ensure:
+                self.schema.suspect(template.ensure)  # executed again, and of no help
         return refusal
 
     def _run(self, template: Template, payload: Any) -> Refusal | None:

@@ -60,6 +60,7 @@ class Writer:
         self._in_doubt = False
         self._closed = False
         self._sound = True
+        self.behind = False
         self._use(self._dialect.open(database, Settings(durability, busy_timeout, ledger, clock)))
 
     @property
@@ -146,9 +147,15 @@ class Writer:
     def maintain(self, *, idle: bool) -> None:
         """Checkpoint when the log has grown long or the writer is idle; never waits. Call it about once a second."""
         self._failure_log.tick()
+        self.checkpoint(idle=idle)
+
+    def checkpoint(self, *, idle: bool) -> None:
+        """As `maintain`. While `behind`, a reader has kept the log from being written back: after each commit try
+        again, or readers that are always there but for moments starve it."""
         with self._connected() as connection:
             done = connection.checkpoint(idle=idle)
             log_bytes = connection.log_bytes()
+        self.behind = not done
         if not done and log_bytes > ALARM_LOG_BYTES and self._clock() >= self._next_alarm:
             self._next_alarm = self._clock() + ALARM_PERIOD_S
             logger.warning(

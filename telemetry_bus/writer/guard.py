@@ -17,6 +17,12 @@ _DENIED_ACTIONS = frozenset({
     sqlite3.SQLITE_CREATE_TEMP_TRIGGER, sqlite3.SQLITE_CREATE_TEMP_VIEW, sqlite3.SQLITE_DROP_TEMP_INDEX,
     sqlite3.SQLITE_DROP_TEMP_TABLE, sqlite3.SQLITE_DROP_TEMP_TRIGGER, sqlite3.SQLITE_DROP_TEMP_VIEW,
 })
+#: Denied in the schema `temp`, where a table would hide one of its name from all later jobs. (`CREATE TABLE temp.t`
+#: does not count as the creation of a temporary table.)
+_CREATING_ACTIONS = frozenset({
+    sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_CREATE_VIEW, sqlite3.SQLITE_CREATE_TRIGGER,
+    sqlite3.SQLITE_CREATE_INDEX, sqlite3.SQLITE_CREATE_VTABLE,
+})
 #: Full-text and R-tree tables ask for these when they are used.
 _PRAGMAS_READ_BY_TABLES = frozenset({"data_version", "page_size"})
 _DENIED_FUNCTIONS = frozenset({"load_extension"})
@@ -55,7 +61,7 @@ class Guard:
             return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_PRAGMA and first in _PRAGMAS_READ_BY_TABLES and second is None:
             return sqlite3.SQLITE_OK
-        if action in _DENIED_ACTIONS:
+        if action in _DENIED_ACTIONS or (database == "temp" and action in _CREATING_ACTIONS):
             return sqlite3.SQLITE_DENY
         if action == sqlite3.SQLITE_FUNCTION:
             return sqlite3.SQLITE_DENY if (second or "").lower() in _DENIED_FUNCTIONS else sqlite3.SQLITE_OK

@@ -59,6 +59,7 @@ class Schema:
         self._dialect = dialect
         self._done: OrderedDict[str, None] = OrderedDict()
         self._fresh: dict[str, tuple[str, ...]] = {}  # with the list that each is part of
+        self._suspects: dict[tuple[str, ...], None] = {}
         self._drift: dict[str, str] = {}
         self._tables: Mapping[str, TableFacts] = {}
         self._version: object = None
@@ -101,8 +102,9 @@ class Schema:
         self._done.update(dict.fromkeys(self._fresh))
         while len(self._done) > MAX_DEFINITIONS:
             self._done.popitem(last=False)
-        executed = dict.fromkeys(self._fresh.values())
+        executed = {**dict.fromkeys(self._fresh.values()), **self._suspects}
         self._fresh.clear()
+        self._suspects.clear()
         for ensure in executed:
             self._compare(ensure)
 
@@ -111,6 +113,10 @@ class Schema:
         for sql in ensure:
             self._done.pop(sql, None)
             self._fresh.pop(sql, None)
+
+    def suspect(self, ensure: tuple[str, ...]) -> None:
+        """A job misses something although these were executed: `settle` compares the tables with them."""
+        self._suspects[ensure] = None
 
     def forget_tables(self) -> None:
         """A rollback may have taken tables back; the schema's version may then come again with another schema."""

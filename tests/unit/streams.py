@@ -45,9 +45,10 @@ class MemoryWriter:
         self.poison: set[int] = set()
         self.letters: list[Failure] = []
         self.fault: DatabaseFault | None = None
+        self.behind = False
+        self.checkpoints = 0
 
     def apply(self, runs: Sequence[Run]) -> list[Failure]:
-        self.attempts += 1
         self._maybe_fail()
         self.batches += 1
         failures = []
@@ -73,6 +74,10 @@ class MemoryWriter:
         self._maybe_fail()
         return [letter for letter in self.letters if letter.stream == stream and letter.sequence > sequence][:limit]
 
+    def checkpoint(self, *, idle: bool) -> None:
+        self._maybe_fail()
+        self.checkpoints += 1
+
     def maintain(self, *, idle: bool) -> None:
         self._maybe_fail()
 
@@ -83,4 +88,5 @@ class MemoryWriter:
 
     def _maybe_fail(self) -> None:
         if self.fault is not None:
+            self.attempts += 1
             raise self.fault

@@ -172,7 +172,7 @@ def test_lone_surrogates(text: str, index: int) -> None:
 )
 def test_unsupported_types(name: str, value: object) -> None:
     """What no column can hold is refused with its type and position: nested lists and mappings too."""
-    with pytest.raises(UnsupportedValue, match=f"^submit: value 2 is a {name} ") as caught:
+    with pytest.raises(UnsupportedValue, match=f"^submit: value 2 is of type {name} ") as caught:
         pack_row(packer().pack, [None, value])
     assert "json.dumps" in caught.value.hint
 

@@ -187,6 +187,25 @@ def test_housekeeping_at_fault(intake: Intake[bytes], writer: MemoryWriter, cloc
     assert intake.fault is None
 
 
+def test_a_log_that_a_reader_kept(intake: Intake[bytes], writer: MemoryWriter, clock: Clock) -> None:
+    """While the log could not be written back, it is tried again after each commit; a fault then is a fault, and what
+    was committed stays acknowledged."""
+    sender = Sender()
+    for number in (1, 2, 3):
+        writer.behind = number == 2
+        intake.jobs(sender.message(number, number))
+        intake.commit()
+        assert (number > 1) == writer.checkpoints
+    writer.behind = True
+    intake.jobs(sender.message(4, 4))
+    applied = writer.apply
+    writer.apply = lambda runs: (applied(runs), setattr(writer, "fault", DatabaseFault("full")))[0]  # type: ignore[method-assign]
+    intake.commit()
+    assert intake.fault is writer.fault
+    assert 4 == intake.protocol.received(sender.stream)
+    assert [1, 2, 3, 4] == writer.numbers(sender.stream)
+
+
 @pytest.mark.parametrize(
     ("limits", "room"), [(BatchLimits(jobs=3), False), (BatchLimits(jobs=4), True), (BatchLimits(bytes=10), False)]
 )

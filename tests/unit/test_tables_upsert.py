@@ -116,6 +116,16 @@ def test_unknown_column(options: Any) -> None:
         upsert_job(hosts(), {"nmae": "a"})
 
 
+@pytest.mark.parametrize("update", [
+    lambda stored, given: {"best": max(stored.best, given.best)}, lambda stored, given: {"best": given.bets},
+    lambda stored, given: None,
+])
+def test_a_function_that_makes_no_sql(update: Any) -> None:
+    """What works on values and not on columns is an error that says so."""
+    with pytest.raises(JobError, match=r"update= raises \w+: .*func.max"):
+        upsert_job(hosts(), {"host": "a", "best": 1}, update=update)
+
+
 def test_no_key() -> None:
     """A table without a primary key needs one to be named."""
     with pytest.raises(JobError, match=r"table t has no primary key \(say key="):

@@ -170,5 +170,7 @@ class TestCheckpoints:
                 for now[0] in (1.0, 30.0, 90.0):
                     writer.maintain(idle=True)
             assert 2 == caplog.text.count("a reader has kept it from being written back")
+            assert writer.behind
             writer.maintain(idle=True)
+            assert not writer.behind
             assert 0 == writer.snapshot().wal_bytes

@@ -1,0 +1,136 @@
+"""What survives every process: a database in memory, and the writer's core over it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+from telemetry_bus.errors import DatabaseFault
+from telemetry_bus.jobs import Failure, Run, Template
+
+if TYPE_CHECKING:
+    from .stage import Stage
+
+POISON = "poison"
+
+
+class Violation(AssertionError):
+    """A promise of the bus was broken."""
+
+
+class Ground:
+    """The committed rows, the ledger, the dead letters; and what a backup of them would hold."""
+
+    def __init__(self) -> None:
+        self.ledger: dict[bytes, int] = defaultdict(int)
+        self.applied: dict[bytes, list[tuple[int, Template, Any]]] = defaultdict(list)
+        self.letters: dict[bytes, dict[int, str]] = defaultdict(dict)
+        #: The highest number that was ever committed, whatever was restored since.
+        self.ever: dict[bytes, int] = defaultdict(int)
+        #: What a restored backup did not have, unless it was applied again.
+        self.gone: dict[bytes, set[int]] = defaultdict(set)
+        self._backup: tuple[dict[bytes, int], dict[bytes, int]] = ({}, {})
+
+    def commit(self, stream: bytes, sequence: int, template: Template, payload: Any) -> None:
+        if sequence != self.ledger[stream] + 1:
+            raise Violation(f"job {sequence} of {stream!r} is applied after job {self.ledger[stream]}")
+        self.ledger[stream] = sequence
+        self.ever[stream] = max(self.ever[stream], sequence)
+        self.gone[stream].discard(sequence)
+        self.applied[stream].append((sequence, template, payload))
+        if _is_poison(template, payload):
+            self.letters[stream][sequence] = f"failure {sequence}"
+
+    def back_up(self) -> None:
+        self._backup = dict(self.ledger), {stream: len(jobs) for stream, jobs in self.applied.items()}
+
+    def restore(self) -> int:
+        """Put the backup in the place of everything. The number of jobs that are not in it."""
+        ledger, lengths = self._backup
+        lost = 0
+        for stream, last in list(self.ledger.items()):
+            kept = ledger.get(stream, 0)
+            lost += last - kept
+            self.gone[stream].update(range(kept + 1, last + 1))
+            self.ledger[stream] = kept
+            del self.applied[stream][lengths.get(stream, 0) :]
+            for sequence in [number for number in self.letters[stream] if number > kept]:
+                del self.letters[stream][sequence]
+        return lost
+
+
+class GroundWriter:
+    """Stands in for `Writer`: the same promises, over a `Ground` instead of a database.
+
+    `passes` is told of each moment, and may end the process.
+    """
+
+    behind = False
+
+    def __init__(self, stage: Stage, passes: Callable[[str], None]) -> None:
+        self._stage = stage
+        self._ground = stage.ground
+        self._passes = passes
+        self._in_doubt = False
+
+    def apply(self, runs: Sequence[Run]) -> list[Failure]:
+        """All or nothing, or (when a batch is replayed) a part first. A fault may strike before, between and after
+        the commits; afterwards the ledger is read first."""
+        self._passes("before the commit")
+        self._fault("before the commit")
+        ground = self._ground
+        jobs = [
+            (run.stream, sequence, run.template, payload)
+            for run in runs for sequence, payload in enumerate(run.payloads, run.first)
+        ]
+        left = [job for job in jobs if job[1] > ground.ledger[job[0]]] if self._in_doubt else jobs
+        self._in_doubt = True
+        if len(left) > 1 and self._stage.misfortune("between two commits"):
+            for job in left[: self._stage.rng.randrange(1, len(left))]:
+                ground.commit(*job)
+            raise DatabaseFault("between two commits")
+        self._passes("inside the commit")
+        for job in left:
+            ground.commit(*job)
+        self._passes("after the commit")
+        self._fault("after the commit")
+        self._in_doubt = False
+        return [
+            self._failure(stream, sequence) for stream, sequence, _, _ in jobs if sequence in ground.letters[stream]
+        ]
+
+    def last_sequences(self, streams: Collection[bytes]) -> dict[bytes, int]:
+        self._passes("reading the ledger")
+        self._fault("reading the ledger")
+        return {stream: self._ground.ledger[stream] for stream in streams}
+
+    def raise_watermark(self, stream: bytes, sequence: int) -> None:
+        self._fault("raising a watermark", often=4)
+        ground = self._ground
+        missing = set(range(ground.ledger[stream] + 1, sequence + 1))
+        if not missing <= ground.gone[stream]:
+            raise Violation(f"the ledger is said to stand behind the watermark {sequence} of {stream!r}")
+        known = self._stage.acknowledged(stream)
+        if known is not None and known < sequence:
+            raise Violation(f"jobs up to {sequence} of {stream!r} are given up, up to {known} are acknowledged")
+        ground.ledger[stream] = sequence
+        self._stage.tally["watermark raised"] += 1
+
+    def failures_after(self, stream: bytes, sequence: int, limit: int = 100) -> list[Failure]:
+        self._fault("reading failures")
+        above = [number for number in sorted(self._ground.letters[stream]) if number > sequence]
+        return [self._failure(stream, number) for number in above[:limit]]
+
+    def _failure(self, stream: bytes, sequence: int) -> Failure:
+        return Failure(stream, sequence, "IntegrityError", self._ground.letters[stream][sequence], "INSERT")
+
+    def _fault(self, what: str, often: int = 1) -> None:
+        if self._stage.misfortune(what, often):
+            raise DatabaseFault(what)
+
+
+def _is_poison(template: Template, payload: Any) -> bool:
+    part = payload if len(template.statements) == 1 else payload[0]
+    row = part[0] if template.statements[0][1] else part
+    return bool(row[0] == POISON)

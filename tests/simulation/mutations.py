@@ -1,0 +1,225 @@
+"""Deliberate defects, each a small change of the text of a function; the simulation must find every one."""
+
+from __future__ import annotations
+import __future__
+
+import inspect
+from dataclasses import dataclass
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from telemetry_bus import instance, journal, orphan, records
+from telemetry_bus.adoption import Adopter
+from telemetry_bus.intake import Intake
+from telemetry_bus.journal import Journal
+from telemetry_bus.orphan import OrphanJournal
+from telemetry_bus.outbox import Outbox
+from telemetry_bus.protocol.producer import ProducerProtocol
+from telemetry_bus.protocol.writer import WriterProtocol
+
+
+@dataclass(frozen=True)
+class Change:
+    """In the function `owner.name`, of each pair the second text in the place of the first, which stands there once."""
+
+    owner: Any
+    name: str
+    pairs: tuple[tuple[str, str], ...]
+
+    def apply(self, patch: pytest.MonkeyPatch) -> None:
+        function = getattr(self.owner, self.name)
+        text = dedent(inspect.getsource(function))
+        for old, new in self.pairs:
+            if text.count(old) != 1:
+                raise ValueError(f"{self.name} has changed, and so must this mutation: {old!r}")
+            text = text.replace(old, new)
+        flags = __future__.annotations.compiler_flag
+        code = compile(text, f"mutated {self.name}", "exec", flags, dont_inherit=True)
+        namespace: dict[str, Any] = {}
+        exec(code, getattr(function, "__func__", function).__globals__, namespace)
+        patch.setattr(self.owner, self.name, namespace[self.name])
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A defect in words, and how it is made. Those that only waste need worlds in which only messages are lost."""
+
+    words: str
+    changes: tuple[Change, ...]
+    only_loss: bool = False
+
+    def apply(self, patch: pytest.MonkeyPatch) -> None:
+        for change in self.changes:
+            change.apply(patch)
+
+
+def _mutation(words: str, owner: Any, name: str, *texts: str, only_loss: bool = False) -> Mutation:
+    return Mutation(words, (_change(owner, name, *texts),), only_loss)
+
+
+def _change(owner: Any, name: str, *texts: str) -> Change:
+    return Change(owner, name, tuple(zip(texts[::2], texts[1::2], strict=True)))
+
+
+MUTATIONS = [
+    # the writer
+    _mutation(
+        "the ledger is not read at the first sight of a stream",
+        WriterProtocol, "_stream", "self._ledger.last_sequences([name]).get(name, 0)", "0",
+    ),
+    _mutation(
+        "what is received is acknowledged before it is committed",
+        WriterProtocol, "_state", "committed = stream.committed", "committed = stream.received",
+    ),
+    _mutation(
+        "a goodbye deletes the ledger's row",
+        WriterProtocol, "control", "self.forget(name)",
+        "self.forget(name) or self._ledger._ground.ledger.pop(name, None)",
+    ),
+    _mutation(
+        "a gap is ignored: what comes behind it is applied",
+        WriterProtocol, "jobs", "if not defined or message.first > stream.received + 1:", "if not defined:",
+        "skip = stream.received + 1 - message.first", "skip = max(0, stream.received + 1 - message.first)",
+    ),
+    _mutation(
+        "duplicates are applied again",
+        WriterProtocol, "jobs", "if message.last <= stream.received:", "if False:",
+        "skip = stream.received + 1 - message.first", "skip = 0",
+    ),
+    _mutation(
+        "a message that overlaps what is known is applied as a whole",
+        WriterProtocol, "jobs", "skip = stream.received + 1 - message.first", "skip = 0",
+    ),
+    _mutation(
+        "jobs whose definitions are unknown are dropped as poison",
+        WriterProtocol, "jobs", "if not defined or message.first > stream.received + 1:",
+        "if not defined and message.first == stream.received + 1:\n"
+        "        stream.received = stream.committed = message.last\n"
+        "        return\n"
+        "    if not defined or message.first > stream.received + 1:",
+    ),
+    _mutation(
+        "a stream is forgotten while jobs of it are pending",
+        WriterProtocol, "forget", "stream.received == stream.committed and ", "",
+    ),
+    _mutation(
+        "a stream is forgotten while its journal is adopted",
+        WriterProtocol, "forget", " and name != self.adopting", "",
+    ),
+    _mutation(
+        "a failure is reported once, and not until it is confirmed",
+        WriterProtocol, "_state", "stream.failed = bool(failures)", "stream.failed = False",
+    ),
+    _mutation(
+        "a new writer does not report what failed before it",
+        WriterProtocol, "_hello", "stream.failed = True", "pass",
+    ),
+    _mutation(
+        "jobs are acknowledged whose failures did not fit into the answer",
+        WriterProtocol, "_state", "committed = min(committed, failures.pop().sequence - 1)", "failures.pop()",
+    ),
+    _mutation(
+        "a producer's watermark is not compared with the ledger",
+        WriterProtocol, "watermark", "if gone <= 0 or stream.received != stream.committed:", "if True:",
+    ),
+    _mutation(
+        "every message behind a gap asks for a resend",
+        WriterProtocol, "_ask_resend", " and message.rewind > stream.rewind_answered", "", only_loss=True,
+    ),
+    _mutation(
+        "jobs count as decided before they are committed",
+        Intake, "commit", "failures = self.writer.apply(self.protocol.pending)",
+        "failures = (lambda runs: (self.protocol.decided([]), self.writer.apply(runs))[1])(self.protocol.pending)",
+    ),
+    _mutation(
+        "a batch is given up when the database is at fault",
+        Intake, "degrade", "self.fault = fault", "self.fault = fault; self.protocol.decided([])",
+    ),
+    _mutation(
+        "a second writer does not mind the lock",
+        instance, "_lock", "fcntl.flock(fd, kind | fcntl.LOCK_NB)", "pass",
+    ),
+    # the producer
+    _mutation(
+        "a writer with a new epoch is not believed",
+        ProducerProtocol, "_welcome", "if message.epoch != self.epoch:",
+        "if self.epoch and message.epoch != self.epoch:\n        return []\n    if message.epoch != self.epoch:",
+    ),
+    Mutation(
+        "a new epoch is taken, and nothing is sent again",
+        (
+            _change(ProducerProtocol, "_welcome", "self._go_back(message.received, now)\n        return", "return"),
+            _change(ProducerProtocol, "_go_back", "self._sent = sum(", "sum("),
+        ),
+    ),
+    _mutation(
+        "answers without progress are not followed by a resend",
+        ProducerProtocol, "_welcome", "if message.received == self._asked_received:", "if False:",
+    ),
+    _mutation(
+        "definitions are not sent again after a rewind",
+        ProducerProtocol, "_go_back", "self._definitions_sent = (0, 0)", "pass",
+    ),
+    _mutation(
+        "the journal is trimmed to what is received",
+        ProducerProtocol, "_advance", "self._ends[0][0] <= message.committed", "self._ends[0][0] <= message.received",
+    ),
+    _mutation(
+        "a failure that is known is reported again",
+        ProducerProtocol, "_advance", " if report.sequence > self._confirmed]", "]",
+    ),
+    _mutation(
+        "the window is ignored",
+        ProducerProtocol, "may_send", "return not self._sent or", "return True or",
+    ),
+    # the journal
+    _mutation(
+        "a full ring is written over",
+        Journal, "append", "if end - self.trimmed[1] > self.ring_bytes:", "if False:",
+    ),
+    _mutation(
+        "a journal is deleted with jobs pending",
+        Outbox, "release", "if self.pending:", "if False:",
+    ),
+    _mutation(
+        "a torn watermark is believed",
+        orphan, "read_watermark", "any(raw) and checksum == crc32(raw)", "any(raw)",
+    ),
+    _mutation(
+        "the checksum of a record is ignored",
+        records, "_scan", " or checksum != crc32(data[start:end], seed & 0xFFFFFFFF)", "",
+    ),
+    Mutation(
+        "the checksum does not depend on the number: what lay in the ring a lap ago counts",
+        (
+            _change(records, "_scan", "crc32(data[start:end], seed & 0xFFFFFFFF)", "crc32(data[start:end])"),
+            _change(journal, "seal", "crc32(data, seed & 0xFFFFFFFF)", "crc32(data)"),
+        ),
+    ),
+    # adoption
+    _mutation(
+        "a journal is adopted without a look at its lock",
+        OrphanJournal, "claim", "fd = lock_file(path)", "fd = os.open(path, os.O_RDWR)",
+    ),
+    _mutation(
+        "an adopted journal is applied without a look at the ledger",
+        Adopter, "_begin", "gone = self._intake.protocol.watermark(journal.stream, journal.trimmed[0], ",
+        "gone, stream = 0, self._intake.protocol._stream(journal.stream, time.monotonic())\n"
+        "        stream.received = stream.committed = journal.trimmed[0]\n        print(end='') if True else (0, ",
+    ),
+    _mutation(
+        "an adopted journal is deleted before its jobs are committed",
+        Adopter, "step", "if not self._intake.protocol.settled(adoption.journal.stream):", "if False:",
+    ),
+    _mutation(
+        "a journal is deleted when the database is at fault as its adoption begins",
+        Adopter, "_begin", "as fault:\n        journal.close()", "as fault:\n        journal.delete()",
+    ),
+    _mutation(
+        "adoption deletes the ledger's row",
+        Adopter, "_finish", "self._intake.protocol.forget(journal.stream)",
+        "self._intake.protocol.forget(journal.stream) or self._intake.writer._ground.ledger.pop(journal.stream, None)",
+    ),
+]
