@@ -1,0 +1,128 @@
+"""Links in the places of the bus: nothing is read or written through them."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from telemetry_bus import TelemetryStore
+from telemetry_bus.config import parse_database
+from telemetry_bus.errors import JournalUnavailable
+from telemetry_bus.instance import InstanceLock
+from telemetry_bus.journal import Journal
+from telemetry_bus.orphan import OrphanJournal, inspect
+from telemetry_bus.paths import BusFolder
+
+TABLE = "CREATE TABLE IF NOT EXISTS t (a)"
+
+
+@pytest.fixture
+def folder(database: Path) -> BusFolder:
+    folder = BusFolder.of(parse_database(database), environ={})
+    folder.prepare()
+    return folder
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """A journal outside of the bus, of an owner that is dead."""
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    journal = Journal(place, bytes(range(16)), 64 * 1024, "x")
+    assert journal.path is not None
+    journal.append(b"\x00\x92\x92\x90\x91\x92\xa8SELECT 1\xc2\x90")
+    journal.close()
+    return journal.path
+
+
+@pytest.mark.parametrize("look", [OrphanJournal.claim, inspect], ids=["claim", "inspect"])
+def test_a_link_to_a_journal(folder: BusFolder, elsewhere: Path, look: Callable[[Path], object]) -> None:
+    """It is no journal of this bus: not listed, and not opened by who has its name."""
+    link = folder.journals / elsewhere.name
+    link.symlink_to(elsewhere)
+    assert [] == folder.journal_paths()
+    with pytest.raises(OSError, match="symbolic links"):
+        look(link)
+    assert elsewhere.exists()
+
+
+@pytest.mark.parametrize("kind", ["journal", "unfinished"])
+def test_a_link_where_a_journal_is_to_be_made(folder: BusFolder, tmp_path: Path, kind: str) -> None:
+    """The new journal replaces the link, or is refused; the file at its end stays as it was."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"kept")
+    stream = b"a" * 16
+    link = folder.journals / f"{stream.hex()}.{'journal' if kind == 'journal' else 'new'}"
+    link.symlink_to(victim)
+    if kind == "journal":
+        Journal(folder.journals, stream, 64 * 1024, "x").close()
+        assert not link.is_symlink()
+    else:
+        with pytest.raises(JournalUnavailable):
+            Journal(folder.journals, stream, 64 * 1024, "x")
+    assert b"kept" == victim.read_bytes()
+
+
+def test_a_link_in_place_of_the_lock(folder: BusFolder, tmp_path: Path) -> None:
+    """A lock is never taken through a link, nor a file made at its end."""
+    victim = tmp_path / "victim"
+    folder.writer_lock.symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        InstanceLock.acquire(folder.writer_lock)
+    assert not victim.exists()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", ["jobs", "control"])
+def test_a_link_in_place_of_a_socket(
+    folder: BusFolder, database: Path, tmp_path: Path, no_writer_left: None, name: str
+) -> None:
+    """The writer puts its socket in the place of the link and leaves what the link leads to."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"kept")
+    folder.socket_path(name).symlink_to(victim)
+    with TelemetryStore(database, timeout=60) as store:
+        store.execute("INSERT INTO t VALUES (1)", ensure=[TABLE])
+        store.flush()
+        assert stat.S_ISSOCK(folder.socket_path(name).lstat().st_mode)
+    assert b"kept" == victim.read_bytes()
+
+
+@pytest.mark.integration
+def test_a_link_that_takes_the_place_of_the_folder_later(
+    folder: BusFolder, database: Path, tmp_path: Path, no_writer_left: None
+) -> None:
+    """A running writer whose folder was swapped for a link notices it and leaves; the next one refuses the link."""
+    other = tmp_path / "other"
+    other.mkdir(mode=0o700)
+    with TelemetryStore(database, timeout=60) as store:
+        store.execute("INSERT INTO t VALUES (1)", ensure=[TABLE])
+        store.flush()
+        pid = store.stats().writer.pid
+    folder.path.rename(tmp_path / "moved")
+    folder.path.symlink_to(other)
+    deadline = time.monotonic() + 30
+    while _lives(pid):
+        assert time.monotonic() < deadline, "the writer stays in a folder that was moved away"
+        time.sleep(0.02)
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "writer_daemon", "--database", str(database)], capture_output=True, text=True,
+        check=False, cwd="/", env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert 2 == ended.returncode
+    assert "a link stands in the place" in ended.stderr
+    assert [] == list(other.iterdir())
+
+
+def _lives(pid: int | None) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False

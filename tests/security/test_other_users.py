@@ -1,0 +1,308 @@
+"""Somebody else on the same machine: outside unless he is in the bus's group. Needs root, to become somebody else."""
+
+from __future__ import annotations
+
+import grp
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telemetry_bus import ConfigError, TelemetryStore
+from telemetry_bus.config import parse_database
+from telemetry_bus.control import ask
+from telemetry_bus.errors import WriterAbsent
+from telemetry_bus.paths import BusFolder
+
+ROOT = Path(__file__).parents[2]
+OWNER, MEMBER, STRANGER = 65533, 65534, 65532
+TABLE = "CREATE TABLE IF NOT EXISTS t (a)"
+INSERT = "INSERT INTO t VALUES (?)"
+DEADLINE_S = 60.0
+
+pytestmark = [
+    pytest.mark.root, pytest.mark.integration,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else"),
+]
+
+
+#: What a program begins with: everything is imported before it becomes somebody else, who may not read this Python.
+BECOME = """
+import encodings.idna, importlib, os, pkgutil, socket, sys, traceback
+from contextlib import suppress
+import sqlalchemy.dialects.sqlite, sqlite3, zmq
+import telemetry_bus, writer_daemon.__main__
+for package in (telemetry_bus, writer_daemon):
+    for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not found.name.endswith("__main__"):
+            with suppress(ImportError):
+                importlib.import_module(found.name)
+user, group = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+os.setgroups([])
+os.setgid(group)
+os.setuid(user)
+"""
+WRITER = "sys.exit(writer_daemon.__main__.main(sys.argv[1:]))"
+
+
+def popen(user: int, group: int | None, code: str, *arguments: object, home: Path) -> subprocess.Popen[str]:
+    """Start a program as another user."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TELEMETRY_", "XDG_"))}
+    words = [user, user if group is None else group, *arguments]
+    return subprocess.Popen(
+        [sys.executable, "-c", BECOME + code, *map(str, words)], cwd="/", text=True, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**kept, "PYTHONPATH": str(ROOT), "HOME": str(home)},
+    )
+
+
+def as_user(
+    user: int, code: str, *arguments: object, home: Path, group: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program as another user, to its end."""
+    process = popen(user, group, code, *arguments, home=home)
+    output, errors = process.communicate(timeout=DEADLINE_S)
+    return subprocess.CompletedProcess([], process.returncode, output, errors)
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + DEADLINE_S
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.01)
+    return value
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that everybody may enter; pytest's own is root's alone."""
+    folder = Path(tempfile.mkdtemp(prefix="telemetry-security-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def writers() -> Iterator[list[subprocess.Popen[str]]]:
+    """Writers that are asked to leave at the end, and seen to."""
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for process in started:
+        process.terminate()
+        try:
+            process.communicate(timeout=20)
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def start_writer(
+    writers: list[subprocess.Popen[str]], database: Path, *words: str, user: int = 0, group: int | None = None
+) -> BusFolder:
+    """A writer of another user, once it answers."""
+    url = parse_database(database).url
+    writers.append(popen(user, group, WRITER, "--database", url, *words, home=database.parent))
+    folder = BusFolder.of(parse_database(database), environ={})
+
+    def answers() -> bool:
+        assert writers[-1].poll() is None, writers[-1].communicate()
+        if not folder.socket_path("control").exists():
+            return False
+        try:
+            return bool(ask(folder, "status", 1.0)["pid"] == writers[-1].pid)
+        except WriterAbsent:
+            return False
+
+    wait_until(answers, "the writer answers")
+    return folder
+
+
+#: Prints what could be done with each path below the bus folder, one word a line.
+TRESPASS = """
+import os, socket, sys
+bus = sys.argv[1]
+def attempt(name, action):
+    try:
+        action()
+    except OSError as error:
+        print(name, type(error).__name__)
+    else:
+        print(name, "DONE")
+def connect(name):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(f"{bus}/{name}.sock")
+attempt("list", lambda: os.listdir(bus))
+attempt("list", lambda: os.listdir(f"{bus}/journals"))
+attempt("connect", lambda: connect("jobs"))
+attempt("connect", lambda: connect("control"))
+for path in sys.argv[2:]:
+    attempt("read", lambda: open(path, "rb"))
+    attempt("write", lambda: open(path, "r+b"))
+    attempt("remove", lambda: os.unlink(path))
+attempt("make", lambda: open(f"{bus}/journals/{'0' * 32}.journal", "x"))
+attempt("make", lambda: open(f"{bus}/x", "x"))
+attempt("rename", lambda: os.rename(bus, bus + ".mine"))
+attempt("link", lambda: os.symlink("/tmp", f"{bus}/journals/x"))
+attempt("chmod", lambda: os.chmod(bus, 0o777))
+"""
+
+
+@pytest.mark.parametrize("parent", [0o755, 0o1777])
+def test_a_stranger_stays_outside(place: Path, writers: list[subprocess.Popen[str]], parent: int) -> None:
+    """Neither sockets nor journals, log, lock and database can be reached, read, made or removed by another user,
+    also in a folder like /tmp; and a job that is under way meanwhile is not disturbed."""
+    place.chmod(parent)
+    database = place / "telemetry.db"
+    before = os.umask(0)
+    try:
+        folder = start_writer(writers, database)
+        with TelemetryStore(database, spawn=False) as store:
+            store.execute(INSERT, (1,), ensure=[TABLE])
+            store.flush()
+            paths = [path for path in (*folder.path.rglob("*"), *place.glob("telemetry.db*")) if path.is_file()]
+            assert any(path.suffix == ".journal" for path in paths)
+            assert {"telemetry.db", "telemetry.db-wal", "writer.lock"} <= {path.name for path in paths}
+            ended = as_user(STRANGER, TRESPASS, folder.path, *paths, home=place)
+            assert 0 == ended.returncode, ended.stderr
+            assert 9 + 3 * len(paths) == len(ended.stdout.splitlines())
+            assert "DONE" not in ended.stdout, ended.stdout
+            store.execute(INSERT, (2,))
+    finally:
+        os.umask(before)
+    with TelemetryStore(database, mode="sync") as reader, reader.connection() as connection:
+        assert [(1,), (2,)] == connection.execute("SELECT a FROM t").fetchall()
+
+
+PREPARE = """
+import os, sys
+bus = sys.argv[1]
+os.makedirs(f"{bus}/journals")
+for folder in (bus, f"{bus}/journals"):
+    os.chmod(folder, int(sys.argv[2], 8))
+open(f"{bus}/journals/{'0' * 32}.journal", "wb").write(bytes(8192))
+"""
+
+
+@pytest.mark.parametrize("mode", ["700", "777", "2770", "2777"])
+def test_a_folder_that_a_stranger_has_prepared(place: Path, mode: str) -> None:
+    """In a folder like /tmp somebody else may be first: producer and writer refuse to use it, and leave all of it."""
+    place.chmod(0o1777)
+    database = place / "telemetry.db"
+    bus = Path(f"{database}.bus")
+    ended = as_user(STRANGER, PREPARE, bus, mode, home=place)
+    assert 0 == ended.returncode, ended.stderr
+    before = sorted((path, path.lstat().st_mtime_ns) for path in bus.rglob("*"))
+    with TelemetryStore(database, spawn=False) as store, pytest.raises(ConfigError, match="belongs to user"):
+        store.execute(INSERT, (1,), ensure=[TABLE])
+    ended = as_user(0, WRITER, "--database", database, home=place)
+    assert 2 == ended.returncode
+    assert "belongs to user" in ended.stderr
+    assert before == sorted((path, path.lstat().st_mtime_ns) for path in bus.rglob("*"))
+    assert not database.exists()
+
+
+def the_group() -> str:
+    for found in grp.getgrall():
+        if found.gr_gid not in (0, OWNER, MEMBER, STRANGER):
+            return found.gr_name
+    pytest.skip("there is no group to share with")
+
+
+MEMBER_WORKS = """
+import sys
+from telemetry_bus import TelemetryStore
+store = TelemetryStore(sys.argv[1], spawn=False, timeout=20)
+for number in range(100):
+    store.execute("INSERT INTO t VALUES (?)", (number,), ensure=["CREATE TABLE IF NOT EXISTS t (a)"])
+store.flush()
+print(store.stats().acknowledged)
+"""
+
+
+@pytest.fixture
+def shared(place: Path, writers: list[subprocess.Popen[str]]) -> tuple[Path, BusFolder, int]:
+    """A database of `OWNER`, with a writer that shares the bus with a group: its path, the bus folder, the group."""
+    name = the_group()
+    group = grp.getgrnam(name).gr_gid
+    home = place / "home"
+    home.mkdir()
+    os.chown(home, OWNER, group)
+    home.chmod(0o750)
+    folder = start_writer(writers, home / "telemetry.db", "--group", name, user=OWNER, group=group)
+    return home / "telemetry.db", folder, group
+
+
+def test_rights_of_a_group(shared: tuple[Path, BusFolder, int]) -> None:
+    """Folders are 2770 and sockets 0660, all of the group; nothing is open to others."""
+    _, folder, group = shared
+    for path in (folder.path, folder.journals):
+        assert 0o2770 == stat.S_IMODE(path.stat().st_mode)
+    for name in ("jobs", "control"):
+        assert 0o660 == stat.S_IMODE(folder.socket_path(name).stat().st_mode)
+    for path in (folder.path, *folder.path.rglob("*")):
+        assert group == path.stat().st_gid
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o007
+
+
+def test_a_member_of_the_group_works(shared: tuple[Path, BusFolder, int]) -> None:
+    """Another user of the group submits and sees it committed."""
+    database, folder, group = shared
+    ended = as_user(MEMBER, MEMBER_WORKS, database, home=folder.path, group=group)
+    assert "100\n" == ended.stdout, ended.stderr
+    assert 100 == ask(folder, "status", 5.0)["jobs_committed"]
+
+
+def test_a_stranger_to_the_group_stays_outside(shared: tuple[Path, BusFolder, int]) -> None:
+    """Who is not in the group is outside as ever."""
+    database, folder, _ = shared
+    database.parent.chmod(0o755)
+    paths = [path for path in folder.path.rglob("*") if path.is_file()]
+    ended = as_user(STRANGER, TRESPASS, folder.path, *paths, home=folder.path)
+    assert 0 == ended.returncode, ended.stderr
+    assert "DONE" not in ended.stdout, ended.stdout
+
+
+MEMBER_DIES = """
+import os, sys
+from telemetry_bus import TelemetryStore
+store = TelemetryStore(sys.argv[1], spawn=False, journal_bytes=1 << 20)
+os.umask(0o077)
+store.execute("INSERT INTO t VALUES (?)", (1,), ensure=["CREATE TABLE IF NOT EXISTS t (a)"])
+os._exit(0)
+"""
+
+
+def test_the_journal_of_a_dead_member_is_adopted(
+    shared: tuple[Path, BusFolder, int], writers: list[subprocess.Popen[str]]
+) -> None:
+    """A member that died before it had sent anything: the writer, another user, applies what is in its journal."""
+    database, folder, group = shared
+    writers[0].kill()
+    writers[0].wait()
+    ended = as_user(MEMBER, MEMBER_DIES, database, home=folder.path, group=group)
+    assert 0 == ended.returncode, ended.stderr
+    (journal,) = folder.journal_paths()
+    assert 0o660 == stat.S_IMODE(journal.stat().st_mode)
+    start_writer(writers, database, "--group", grp.getgrgid(group).gr_name, user=OWNER, group=group)
+    wait_until(lambda: not folder.journal_paths(), "the journal is adopted")
+    assert 1 == ask(folder, "status", 5.0)["jobs_committed"]
+
+
+def test_an_unfinished_journal_of_another_member_is_left_alone(shared: tuple[Path, BusFolder, int]) -> None:
+    """The writer may not open it; it goes on."""
+    database, folder, group = shared
+    code = "import os, sys; open(sys.argv[1], 'x').close(); os.chmod(sys.argv[1], 0o600); os.utime(sys.argv[1], (0, 0))"
+    ended = as_user(MEMBER, code, folder.journals / f"{'1' * 32}.new", home=folder.path, group=group)
+    assert 0 == ended.returncode, ended.stderr
+    before = ask(folder, "status", 5.0)
+    ended = as_user(MEMBER, MEMBER_WORKS, database, home=folder.path, group=group)
+    assert "100\n" == ended.stdout, ended.stderr
+    wait_until(lambda: ask(folder, "status", 5.0)["uptime_s"] > before["uptime_s"] + 2.2, "it has looked around twice")
+    assert before["pid"] == ask(folder, "status", 5.0)["pid"]
