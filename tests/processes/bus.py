@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -26,24 +26,10 @@ ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60.0
 PROBE_S = 0.5
 
-#: What every program begins with: its database, its store, and two kinds of job. A job of `pair` is torn when only
-#: one of its rows is there.
-HEAD = """
+#: What every program begins with: the jobs of `jobs`, and its database.
+HEAD = Path(__file__).with_name("jobs.py").read_text() + """
 import os, sys, time
-from telemetry_bus import TelemetryStore, get_store
-
-EVENTS = "CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, producer TEXT NOT NULL, number INTEGER NOT NULL)"
-DETAILS = EVENTS.replace("events", "details")
-ENSURE = [EVENTS, DETAILS]
-
-def event(store, producer, number):
-    return store.execute("INSERT INTO events (producer, number) VALUES (?, ?)", (producer, number), ensure=ENSURE)
-
-def pair(store, producer, number):
-    def job(conn):
-        conn.execute("INSERT INTO events (producer, number) VALUES (?, ?)", (producer, number))
-        conn.execute("INSERT INTO details (producer, number) VALUES (?, ?)", (producer, number))
-    return store.submit(job, ensure=ENSURE)
+from telemetry_bus import get_store
 
 database = sys.argv[1]
 """
@@ -92,11 +78,14 @@ noted = memoryview(mmap.mmap(_notes, 0)).cast("Q")
 class Bus:
     """One database, its bus folder, and every process that the test has around it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, path: Path | None = None, environ: Mapping[str, str] | None = None) -> None:
+        """All that the test keeps is in `folder`; so is the database, unless `path` says otherwise. `environ` is for
+        every process beyond what these tests set."""
         self.home = folder
-        self.path = folder / "telemetry.db"
+        self.path = path or folder / "telemetry.db"
         self.database = parse_database(self.path)
-        self.folder = BusFolder.of(self.database, environ={})
+        self._environ = environ or {}
+        self.folder = BusFolder.of(self.database, environ=self._environ)
         self.notes = Notes(folder / "notes")
         self._processes: list[subprocess.Popen[str]] = []
 
@@ -131,6 +120,11 @@ class Bus:
     def start_command(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         """Python with these arguments, in the folder `/`."""
         return self._popen([sys.executable, *words], environment, Path("/"))
+
+    def start_under(self, words: Sequence[str], *options: str, **environment: str) -> subprocess.Popen[str]:
+        """`telemetry-writer` as `start_writer` starts it, with a command before it that becomes the writer."""
+        command = [*words, sys.executable, "-P", "-m", "writer_daemon", "--database", self.database.url, *options]
+        return self._popen(command, environment, Path("/"))
 
     def answering_writer(self, *options: str, **environment: str) -> subprocess.Popen[str]:
         """`telemetry-writer` in the foreground, once it answers."""
@@ -282,7 +276,7 @@ with TelemetryStore(database) as store:
         settings = {"PYTHONPATH": str(ROOT), "HOME": str(self.home), "NOTES": str(self.notes.path)}
         with (self.home / f"errors{len(self._processes)}").open("w") as errors:
             process = subprocess.Popen(
-                command, cwd=folder, env={**inherited, **settings, **environment}, text=True,
+                command, cwd=folder, env={**inherited, **settings, **self._environ, **environment}, text=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
             )
         self._processes.append(process)

@@ -9,7 +9,10 @@ from contextlib import closing
 
 import pytest
 
+from telemetry_bus import TelemetryStore, UnsupportedValue
+
 from .bus import Bus, Notes, wait_until
+from .jobs import event, pair
 
 pytestmark = pytest.mark.integration
 
@@ -85,3 +88,41 @@ with TelemetryStore(database) as store:
     assert bad == [sequence for (sequence,) in letters]
     assert [(total,)] == bus.rows("SELECT last_sequence FROM telemetry_bus_ledger")
     assert [("ok",)] == bus.rows("PRAGMA integrity_check")
+
+
+#: Jobs that no database can take, each with a word of its error.
+POISON: dict[str, tuple[str, tuple[object, ...]]] = {
+    "syntax error": ("INSERT INTO events nonsense VALUES (?)", (1,)),
+    "no such table": ("INSERT INTO nowhere VALUES (?)", (1,)),
+    "NOT NULL": ("INSERT INTO events (producer, number) VALUES (?, ?)", (None, 1)),
+    "UNIQUE": ("INSERT INTO events (id, producer, number) VALUES (1, ?, ?)", ("p", 1)),
+    "datatype mismatch": ("INSERT INTO events (id, producer, number) VALUES (?, 'p', 1)", ("no number",)),
+    "integer overflow": ("INSERT INTO events (producer, number) VALUES ('p', abs(?))", (-(2**63),)),
+    "null character": ("INSERT INTO events (producer, number) VALUES ('p\0', 1)", ()),
+    "string or blob too big": ("INSERT INTO events (producer, number) VALUES ('p', zeroblob(?))", (2**31,)),
+}
+
+
+def test_poison_of_every_kind(bus: Bus) -> None:
+    """Each bad job is a dead letter once, with its error; the good ones between them are there, in order. A NUL in a
+    text is no poison; what no column can hold is refused at the submit."""
+    bus.answering_writer()
+    with TelemetryStore(bus.path, spawn=False) as store:
+        pair(store, "p", 1)
+        sequences = []
+        for number, (sql, row) in enumerate(POISON.values(), 2):
+            sequences.append(store.execute(sql, row))
+            pair(store, "p", number)
+        with pytest.raises(UnsupportedValue):
+            store.execute("INSERT INTO events (producer, number) VALUES ('p', ?)", (2**63,))
+        event(store, "nul\0nul", 1)
+        store.flush()
+        assert len(POISON) == store.stats().failed
+    letters = bus.rows("SELECT sequence, error FROM telemetry_bus_dead_letters ORDER BY id")
+    assert sequences == [sequence for sequence, _ in letters]
+    for word, (_, error) in zip(POISON, letters, strict=True):
+        assert word in error
+    good = list(range(1, len(POISON) + 2))
+    assert {"p": good, "nul\0nul": [1]} == bus.numbers("events")
+    assert {"p": good} == bus.numbers("details")
+    bus.another_job()

@@ -119,3 +119,27 @@ def test_a_producer_killed_beside_a_living_writer_is_adopted(bus: Bus) -> None:
     assert len(found) in (accepted, accepted + 1)
     assert 1 == bus.status()["journals_adopted"]
     bus.sound()
+
+
+@pytest.mark.parametrize("end", ["kill", "exit"])
+def test_a_producer_whose_folder_was_removed_is_gone_itself(bus: Bus, end: str) -> None:
+    """With no writer there, what it has submitted is in a journal that was removed under it: it makes another, and
+    when it is gone all of it is found."""
+    producer = bus.start(Notes.OPEN + """
+import shutil
+store = TelemetryStore(database, spawn=False)
+for number in range(1, 1001):
+    pair(store, "p", number)
+shutil.rmtree(database + ".bus")
+for number in range(1001, 2001):
+    pair(store, "p", number)
+if sys.argv[2] == "kill":
+    while not os.path.exists(store.stats().journal):
+        time.sleep(0.001)
+    os.kill(os.getpid(), 9)
+""", end)
+    bus.finish(producer, -signal.SIGKILL if end == "kill" else 0)
+    assert 1 == len(bus.folder.journal_paths())
+    bus.next_comes()
+    assert list(range(1, 2001)) == bus.numbers("events")["p"] == bus.numbers("details")["p"]
+    bus.sound()
