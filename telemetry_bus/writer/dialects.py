@@ -155,6 +155,9 @@ class Dialect(Protocol):
     def defined_columns(self, ensure: Sequence[str]) -> Mapping[str, Columns]:
         """The columns of each table that definitions create, by its name as written."""
 
+    def same_type(self, one: str, other: str) -> bool:
+        """Whether a column of one declared type stores every value as one of the other does."""
+
     def create_statement(self, table: Table) -> str:
         """CREATE TABLE IF NOT EXISTS."""
 

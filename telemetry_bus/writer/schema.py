@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import TIMESTAMP, BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
 
@@ -139,7 +139,7 @@ class Schema:
 
     def _compare(self, ensure: tuple[str, ...]) -> None:
         for table, wanted in self._dialect.defined_columns(ensure).items():
-            if text := _difference(wanted, self._connection.columns(table)):
+            if text := _difference(wanted, self._connection.columns(table), self._dialect.same_type):
                 text = f"{table}: {text}"
                 if self._drift.get(table) != text:
                     logger.warning("schema drift: the table is not what its definition says: %s", text)
@@ -148,12 +148,12 @@ class Schema:
                 self._drift.pop(table, None)
 
 
-def _difference(wanted: Columns, found: Columns) -> str:
+def _difference(wanted: Columns, found: Columns, same_type: Callable[[str, str], bool]) -> str:
     """What a table lacks of its definition. Columns beyond it are how a table grows."""
     missing = [name for name in wanted if name not in found]
     parts = [f"missing {', '.join(missing)}"] if missing else []
     parts += [
         f"{name} is {found[name] or 'untyped'}, defined as {wanted[name] or 'untyped'}"
-        for name in wanted if name in found and found[name] != wanted[name]
+        for name in wanted if name in found and not same_type(found[name], wanted[name])
     ]
     return "; ".join(parts)

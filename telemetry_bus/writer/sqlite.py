@@ -74,8 +74,23 @@ class SqliteDialect:
     def columns(self, rows: Iterable[tuple[str, str]]) -> Columns:
         return {self.fold(name): kind for name, kind in rows}
 
+    def same_type(self, one: str, other: str) -> bool:
+        return _affinity(one) == _affinity(other)
+
     def create_statement(self, table: Table) -> str:
         return str(CreateTable(table, if_not_exists=True).compile(dialect=sqlalchemy_sqlite.dialect()))
+
+
+def _affinity(declared: str) -> str:
+    """What SQLite makes of a declared type (https://www.sqlite.org/datatype3.html#determination_of_column_affinity)."""
+    words = declared.upper()
+    if "INT" in words:
+        return "INTEGER"
+    if any(word in words for word in ("CHAR", "CLOB", "TEXT")):
+        return "TEXT"
+    if "BLOB" in words or not words:
+        return "BLOB"
+    return "REAL" if any(word in words for word in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
 
 
 class SqliteConnection:

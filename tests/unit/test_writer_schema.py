@@ -114,6 +114,7 @@ class TestDrift:
         ("found", "drift"),
         [
             ("CREATE TABLE events (ID integer primary key, Name text, size INTEGER)", ()),
+            ("CREATE TABLE events (id INTEGER PRIMARY KEY, name VARCHAR(9), size BIGINT)", ()),
             ("CREATE TABLE events (id INTEGER PRIMARY KEY, name TEXT)", ("events: missing size",)),
             ("CREATE TABLE events (id INTEGER PRIMARY KEY, name TEXT, size INTEGER, kind, at)", ()),
             ("CREATE TABLE events (id INTEGER PRIMARY KEY, name, size TEXT)",
