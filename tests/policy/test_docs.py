@@ -76,7 +76,7 @@ def test_examples_run(page: Path, tmp_path: Path) -> None:
         input=json.dumps(program), cwd=folder, capture_output=True, text=True, check=False,
     )
     assert 0 == ended.returncode, ended.stderr
-    if tests := sum(code.startswith("def test_") for _, _, code in program):
+    if tests := sum(len(re.findall(r"^def test_", code, re.MULTILINE)) for _, _, code in program):
         (folder := tmp_path / "another").mkdir()
         (folder / "test_page.py").write_text("\n".join(code for _, _, code in program), encoding="utf-8")
         ended = subprocess.run(
