@@ -12,6 +12,9 @@ from typing import Any
 from .config import Database
 from .errors import DatabaseFault, ReadOnly
 
+#: What a connection that cannot write is told of a database whose last writer was killed in the middle
+#: (https://www.sqlite.org/rescode.html#readonly_rollback).
+_NEEDS_RECOVERY = (sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_READONLY_RECOVERY)
 #: Page cache of a reading connection, in KiB.
 _CACHE_KIB = 8 * 1024
 
@@ -64,15 +67,34 @@ def _open(path: Path | None, timeout: float, factory: type[sqlite3.Connection]) 
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(uri or name, uri=uri is not None, timeout=timeout, factory=factory)
         try:
-            connection.execute("PRAGMA foreign_keys=ON")
-            connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-            connection.execute("SELECT 1 FROM sqlite_master").close()  # now, not at the first statement
+            _set_up(connection)
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if uri is None or error.sqlite_errorcode not in _NEEDS_RECOVERY:
+                raise
+            _recover(name, timeout)
+            connection = sqlite3.connect(uri, uri=True, timeout=timeout, factory=factory)
+            _set_up(connection)
         except BaseException:
             connection.close()
             raise
     except (sqlite3.Error, OSError) as error:
         raise DatabaseFault(f"cannot open the database: {error}", operation="connection", subject=name) from error
     return connection
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    cursor = sqlite3.Cursor(connection)  # not a reader's: its errors are those of opening
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+    cursor.execute("SELECT 1 FROM sqlite_master")  # now, not at the first statement
+    cursor.close()
+
+
+def _recover(name: str, timeout: float) -> None:
+    """Somebody was killed while he wrote: the next one who may write sets it right as soon as he looks."""
+    with closing(sqlite3.connect(name, timeout=timeout)) as connection:
+        connection.execute("SELECT 1 FROM sqlite_master").close()
 
 
 class _Reader(sqlite3.Connection):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -178,3 +180,19 @@ def test_reader_leaves_the_file_alone(store: TelemetryStore, database: Path) -> 
     if store.mode != "thread":  # there the writer itself may tidy up meanwhile
         assert before == (database.stat().st_mtime_ns, database.stat().st_size)
     assert ["a"] == names(store)
+
+
+@pytest.mark.parametrize("mode", ["sync"])
+def test_a_database_whose_writer_was_killed(store: TelemetryStore, database: Path, tmp_path: Path) -> None:
+    """A rollback journal that nobody has played back is played back at the first look."""
+    with closing(sqlite3.connect(tmp_path / "x.db", isolation_level=None)) as killed:
+        killed.execute("PRAGMA cache_size=5")  # so that changed pages reach the file before the commit
+        killed.execute("CREATE TABLE t (a)")
+        killed.executemany("INSERT INTO t VALUES (?)", [("x" * 500,)] * 500)
+        killed.execute("BEGIN IMMEDIATE")
+        killed.execute("UPDATE t SET a = 'torn'")
+        for suffix in ("", "-journal"):
+            shutil.copy(tmp_path / f"x.db{suffix}", f"{database}{suffix}")
+        with store.connection() as connection:
+            assert [(500, "x" * 500)] == connection.execute("SELECT count(*), min(a) FROM t").fetchall()
+    assert not Path(f"{database}-journal").exists()
