@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
@@ -25,7 +27,7 @@ _ADDITION = re.compile(r"ALTER TABLE (\S+) ADD COLUMN (?!IF NOT EXISTS)(\S+)")
 
 
 class Store(Protocol):
-    """What a producer asks of its store. `TelemetryStore` is one."""
+    """What a producer asks of its store. `TelemetryStore` is one. `submit` may do without `ensure`."""
 
     def submit(self, task: Any, *, ensure: Any = None) -> object: ...
 
@@ -50,6 +52,7 @@ class Destination:
         self._logger = logger
         self._known_failures: set[str] = set()
         self._done: set[str] = set()
+        self._definitions_apart: bool | None = None  # not known yet
         self._count = count(1)  # next() of it is atomic, and no lock that a fork may find held
 
     @classmethod
@@ -75,8 +78,10 @@ class Destination:
         job = sum(jobs[1:], jobs[0])
         if isinstance(self.store, TelemetryStore):
             self.store.submit(job)
-        else:
+        elif self._takes_definitions():
             self.store.submit(job, ensure=[each for each in job.ensure if not self._is_done(each)])
+        else:
+            self.store.submit(partial(self._define_and_run, job))
 
     def offer(self, *jobs: Job) -> bool:
         """`submit`, for the sake of the work that is watched: a failure is counted and logged, once with its
@@ -124,20 +129,39 @@ class Destination:
         names = [str(name) for name in query.selected_columns.keys()]  # noqa: SIM118  not a dict
         return [dict(zip(names, row, strict=True)) for row in self.read(query)]
 
-    def _is_done(self, definition: str) -> bool:
+    def _takes_definitions(self) -> bool:
+        """Whether the store's `submit` has `ensure`."""
+        if self._definitions_apart is None:
+            try:
+                parameters = inspect.signature(self.store.submit).parameters.values()
+            except (TypeError, ValueError):  # it does not tell
+                self._definitions_apart = True
+            else:
+                self._definitions_apart = any(
+                    each.name == "ensure" or each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters
+                )
+        return self._definitions_apart
+
+    def _define_and_run(self, job: Job, connection: Any) -> None:
+        for each in job.ensure:
+            if not self._is_done(each, connection):
+                connection.execute(each)
+        job(connection)
+
+    def _is_done(self, definition: str, connection: Any = None) -> bool:
         """Whether a definition adds a column that is there. SQLite has no ADD COLUMN IF NOT EXISTS, and other stores
         than ours may take the second time for a failure."""
         addition = _ADDITION.match(definition)
         if addition is None:
             return False
-        if definition not in self._done and not self._lacks(*addition.groups()):
+        if definition not in self._done and not self._lacks(addition[1], addition[2], connection):
             self._done.add(definition)
         return definition in self._done
 
-    def _lacks(self, table: str, column: str) -> bool:
+    def _lacks(self, table: str, column: str, connection: Any) -> bool:
         try:
-            with self.store.connection() as connection:
-                connection.execute(f"SELECT {column} FROM {table} LIMIT 0")
+            with self.store.connection() if connection is None else nullcontext(connection) as looking:
+                looking.execute(f"SELECT {column} FROM {table} LIMIT 0")
         except Exception as error:
             return str(error).startswith("no such column")
         return False

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
+_INT64 = 2**63
+
 
 def utc_now() -> datetime:
     """Now, aware and in UTC."""
@@ -84,6 +86,21 @@ def number(value: Any) -> float | None:
         return float(value)
     except Exception:  # whatever its own conversion raises
         return None
+
+
+def finite(value: Any) -> float | None:
+    """A number that columns take; None for what is none, and for NaN and infinity."""
+    found = number(value)
+    return found if found is not None and math.isfinite(found) else None
+
+
+def whole(value: Any) -> int | None:
+    """A whole number of 64 bit; None for what is none."""
+    try:
+        found = int(value)
+    except Exception:  # whatever its own conversion raises
+        return None
+    return found if -_INT64 <= found < _INT64 else None
 
 
 def _plain(value: Any, above: tuple[int, ...]) -> Any:

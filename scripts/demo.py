@@ -8,6 +8,7 @@ publishers is read from it.
 from __future__ import annotations
 
 import argparse
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -127,4 +128,5 @@ def _make_room(database: Path, *, keep: bool) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as cleanly as by an interrupt
     sys.exit(main())

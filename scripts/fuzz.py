@@ -21,6 +21,7 @@ from pathlib import Path
 from random import Random
 from traceback import format_exc
 from types import FrameType
+from typing import Any
 
 import fuzz_targets
 import hostile
@@ -41,7 +42,9 @@ class Hang(BaseException):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="scripts/fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--inputs", type=int, default=1_000_000, metavar="N", help="in all (default %(default)d)")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="of the inputs (default %(default)d)")
     parser.add_argument("--target", choices=TARGETS, metavar="NAME", help=f"only one of {', '.join(TARGETS)}")
@@ -50,13 +53,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, default=Path(), metavar="DIR", help="where a failing input is kept")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="give this kept input to --target, nothing else")
     options = parser.parse_args(arguments)
+    if min(options.inputs, options.memory) < 1 or options.start < 0:
+        parser.error("--inputs and --memory are at least 1, --from is not negative")
+    if not options.keep.is_dir():
+        parser.error(f"--keep: there is no folder {options.keep}")
+    if options.replay and not options.target:
+        parser.error("--replay wants the --target of the input")
+    frames = _kept(options.replay, parser) if options.replay else None
     with _quiet():
-        if options.replay:
-            frames = msgpack.unpackb(options.replay.read_bytes())
+        if frames is not None:
             tallies = [_run(options.target, [(0, Input(frames))], options)]
         else:
             tallies = _run_all(options)
     return _report(tallies, options.memory)
+
+
+def _kept(path: Path, parser: argparse.ArgumentParser) -> Any:
+    """The frames of a kept input."""
+    try:
+        return msgpack.unpackb(path.read_bytes())
+    except (OSError, ValueError, msgpack.UnpackException) as error:
+        parser.error(f"--replay: {path} cannot be read: {error}")
 
 
 def _run_all(options: argparse.Namespace) -> list[Tally]:
@@ -226,4 +243,9 @@ TARGETS: dict[str, _Kind] = {
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as cleanly as by an interrupt
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("fuzz: interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -176,6 +176,7 @@ def _command(seed: int, options: argparse.Namespace) -> str:
 def _work(shared: Any, end: int, steps: int, mutation: Mutation | None, sender: Connection, stop: Event) -> None:
     """A process: blocks of seeds until there are no more, or the parent has enough."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with _place(mutation) as folder:
         while not stop.is_set():
             with shared.get_lock():
@@ -253,6 +254,7 @@ def _only_loss(mutation: Mutation | None) -> bool:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as cleanly as by an interrupt
     try:
         sys.exit(main())
     except KeyboardInterrupt:

@@ -21,6 +21,7 @@ import argparse
 import logging
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -43,20 +44,29 @@ TICK_S = 0.05
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="scripts/soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=1800.0, metavar="N", help="for how long (default %(default)g)")
     parser.add_argument("--seed", type=int, metavar="N", help="of the choices; their timing is the machine's")
     parser.add_argument("--out", type=Path, metavar="FILE.svg", help="a plot of all series; wants matplotlib")
     options = parser.parse_args(arguments)
+    if not 0 < options.seconds < float("inf"):
+        parser.error("--seconds is above 0")
+    if options.out is not None and not options.out.parent.is_dir():
+        parser.error(f"--out: there is no folder {options.out.parent}")
     if options.out is not None and not plot.available():
         print("soak: a plot wants matplotlib: pip install '.[bench]'", file=sys.stderr)
         return EXIT_USAGE
     seed = random.randrange(1 << 32) if options.seed is None else options.seed
-    logging.getLogger("telemetry_bus").setLevel(logging.CRITICAL)  # jobs fail on purpose; the oracle counts them
     print(f"seed {seed}, {options.seconds:g} s", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="telemetry-soak-"))
-    soak = Soak(folder / "soak.db", options.seconds, random.Random(seed))
-    soak.run()
+    try:
+        soak = Soak(folder / "soak.db", options.seconds, random.Random(seed))
+        soak.run()
+    except KeyboardInterrupt:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     print(HEADING)
     grows = _judge(soak.series)
     if options.out is not None:
@@ -187,4 +197,10 @@ class Soak:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    logging.getLogger("telemetry_bus").setLevel(logging.CRITICAL)  # jobs fail on purpose; the oracle counts them
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as cleanly as by an interrupt
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("soak: interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -64,7 +64,9 @@ Rows = list[tuple[int, int]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="scripts/torture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=60.0, metavar="N", help="for how long (default %(default)g)")
     parser.add_argument("--producers", type=int, default=4, metavar="N", help="at a time (default %(default)d)")
     parser.add_argument(
@@ -72,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="of the choices; their timing is the machine's")
     options = parser.parse_args(arguments)
+    if not (options.seconds > 0 and options.kill_every > 0 and options.producers > 0):
+        parser.error("--seconds, --producers and --kill-every are above 0")
     seed = random.randrange(1 << 32) if options.seed is None else options.seed
     chance = random.Random(seed)
     print(f"seed {seed}, {options.producers} producers, a fault every {options.kill_every:g} s", flush=True)
@@ -142,6 +146,10 @@ def one_round(seconds: float, producers: int, kill_every: float, chance: random.
     try:
         stage.torment(seconds, kill_every)
         stage.end()
+    except KeyboardInterrupt:
+        stage.clear()
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     finally:
         stage.clear()
     judge(folder / "torture.db", stage.accepted(), stage.tally)
@@ -228,7 +236,7 @@ class Stage:
 
     def _start(self) -> tuple[ForkProcess, int]:
         run = next(self._runs)
-        process = self._context.Process(target=produce, args=(self._path, run, self._accepted, self._leave))
+        process = self._context.Process(target=_unasked, args=(produce, self._path, run, self._accepted, self._leave))
         process.start()
         return process, run
 
@@ -303,6 +311,13 @@ def _signal(pid: int, kind: signal.Signals) -> bool:
 
 
 # A producer
+
+
+def _unasked(work: Callable[..., None], *arguments: Any) -> None:
+    """In a process of its own: an interrupt of the whole group is for the parent alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    work(*arguments)
 
 
 def produce(database: Path, run: int, accepted: memoryview, leave: memoryview) -> None:
@@ -444,4 +459,9 @@ def _last_row(at: int, number: int) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as cleanly as by an interrupt
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("torture: interrupted", file=sys.stderr)
+        sys.exit(130)

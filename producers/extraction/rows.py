@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from producers.destination import DialectName
-from producers.values import number, parse_moment, plain_text, text_or_none, utc_now
+from producers.values import finite, parse_moment, plain_text, text_or_none, utc_now, whole
 from telemetry_bus import Job
 from telemetry_bus.tables import insert_job, upsert_job
 
@@ -20,7 +19,6 @@ CONFIDENCE = {"very_high": 0.95, "high": 0.85, "medium": 0.5, "low": 0.25}
 DETECTION_METHOD = "content_type_detector"
 
 _LEAST_ERROR_STATUS = 300
-_INT64 = 2**63
 
 
 def extraction_job(metrics: ExtractionMetrics, *, dialect: DialectName = "sqlite") -> Job:
@@ -38,8 +36,8 @@ def verification_job(batch: Mapping[str, Any], *, dialect: DialectName = "sqlite
     """The job that stores a batch, given by the names of its columns. Numbers that are missing are 0."""
     row = {
         "job_name": batch["job_name"],
-        **{name: _whole(batch[name]) or 0 for name in _VERIFICATION_COUNTS},
-        **{name: _number(batch[name]) or 0.0 for name in _VERIFICATION_TIMES},
+        **{name: whole(batch[name]) or 0 for name in _VERIFICATION_COUNTS},
+        **{name: finite(batch[name]) or 0.0 for name in _VERIFICATION_TIMES},
         "sources_processed": _list(batch["sources_processed"]),
         "timestamp": utc_now(),
     }
@@ -59,11 +57,11 @@ def _extraction(metrics: ExtractionMetrics) -> dict[str, Any]:
         "operation_id": _required(metrics.operation_id),
         "start_time": parse_moment(metrics.start_time) or utc_now(),
         "end_time": metrics.end_time,
-        "total_duration_ms": _number(metrics.total_duration_ms),
-        "http_status_code": _whole(metrics.http_status_code),
+        "total_duration_ms": finite(metrics.total_duration_ms),
+        "http_status_code": whole(metrics.http_status_code),
         "http_error_type": metrics.http_error_type,
-        "response_size_bytes": _whole(metrics.response_size_bytes),
-        "response_time_ms": _number(metrics.response_time_ms),
+        "response_size_bytes": whole(metrics.response_size_bytes),
+        "response_time_ms": finite(metrics.response_time_ms),
         "methods_attempted": metrics.methods_attempted,
         "successful_method": metrics.successful_method,
         "method_timings": metrics.finished_timings(),
@@ -73,14 +71,14 @@ def _extraction(metrics: ExtractionMetrics) -> dict[str, Any]:
         "extracted_fields": metrics.extracted_fields,
         "final_field_attribution": metrics.final_field_attribution,
         "alternative_extractions": metrics.alternative_extractions,
-        "content_length": _whole(metrics.content_length),
+        "content_length": whole(metrics.content_length),
         "is_success": metrics.is_success or metrics.successful_method or any(metrics.method_success.values()),
         "error_message": metrics.error_message,
         "error_type": metrics.error_type,
         "proxy_used": int(bool(metrics.proxy_used)),
         "proxy_url": proxy_url and masked_url(proxy_url),
         "proxy_authenticated": int(bool(metrics.proxy_authenticated)),
-        "proxy_status": _whole(metrics.proxy_status),
+        "proxy_status": whole(metrics.proxy_status),
         "proxy_error": metrics.proxy_error
         and masked_text(plain_text(metrics.proxy_error), proxy_url)[:MAX_PROXY_ERROR_LENGTH],
     }
@@ -88,7 +86,7 @@ def _extraction(metrics: ExtractionMetrics) -> dict[str, Any]:
 
 def _http_error(metrics: ExtractionMetrics) -> dict[str, Any] | None:
     """An error type stays in place when a later response is fine: what counts is the status itself."""
-    status, now = _whole(metrics.http_status_code), utc_now()
+    status, now = whole(metrics.http_status_code), utc_now()
     if status is None or status < _LEAST_ERROR_STATUS or not metrics.http_error_type:
         return None
     return {
@@ -102,7 +100,7 @@ def _http_error(metrics: ExtractionMetrics) -> dict[str, Any] | None:
 
 
 def _detection(metrics: ExtractionMetrics, detection: Mapping[str, Any]) -> dict[str, Any]:
-    confidence, score = detection.get("confidence"), _number(detection.get("confidence_score"))
+    confidence, score = detection.get("confidence"), finite(detection.get("confidence_score"))
     status = detection.get("status") or "unknown"
     return {
         **_identity(metrics),
@@ -137,16 +135,3 @@ def _list(value: object) -> list[Any] | None:
     if value is None:
         return None
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
-
-
-def _number(value: Any) -> float | None:
-    found = number(value)
-    return found if found is not None and math.isfinite(found) else None
-
-
-def _whole(value: Any) -> int | None:
-    try:
-        found = int(value)
-    except Exception:  # whatever its own conversion raises
-        return None
-    return found if -_INT64 <= found < _INT64 else None

@@ -11,7 +11,7 @@ from sqlalchemy import case, func, select
 from telemetry_bus.tables import insert_job
 
 from ..destination import Destination, Store
-from ..values import parse_utc
+from ..values import finite, parse_utc, plain_text, whole
 from .host import HostArticles
 from .outcomes import ExtractionResult
 from .tables import EXTRACTION_OUTCOMES
@@ -51,6 +51,8 @@ class ExtractionTelemetry:
         if not isinstance(extraction_result, ExtractionResult):
             _logger.warning("no ExtractionResult for %s: %s", url, type(extraction_result).__name__)
             return
+        if article_id is not None and not isinstance(article_id, int):
+            article_id = plain_text(article_id)  # a UUID for example
         row = _row(operation_id, article_id, url, extraction_result)
         self._destination.submit(insert_job(EXTRACTION_OUTCOMES, row, dialect=self._destination.dialect))
         self._articles.processed(article_id, "extracted" if extraction_result.is_success else "error")
@@ -90,18 +92,18 @@ def _row(operation_id: str, article_id: int | str, url: str, result: ExtractionR
         "article_id": article_id,
         "url": url,
         "outcome": getattr(result.outcome, "value", result.outcome),
-        "extraction_time_ms": result.extraction_time_ms or 0.0,
+        "extraction_time_ms": finite(result.extraction_time_ms) or 0.0,
         "start_time": parse_utc(result.start_time),
         "end_time": parse_utc(result.end_time),
-        "http_status_code": result.http_status_code,
-        "response_size_bytes": result.response_size_bytes,
+        "http_status_code": whole(result.http_status_code),
+        "response_size_bytes": whole(result.response_size_bytes),
         "has_title": bool(result.has_title),
         "has_content": bool(result.has_content),
         "has_author": bool(result.has_author),
         "has_publish_date": bool(result.has_publish_date),
-        "content_length": result.content_length,
-        "title_length": result.title_length,
-        "author_count": result.author_count,
+        "content_length": whole(result.content_length),
+        "title_length": whole(result.title_length),
+        "author_count": whole(result.author_count),
         "content_quality_score": result.content_quality_score,
         "error_message": result.error_message,
         "error_type": result.error_type,
@@ -111,6 +113,6 @@ def _row(operation_id: str, article_id: int | str, url: str, result: ExtractionR
         "is_bot_protection": result.is_bot_protection,
         "metadata": result.extracted_content or None,
         **{f"{field}_quality_issues": found for field, found in issues.items()},
-        "overall_quality_score": result.overall_quality_score,
+        "overall_quality_score": finite(result.overall_quality_score),
         **{f"{field}_has_issues": bool(found) for field, found in issues.items()},
     }

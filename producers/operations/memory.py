@@ -98,13 +98,13 @@ class OperationMemory:
     def failures(self, operation_id: str) -> list[SiteFailure]:
         """A copy, empty for an operation that is not known."""
         with self._lock:
-            entry = self.entries.get(operation_id)
+            entry = self._known(operation_id)
             return [] if entry is None else list(entry["metrics"].site_failures)
 
     def get(self, operation_id: str) -> Entry | None:
         """The live entry."""
         with self._lock:
-            return self.entries.get(operation_id)
+            return self._known(operation_id)
 
     def active(self) -> list[Entry]:
         """Copies of those that have not ended, each with its `operation_id`."""
@@ -113,6 +113,12 @@ class OperationMemory:
                 {**entry, "operation_id": operation_id}
                 for operation_id, entry in self.entries.items() if entry["status"] not in FINAL
             ]
+
+    def _known(self, operation_id: object) -> Entry | None:
+        try:
+            return self.entries.get(operation_id)  # type: ignore[call-overload, no-any-return]
+        except TypeError:  # a list for example, which names nothing
+            return None
 
 
 def _with_failures(metrics: OperationMetrics, failures: list[SiteFailure]) -> OperationMetrics:

@@ -19,10 +19,19 @@ _METHODS = ("newspaper4k", "beautifulsoup", "selenium")
 
 
 def _days(text: str) -> float:
-    days = float(text)
+    try:
+        days = float(text)
+    except ValueError:
+        days = 0
     if not 0 < days < _MOST_DAYS:
-        raise argparse.ArgumentTypeError(f"{text} is no number of days above 0")
+        raise argparse.ArgumentTypeError(f"{text} is no number of days above 0 and below {_MOST_DAYS:,}")
     return days
+
+
+def _limit(text: str) -> int:
+    if not (text.isdecimal() and len(text) < 19 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
+    return int(text)
 
 
 #: What each report is about, and the options that it takes.
@@ -46,8 +55,13 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--operation": {"metavar": "ID", "help": "only this operation"},
     "--type": {"metavar": "TYPE", "help": "only operations of this type"},
     "--limit": {
-        "type": int, "metavar": "N", "default": crawling.MOST_OPERATIONS, "help": "at most N; %(default)s by default",
+        "type": _limit, "metavar": "N", "default": crawling.MOST_OPERATIONS,
+        "help": "at most N; %(default)s by default",
     },
+}
+
+_SPECIAL: dict[tuple[str, str], dict[str, Any]] = {
+    ("errors", "--days"): {"default": _ERRORS_DAYS, "help": "only the last N days; %(default)s by default"},
 }
 
 
@@ -58,7 +72,7 @@ def add_reports(subparsers: Any, *, with_database: bool) -> None:
         if with_database:
             parser.add_argument("--database", metavar="URL", help="URL or path; the configured database by default")
         for option in options:
-            parser.add_argument(option, **_OPTIONS[option])
+            parser.add_argument(option, **{**_OPTIONS[option], **_SPECIAL.get((name, option), {})})
         parser.add_argument("--format", choices=("table", "json", "csv"), default="table", help="table by default")
 
 

@@ -16,6 +16,7 @@ from ..destination import Destination
 from ..extraction import ComprehensiveExtractionTelemetry
 from .catalogue import add_reports, make_report
 from .rendering import render
+from .words import words
 
 _logger = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_reports(parser.add_subparsers(dest="report", required=True, metavar="REPORT"), with_database=True)
     given = parser.parse_args(arguments)
     try:
+        if sys.stdout is None:
+            raise OSError("the standard output is closed")
         with _store(given.database) as store:
             telemetry = ComprehensiveExtractionTelemetry(store=store)
             report = make_report(given.report, given, telemetry, Destination(store, logger=_logger))
@@ -37,10 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who read it has seen enough, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except KeyboardInterrupt:
+        return 130  # as a shell names the end by this signal
     except (TelemetryError, sqlite3.Error, OSError) as error:
-        print(f"telemetry-report: {error}", file=sys.stderr)
-        return 1
+        return _failed(error)
+    except (TypeError, ValueError, ArithmeticError) as error:  # a column may hold anything in SQLite
+        return _failed(f"the database holds what this report cannot read: {type(error).__name__}: {error}")
     return 0
+
+
+def _failed(why: object) -> int:
+    """Say it in one line."""
+    print(f"telemetry-report: {words('text', why)}", file=sys.stderr)
+    return 1
 
 
 def _store(database: str | None) -> TelemetryStore:

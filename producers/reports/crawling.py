@@ -113,6 +113,6 @@ def _document(text: Any) -> dict[str, Any]:
     """A JSON object of a column; empty when there is none, or none that can be read."""
     try:
         document = json.loads(text) if text else None
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):
         document = None
     return document if isinstance(document, dict) else {}

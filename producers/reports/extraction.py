@@ -57,7 +57,7 @@ def publishers(reads: ExtractionReads, *, publisher: str | None = None, **within
         ),
         rows=[row for rows in groups for row in sorted(rows, key=lambda row: -(row["total_attempts"] or 0))],
         counted="combination",
-        nothing="No extractions have been recorded.",
+        nothing="No extractions have been recorded" + _of(publisher) + ".",
         grouping=Grouping("publisher", _scorecard, MOST_HOSTS),
     )
 
@@ -65,10 +65,10 @@ def publishers(reads: ExtractionReads, *, publisher: str | None = None, **within
 def errors(reads: ExtractionReads, *, days: float = 7) -> Report:
     """HTTP errors of the last days by their kind, most frequent first."""
     rows = sorted(
-        reads.get_error_summary(days=days), key=lambda row: (str(row["error_type"] or ""), -(row["count"] or 0))
+        reads.get_error_summary(days=days), key=lambda row: (str(row["error_type"] or ""), -_number(row["count"]))
     )
     return Report(
-        title=f"HTTP errors of the last {days:g} days",
+        title=f"HTTP errors of the last {_days(days)}",
         columns=(
             Column("error_type", "error type"),
             Column("host", "host", width=40),
@@ -78,7 +78,7 @@ def errors(reads: ExtractionReads, *, days: float = 7) -> Report:
         ),
         rows=rows,
         counted="record",
-        nothing=f"No HTTP errors in the last {days:g} days.",
+        nothing=f"No HTTP errors in the last {_days(days)}.",
         grouping=Grouping("error_type", _total, MOST_HOSTS),
     )
 
@@ -124,7 +124,7 @@ def fields(
 
 
 def _total(rows: Sequence[Row]) -> list[tuple[Column, Any]]:
-    return [(_COUNT, sum(row["count"] or 0 for row in rows))]
+    return [(_COUNT, sum(_number(row["count"]) for row in rows))]
 
 
 def _scorecard(rows: Sequence[Row]) -> list[tuple[Column, Any]]:
@@ -139,6 +139,15 @@ def _attempts(rows: Sequence[Row]) -> int:
 
 def _rate(rows: Sequence[Row]) -> float:
     return share(sum(row["successful"] or 0 for row in rows), _attempts(rows)) or 0.0
+
+
+def _number(value: Any) -> int | float:
+    """0 for what is none: a column may hold anything in SQLite."""
+    return value if isinstance(value, int | float) else 0
+
+
+def _days(days: float) -> str:
+    return "day" if days == 1 else f"{days:g} days"
 
 
 def _of(publisher: str | None) -> str:

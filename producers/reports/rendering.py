@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from itertools import groupby
 from typing import Any, Literal, TextIO
 
+from ..values import json_text
 from .report import Column, Grouping, Report, Row
 from .words import NAMELESS, bar, plural, words
 
@@ -23,26 +25,34 @@ _RIGHT = frozenset({"count", "number", "rate", "duration"})
 def render(report: Report, form: Format, stream: TextIO) -> None:
     """Print the report. JSON and CSV hold all rows, with plain values: rates from 0 to 1, durations in ms."""
     if form == "json":
-        json.dump([dict(row) for row in report.rows], stream, default=str)
-        stream.write("\n")
+        rows = [{key: str(value) if isinstance(value, datetime) else value for key, value in row.items()}
+                for row in report.rows]
+        stream.write(json_text(rows) + "\n")
     elif form == "csv":
         keys = [column.key for column in report.columns]
-        writer = csv.DictWriter(stream, keys, extrasaction="ignore", lineterminator="\n")
+        text = io.StringIO()
+        writer = csv.DictWriter(text, keys, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(report.rows)
+        _write(stream, text.getvalue())
     elif not report.rows:
-        stream.write(f"{report.nothing}\n")
-    elif stream.isatty():
+        _write(stream, f"{report.nothing}\n")
+    elif stream.isatty() and (stream.encoding or "").lower().startswith("utf"):
         _on_terminal(report, stream)
     else:
         _in_plain_text(report, stream)
 
 
 def _in_plain_text(report: Report, stream: TextIO) -> None:
-    """Aligned columns and nothing that steers a terminal; what the stream's encoding lacks is written as an escape."""
-    encoding = stream.encoding or "utf-8"
+    """Aligned columns and nothing that steers a terminal."""
     for line in _plain_lines(report):
-        stream.write(line.rstrip().encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        _write(stream, line.rstrip() + "\n")
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """What the stream's encoding lacks is written as an escape."""
+    encoding = stream.encoding or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _plain_lines(report: Report) -> Iterator[str]:
@@ -50,13 +60,13 @@ def _plain_lines(report: Report) -> Iterator[str]:
     columns = _shown(report)
     for name, summary, rows in _groups(report):
         cells = [[column.heading for column in columns], *([_cell(column, row) for column in columns] for row in rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
         yield ""
         if report.grouping:
             yield _GAP.join([name, *(f"{column.heading} {words(column.kind, value)}" for column, value in summary)])
         for row in cells:
             yield _GAP.join(
-                text.rjust(width) if column.kind in _RIGHT else text.ljust(width)
+                _aligned(column, text, width)
                 for column, text, width in zip(columns, row, widths, strict=True)
             )
     yield ""
@@ -83,7 +93,7 @@ def _table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> Any:
     from rich.table import Table
 
     cells = {column: [_rich_cell(column, row) for row in rows] for column in columns}
-    widths = {column: max(len(column.heading), *map(len, cells[column])) for column in columns}
+    widths = {column: max(len(column.heading), *(cell.cell_len for cell in cells[column])) for column in columns}
     _fit(widths, width)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for column, room in widths.items():
@@ -152,9 +162,26 @@ def _shown(report: Report) -> list[Column]:
 
 def _cell(column: Column, row: Row) -> str:
     text = words(column.kind, row.get(column.key))
-    if column.width is not None and len(text) > column.width:
-        return f"{text[: column.width - 1]}…"
-    return text
+    if column.width is None or _width(text) <= column.width:
+        return text
+    kept = text[: column.width - 1]
+    while _width(kept) > column.width - 1:
+        kept = kept[:-1]
+    return f"{kept}…"
+
+
+def _aligned(column: Column, text: str, width: int) -> str:
+    blanks = " " * (width - _width(text))
+    return blanks + text if column.kind in _RIGHT else text + blanks
+
+
+def _width(text: str) -> int:
+    """On a screen, where a character may take two places or none."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def _closing(report: Report) -> str:

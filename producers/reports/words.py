@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 #: What is not known.
@@ -14,6 +16,7 @@ NAMELESS = "Unknown"
 _BAR_WIDTH = 6
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _SECOND, _MINUTE, _HOUR, _DAY = 1000, 60_000, 3_600_000, 86_400_000
+_OF_NUMBERS = frozenset({"count", "number", "rate", "duration"})
 _MOMENT = "%Y-%m-%d %H:%M:%S"
 
 
@@ -21,7 +24,12 @@ def words(kind: str, value: Any) -> str:
     """A value of a column's kind, without the bar of a rate."""
     if value is None:
         return UNKNOWN
-    return _WORDS[kind](value)
+    if kind in _OF_NUMBERS:
+        if not isinstance(value, int | float | Decimal):  # a column may hold anything in SQLite
+            return _printable(value)
+        if not math.isfinite(value):
+            return UNKNOWN
+    return _printable(_WORDS[kind](value))
 
 
 def bar(rate: float | None) -> str:
@@ -33,6 +41,8 @@ def bar(rate: float | None) -> str:
 
 def duration(ms: float) -> str:
     """Milliseconds in the unit that fits: `350 ms`, `1.5 s`, `2 min 5 s`, `3 h 20 min`, `2 d 4 h`."""
+    if ms < 0:
+        return f"-{duration(-ms)}"
     if ms < _SECOND:
         return f"{ms:.0f} ms" if ms >= 10 or ms == 0 else f"{ms:.1f} ms"
     if ms < _MINUTE:
@@ -68,7 +78,7 @@ def _printable(value: object) -> str:
 
 
 _WORDS: Mapping[str, Callable[[Any], str]] = {
-    "text": _printable,
+    "text": str,
     "count": lambda value: f"{value:,}",
     "number": lambda value: f"{value:,.2f}",
     "rate": percent,

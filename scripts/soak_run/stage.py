@@ -130,7 +130,7 @@ class Stage:
                 yield run, self.board.accepted[run]
 
     def _start(self, work: Callable[..., None], *arguments: Any) -> ForkProcess:
-        process = self._context.Process(target=work, args=(self._database, self.board, *arguments))
+        process = self._context.Process(target=_unasked, args=(work, self._database, self.board, *arguments))
         process.start()
         return process
 
@@ -154,3 +154,10 @@ class Stage:
                     if b"writer_daemon" in words and ours in words:
                         found.append(int(entry.name))
         return found
+
+
+def _unasked(work: Callable[..., None], *arguments: Any) -> None:
+    """In a process of its own: an interrupt of the whole group is for the parent alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    work(*arguments)

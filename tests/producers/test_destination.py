@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, func, select
 
-from producers.columns import PlainText
+from producers.columns import PlainText, added
 from producers.destination import Destination, compile_query
 from telemetry_bus import TelemetryStore, get_store
 from telemetry_bus.tables import insert_job
@@ -68,6 +68,61 @@ def test_any_store_will_do(database: Path) -> None:
     assert 1 == store.flushed
     assert "sqlite" == destination.dialect
     assert [{"note": "a"}, {"note": "b"}] == destination.read_dicts(select(NOTES.c.note).order_by(NOTES.c.id))
+
+
+class BareStore(PlainStore):
+    """The same, but it knows no definitions: its `submit` takes the task alone."""
+
+    def submit(self, task: Callable[[Any], object]) -> None:  # type: ignore[override]
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            task(connection)
+
+
+def test_a_store_without_definitions(database: Path) -> None:
+    """Where `submit` takes the task alone, the task makes its tables itself, and again when they are gone."""
+    store = BareStore(database)
+    destination = Destination(store, logger=LOGGER)
+    destination.submit(note("a"))
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("DROP TABLE notes")
+    destination.submit(note("b"), note("c"))
+    assert [("b",), ("c",)] == destination.read(select(NOTES.c.note).order_by(NOTES.c.id))
+
+
+def test_a_column_that_came_later_without_definitions(database: Path) -> None:
+    """Such a store, too, brings an old table up to date, once, and leaves a new one as it is."""
+    grown = Table(
+        "grown", MetaData(), Column("id", Integer, primary_key=True), added(Column("note", PlainText())),
+    )
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE grown (id INTEGER PRIMARY KEY)")
+    for _ in range(2):
+        destination = Destination(BareStore(database), logger=LOGGER)
+        destination.submit(insert_job(grown, {"note": "a"}))
+        destination.submit(insert_job(grown, {"note": "a"}))
+    assert 4 * [("a",)] == destination.read(select(grown.c.note))
+
+
+def test_a_store_that_tells_no_parameters_gets_definitions(database: Path) -> None:
+    """A `submit` that takes anything by name, or does not say what it takes, is given `ensure`."""
+    plain = PlainStore(database)
+
+    class Forwarding(PlainStore):
+        def submit(self, *values: Any, **options: Any) -> None:
+            assert ["ensure"] == list(options)
+            plain.submit(*values, **options)
+
+    class Silent:
+        __signature__ = "no signature"  # inspect refuses it with a TypeError
+
+        def __call__(self, task: Any, **options: Any) -> None:
+            Forwarding(database).submit(task, **options)
+
+    silent: Any = PlainStore(database)
+    silent.submit = Silent()
+    for store in (Forwarding(database), silent):
+        Destination(store, logger=LOGGER).submit(note("a"))
+    assert 2 == len(Destination(plain, logger=LOGGER).read(select(NOTES.c.note)))
 
 
 def test_the_store_is_opened_at_the_first_use(database: Path) -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from producers.extraction_outcomes import ExtractionOutcome, ExtractionResult, ExtractionTelemetry, host
 from telemetry_bus import JobFailed, StoreClosed, TelemetryStore
+
+Stored = Callable[[str], list[dict[str, Any]]]
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -136,6 +140,27 @@ def test_odd_values_make_a_right_row(store: TelemetryStore) -> None:
         row["article_id"], row["outcome"], row["metadata"], row["error_message"]
     )
     assert "2026-01-02 03:04:05" == row["start_time"] == row["end_time"]
+
+
+def test_figures_that_are_none(plain_store: Any, looked: Stored) -> None:
+    """What is no number is NULL, or 0 where the column has no NULL; a number in text counts; an id of any kind is text,
+    and finds its row of the crawler's table."""
+    odd: Any = object()
+    identity = uuid4()
+    with plain_store.connection() as connection, connection:
+        connection.execute("CREATE TABLE articles (id TEXT PRIMARY KEY, status TEXT, processed_at TIMESTAMP)")
+        connection.execute("INSERT INTO articles (id) VALUES (?)", (str(identity),))
+    unknown: Any = identity
+    ExtractionTelemetry(store=plain_store).record_extraction_outcome("op", unknown, "http://x", result(
+        http_status_code="404", response_size_bytes=2**70, content_length=odd, title_length=float("nan"),
+        author_count=[1], overall_quality_score=odd, extraction_time_ms=odd,
+    ))
+    row = looked("SELECT * FROM extraction_outcomes")[0]
+    assert (str(identity), 404, 0.0) == (row["article_id"], row["http_status_code"], row["extraction_time_ms"])
+    assert {None} == {row[name] for name in (
+        "response_size_bytes", "content_length", "title_length", "author_count", "overall_quality_score",
+    )}
+    assert [{"status": "extracted"}] == looked("SELECT status FROM articles")
 
 
 def test_what_is_no_result(store: TelemetryStore, caplog: pytest.LogCaptureFixture) -> None:

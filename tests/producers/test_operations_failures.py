@@ -68,6 +68,15 @@ def test_an_unknown_operation_has_no_failures(tracker: OperationTracker, caplog:
     assert tracker.get_operation_status("b") is None
 
 
+def test_what_cannot_be_an_id_names_no_operation(tracker: OperationTracker) -> None:
+    """A list instead of an id is answered like an unknown operation, by whatever looks."""
+    odd: Any = ["a"]
+    assert tracker.get_operation_status(odd) is None
+    assert [] == tracker.get_site_failures(odd) == tracker.identify_common_failures(odd)
+    assert 0 == tracker.get_failure_summary(odd)["total_failures"]
+    assert "\n" not in tracker.generate_failure_report(odd)
+
+
 def test_summary(tracker: OperationTracker) -> None:
     """Counts by type, sites in order, retries; the same keys when nothing has failed."""
     assert {

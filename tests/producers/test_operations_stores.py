@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -157,3 +158,27 @@ def test_without_a_store_that_works(refusing_store: Any) -> None:
         tracker.track_http_status("op", "s", "u", DiscoveryMethod.RSS_FEED, "u", 200, 1.0)
     assert 4 == tracker.failures
     assert "completed" == (tracker.get_operation_status(context.operation_id) or {})["status"]
+
+
+def test_a_locked_database_is_not_the_producers_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each job is handed in once, whatever becomes of it: no second try, and nobody sleeps."""
+    handed_in: list[object] = []
+
+    class Locked:
+        def submit(self, task: object, *, ensure: object = None) -> None:
+            handed_in.append(task)
+            raise sqlite3.OperationalError("database is locked")
+
+        def flush(self) -> None:
+            raise AssertionError("was asked to flush")
+
+        def connection(self) -> Any:
+            raise sqlite3.OperationalError("database is locked")
+
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    tracker = OperationTracker(Locked())
+    tracker.track_http_status("op", "s", "u", DiscoveryMethod.RSS_FEED, "u", 200, 1.0)
+    tracker.record_discovery_outcome("op", "s", "n", "u", DiscoveryResult(DiscoveryOutcome.TIMEOUT))
+    tracker.start_operation("op", OperationType.CRAWL_DISCOVERY)
+    assert (3, 3, []) == (len(handed_in), tracker.failures, slept)

@@ -266,13 +266,16 @@ def test_values_that_are_missing(filled_at_once: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("arguments", [
     [], ["unknown"], ["errors", "--days", "0"], ["errors", "--days", "nan"], ["methods", "--limit", "3"],
-    ["fields", "--method", "magic"], ["errors", "--format", "xml"],
+    ["fields", "--method", "magic"], ["errors", "--format", "xml"], ["operations", "--limit", "0"],
+    ["operations", "--limit", "-1"], ["operations", "--limit", "9" * 30], ["errors", "--days", "x"],
 ])
 def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """What is not understood ends with 2 and the usage."""
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
-    assert capsys.readouterr().err.startswith("usage: telemetry-report")
+    printed = capsys.readouterr().err
+    assert printed.startswith("usage: telemetry-report")
+    assert "_" not in printed
 
 
 def test_no_such_database(
@@ -309,6 +312,49 @@ def test_the_reader_leaves_early(filled_at_once: Path) -> None:
     )
     os.close(writing)
     assert (1, "") == (ended.returncode, ended.stderr)
+
+
+def test_columns_that_hold_anything(filled_at_once: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A number that is a text, documents without end: shown as far as can be."""
+    with TelemetryStore(filled_at_once, mode="sync") as store:
+        store.execute("UPDATE http_error_summary SET count = CASE status_code WHEN 404 THEN '' ELSE x'ff' END")
+        store.execute("UPDATE operations SET metrics = CASE status WHEN 'failed' THEN ? ELSE ? END",
+                      ("[" * 100_000, '{"processed_items": "many", "failed_items": [1]}'))
+    assert "many" in text(capsys, "operations", "--database", filled_at_once)
+    assert "count 0" in text(capsys, "errors", "--database", filled_at_once)
+
+
+@pytest.mark.parametrize(("error", "code", "lines"), [
+    (OverflowError("too large"), 1, 1), (TypeError("a\nb\x1b"), 1, 1), (KeyboardInterrupt(), 130, 0),
+])
+def test_what_is_not_foreseen(
+    error: BaseException, code: int, lines: int, filled_at_once: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One line on the standard error and no traceback; nothing at all when somebody interrupts."""
+    def broken(*_: object) -> Any:
+        raise error
+
+    monkeypatch.setattr("producers.reports.command.make_report", broken)
+    assert code == main(["errors", "--database", str(filled_at_once)])
+    assert lines == len(capsys.readouterr().err.splitlines())
+
+
+def test_a_closed_standard_output(
+    filled_at_once: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `>&-`: one line says so."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert 1 == main(["errors", "--database", str(filled_at_once)])
+    assert "telemetry-report: the standard output is closed\n" == capsys.readouterr().err
+
+
+def test_one_day(filled_at_once: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The title says which days the errors are of."""
+    assert "HTTP errors of the last day\n" in text(capsys, "errors", "--database", filled_at_once, "--days", 1)
+    with pytest.raises(SystemExit, match="0"):
+        main(["errors", "--help"])
+    assert "7 by default" in capsys.readouterr().out
 
 
 # In a host application

@@ -55,6 +55,7 @@ def printed(form: Format, stream: io.StringIO | None = None, given: Report | Non
 @pytest.mark.parametrize(("expected", "ms"), [
     ("0 ms", 0), ("0.5 ms", 0.5), ("9.9 ms", 9.94), ("350 ms", 350.4), ("1.0 s", 1000), ("1.5 s", 1500),
     ("1 min 0 s", 60_000), ("2 min 5 s", 125_900), ("3 h 20 min", 12_000_000), ("2 d 4 h", 187_200_000),
+    ("-5.0 s", -5000), ("-2 d 4 h", -187_200_000),
 ])
 def test_durations(expected: str, ms: float) -> None:
     """In the unit that fits."""
@@ -180,3 +181,41 @@ def test_a_narrow_terminal(on_terminal: Callable[..., str]) -> None:
     assert "11,111" not in shown
     assert "22,222" in shown
     assert "xxxxxxxxxx" in shown
+
+
+@pytest.mark.parametrize("value", ["", "many", b"\xff", float("inf"), float("nan"), [1], {"deep": 1}, "\x1b[2J"])
+def test_a_number_that_is_none(value: object) -> None:
+    """A column of SQLite may hold anything: it is shown as a text, what is not finite as unknown."""
+    for kind in ("count", "number", "rate", "duration"):
+        shown = words(kind, value)
+        assert ("-" if isinstance(value, float) else str(value).replace("\x1b", "�")) == shown
+
+
+def test_moments_steer_no_terminal() -> None:
+    """A stored moment may be any text."""
+    assert "�[31mred" == words("moment", "\x1b[31mred")
+
+
+def test_json_knows_no_infinity() -> None:
+    """Readers of JSON refuse `Infinity` and `NaN`: null."""
+    given = report([{"ms": float("inf"), "rate": float("nan"), "tries": 1}])
+    assert '[{"ms": null, "rate": null, "tries": 1}]\n' == printed("json", given=given)
+
+
+def test_wide_characters_stay_aligned() -> None:
+    """On a screen a Chinese character takes two places, and a cut text no more than its column's."""
+    given = Report("T", (Column("name", "name", width=6), Column("tries", "tries", "count")),
+                   [{"name": "日本", "tries": 1}, {"name": "日本語日本語", "tries": 2}], "row", "none")
+    assert ["name   tries", "日本       1", "日本…      2"] == printed("table", given=given).splitlines()[2:5]
+
+
+@pytest.mark.parametrize("form", ["table", "csv"])
+def test_a_stream_that_knows_little(form: Format) -> None:
+    """A pipe or a terminal of ASCII gets an escape for what it cannot show."""
+    class Old(Terminal):
+        encoding = "ascii"
+
+    given = report([{**ROWS[0], "team": "赤"}], Grouping("team", lambda rows: [], 1))
+    for stream in (Pipe(), Old()):
+        assert "\\u8d64" in printed(form, stream, given)
+        assert stream.getvalue().isascii()
