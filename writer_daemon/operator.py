@@ -15,6 +15,9 @@ from telemetry_bus.protocol.messages import Answer, Command
 if TYPE_CHECKING:
     from .daemon import Daemon
 
+#: Producers wait while pages are given back: 500 take 12 to 30 ms.
+_MOST_PAGES = 1000
+
 
 def answer(daemon: Daemon, command: Command) -> Answer:
     """Carry out a command. Every failure becomes an answer."""
@@ -80,6 +83,14 @@ def _purge(daemon: Daemon, ids: list[int] | None) -> int:
     return daemon.intake.writer.purge(_checked(ids))
 
 
+def _vacuum(daemon: Daemon, pages: int) -> dict[str, Any]:
+    if type(pages) is not int or not 0 < pages <= _MOST_PAGES:
+        raise ValueError(f"pages are 1 to {_MOST_PAGES}")
+    daemon.company()
+    space, freed = daemon.intake.writer.give_back(pages)
+    return {**asdict(space), "freed_bytes": freed}
+
+
 def _checked(ids: list[int] | None) -> list[int] | None:
     """`ids`, when the database can take them as such."""
     if ids is not None and not all(type(id) is int and 0 < id <= INT64_MAX for id in ids):
@@ -92,4 +103,5 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "stop": _stop,
     "dead-letters retry": _retry,
     "dead-letters purge": _purge,
+    "vacuum": _vacuum,
 }

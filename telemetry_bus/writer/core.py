@@ -13,7 +13,7 @@ from ..errors import DatabaseFault, JobFailed, StoreClosed
 from ..jobs import Failure, Run, Template
 from .applier import Applier
 from .deadletters import DeadLetter, DeadLetters, FailureLog, RetryResult
-from .dialects import Connection, Durability, Settings, dialect_of
+from .dialects import Connection, Durability, FreeSpace, Settings, dialect_of
 from .ledger import Ledger
 from .schema import create_bus_tables
 from .stats import Statistics, WriterSnapshot
@@ -143,6 +143,21 @@ class Writer:
         """Delete the ledger's rows of streams that are not in `keep` and as old as that. Their number."""
         with self._transaction():
             return self._ledger.prune(keep, older_than_s)
+
+    def give_back(self, pages: int) -> tuple[FreeSpace, int]:
+        """Cut off at most so many pages that hold nothing: what is left, and how many bytes went.
+
+        The file is cut at the next checkpoint; when nothing is left to give back, that is tried now.
+        """
+        with self._connected() as connection:
+            before = after = connection.free_space()
+            if before.auto_vacuum == "INCREMENTAL" and before.free_bytes:
+                with bus_transaction(connection, self._dialect):
+                    connection.give_back(pages)
+                after = connection.free_space()
+        if not after.free_bytes:
+            self.checkpoint(idle=True)
+        return after, before.free_bytes - after.free_bytes
 
     def maintain(self, *, idle: bool) -> None:
         """Checkpoint when the log has grown long or the writer is idle; never waits. Call it about once a second."""

@@ -49,6 +49,14 @@ class TableFacts:
 Columns = Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class FreeSpace:
+    """Bytes in the database's file that hold nothing, and whether they can be given back (`auto_vacuum`)."""
+
+    auto_vacuum: str
+    free_bytes: int
+
+
 class Connection(Protocol):
     """One open connection in autocommit: says BEGIN itself, tells its own statements from those of jobs.
 
@@ -114,6 +122,12 @@ class Connection(Protocol):
 
         False when a reader kept it from being done.
         """
+
+    def free_space(self) -> FreeSpace:
+        """What could be given back."""
+
+    def give_back(self, pages: int) -> None:
+        """Inside a transaction: cut off at most so many free pages, where the database is made for that."""
 
     def log_bytes(self) -> int:
         """The size of the write-ahead log."""

@@ -21,7 +21,7 @@ from ..config import Database
 from ..errors import DatabaseFault
 from ..jobs import Row
 from . import sqlite_errors
-from .dialects import Columns, Settings, TableFacts
+from .dialects import Columns, FreeSpace, Settings, TableFacts
 from .engine import LOG_BYTES, open_sqlite
 from .guard import Guard
 
@@ -42,6 +42,8 @@ _TRIGGERS = "SELECT DISTINCT tbl_name FROM sqlite_master WHERE type = 'trigger'"
 _FOREIGN_KEYS = """SELECT child.name, key."table"
     FROM sqlite_master AS child, pragma_foreign_key_list(child.name) AS key WHERE child.type = 'table'"""
 _COLUMNS = "SELECT name, upper(type) FROM pragma_table_xinfo(?)"
+#: By the number that `PRAGMA auto_vacuum` returns.
+_AUTO_VACUUM = ("NONE", "FULL", "INCREMENTAL")
 
 
 class SqliteDialect:
@@ -215,6 +217,16 @@ class SqliteConnection:
         finally:
             self.own(f"PRAGMA busy_timeout={round(self._settings.busy_timeout * 1000)}")
         return not busy and pages == moved
+
+    def free_space(self) -> FreeSpace:
+        mode, pages, page_bytes = (
+            self.own(f"PRAGMA {name}")[0][0] for name in ("auto_vacuum", "freelist_count", "page_size")
+        )
+        return FreeSpace(_AUTO_VACUUM[mode], pages * page_bytes)
+
+    def give_back(self, pages: int) -> None:
+        for _ in range(min(pages, self.own("PRAGMA freelist_count")[0][0])):
+            self.own("PRAGMA incremental_vacuum(1)")  # the driver takes one step of it only, which is one page
 
     def log_bytes(self) -> int:
         if self._database.path is None:

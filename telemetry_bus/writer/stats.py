@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 #: Latencies are those of so many last commits.
 WINDOW = 1000
@@ -47,3 +50,31 @@ class Statistics:
             return 0.0
         ordered = sorted(self._commit_s)
         return 1000 * ordered[min(len(ordered) - 1, int(quantile * len(ordered)))]
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramSnapshot:
+    """How many values were at most each bound, how many there were, and their sum."""
+
+    bounds: tuple[float, ...]
+    at_most: tuple[int, ...]
+    count: int
+    sum: float
+
+
+class Histogram:
+    """Counts values into buckets that never change: one bisection for each."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        """`bounds` ascend; what is above the last one is in `count` alone."""
+        self._bounds = tuple(bounds)
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def snapshot(self) -> HistogramSnapshot:
+        *at_most, count = accumulate(self._counts)
+        return HistogramSnapshot(self._bounds, tuple(at_most), count, self._sum)

@@ -1,0 +1,83 @@
+"""Checks of the writer: whether it is there and well, and what it could not do."""
+
+from __future__ import annotations
+
+from ... import __version__
+from ...errors import TelemetryError, WriterAbsent
+from ..letters import Letters
+from ..output import counted
+from .case import Case
+from .finding import Finding, ok, problem, warning
+
+
+def owner(case: Case) -> Finding:
+    """Who holds `writer.lock`, and whether he answers."""
+    if not case.held:
+        return ok("none runs")
+    if case.owner.is_program:
+        return warning(
+            f"process {case.owner.pid} owns the database in thread mode: other programs have to wait for its end",
+            "let all programs use mode daemon",
+        )
+    try:
+        report = case.answer
+    except WriterAbsent:
+        if not case.bus.held:
+            return ok("none runs; one has just left")
+        return problem(case.owner.silence(), "end it by its process id; nothing is lost")
+    except TelemetryError as error:
+        return problem(f"process {case.owner.pid} answers: {error.message}", "telemetry-bus stop ends it")
+    assert report is not None
+    if report["version"] != __version__:
+        return warning(
+            f"process {report['pid']} is of version {report['version']}, and this is {__version__}",
+            "telemetry-bus stop ends it; producers start the next one",
+        )
+    return ok(f"process {report['pid']} owns the database and answers")
+
+
+def spawning(case: Case) -> Finding:
+    """Without a writer, and with nobody who starts one, jobs only gather."""
+    if case.may_spawn:
+        return ok("producers start a writer")
+    if case.held:
+        return ok("turned off, and a writer runs")
+    waiting = case.journals.pending_jobs
+    message = "turned off by TELEMETRY_BUS_SPAWN, and no writer runs"
+    hint = "start telemetry-writer, or unset TELEMETRY_BUS_SPAWN"
+    return problem(f"{message}: {counted(waiting, 'job')} waiting", hint) if waiting else warning(message, hint)
+
+
+def state(case: Case) -> Finding:
+    """What it says of itself."""
+    report = case.answer_or_none
+    if report is None:
+        return ok("no writer is asked")
+    if report["state"] != "running":
+        cause = report["last_error"] or f"{report.get('jobs_gone', 0)} jobs are gone with a database that was replaced"
+        return problem(f"{report['state']}: {cause}", "mend that; jobs are kept and tried again meanwhile")
+    if report["last_error"]:
+        return warning(f"running; its last error: {report['last_error']}", "telemetry-bus dead-letters list")
+    return ok("running")
+
+
+def drift(case: Case) -> Finding:
+    """Tables that differ from the definitions that jobs bring; only a writer knows."""
+    report = case.answer_or_none
+    if report is None or not report["drift"]:
+        return ok("no writer is asked" if report is None else "none")
+    return warning("; ".join(report["drift"]), "change the table, or the definition in the producer")
+
+
+def dead_letters(case: Case) -> Finding:
+    """Read without the writer, which may not be there."""
+    if not case.is_database:
+        return ok("none")
+    with case.reading() as connection:
+        count = Letters(connection).count()
+    if count:
+        return warning(
+            counted(count, "job") + " failed",
+            "telemetry-bus dead-letters list; mend the cause, then dead-letters retry --all",
+        )
+    return ok("none")
