@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from .config import Database
 from .errors import DatabaseFault, ProtocolError
+from .jobs import Failure
 from .protocol.messages import Control, Hello, Jobs
 from .protocol.writer import WriterProtocol
 from .writer.core import Writer
+from .writer.stats import Histogram
 
 logger = logging.getLogger("telemetry_bus.writer")
 
@@ -22,6 +25,12 @@ RETRY_AFTER_S = 0.1
 RETRY_LIMIT_S = 5.0
 #: A stream of malformed messages is logged at this pace.
 _MALFORMED_LOG_EVERY_S = 10.0
+#: What batches are sorted into by their number of jobs, and by the time from their beginning to their end.
+_BATCH_BOUNDS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 20_000, 50_000)
+_SECONDS_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+#: Failures are counted by so many types of error; those of further types together.
+_ERROR_TYPES = 20
+OTHER_TYPES = "other"
 
 Route = TypeVar("Route", bound=Hashable)
 
@@ -51,6 +60,13 @@ class Intake(Generic[Route]):
         self.malformed = 0
         self.last_commit = clock()
         self.last_failure: str | None = None
+        self.batch_jobs = Histogram(_BATCH_BOUNDS)
+        self.commit_seconds = Histogram(_SECONDS_BOUNDS)
+        self.failures: Counter[str] = Counter()
+        self.faults = 0
+        self.refused = 0
+        self.checkpoints: Counter[str] = Counter()
+        self._identity = database.identity
         self._limits = limits
         self._clock = clock
         self._since: float | None = None  # when the oldest pending job came
@@ -67,6 +83,16 @@ class Intake(Generic[Route]):
             and protocol.pending_jobs < self._limits.jobs
             and protocol.pending_bytes < self._limits.bytes
         )
+
+    @property
+    def streams(self) -> int:
+        """How many streams are known."""
+        return len(self.protocol._streams)
+
+    @property
+    def pending_since(self) -> float | None:
+        """When the oldest job of the batch came, by the clock; None when nothing is pending."""
+        return self._since
 
     def jobs(self, message: Jobs) -> None:
         """Take a message of jobs. One that cannot be taken is counted and logged; go-back-N brings it again."""
@@ -91,6 +117,7 @@ class Intake(Generic[Route]):
         except DatabaseFault as fault:
             self.degrade(fault)
         if isinstance(message, Hello):
+            self.refused += message.database != self._identity
             log_gone(self.protocol.jobs_gone - gone, message.stream)
         if self.fault is not None and isinstance(message, Hello):
             self.protocol.warn(route, message.stream, str(self.fault))
@@ -130,6 +157,7 @@ class Intake(Generic[Route]):
                     log_gone(gone, stream)
             if self.protocol.pending:
                 failures = self.writer.apply(self.protocol.pending)
+                self._count(failures, self._clock() - now)
                 logger.debug("commit %d jobs", self.protocol.pending_jobs)
                 self.protocol.decided(failures)
                 self.last_commit = self._clock()
@@ -148,24 +176,41 @@ class Intake(Generic[Route]):
         if self.writer.behind:
             try:
                 self.writer.checkpoint(idle=False)
+                self._count_checkpoint()
             except DatabaseFault as fault:
+                self.checkpoints["failed"] += 1
                 self.degrade(fault)
 
     def maintain(self, *, idle: bool) -> None:
         """The database's housekeeping; about once a second."""
         try:
             self.writer.maintain(idle=idle)
+            self._count_checkpoint()
         except DatabaseFault as fault:
+            self.checkpoints["failed"] += 1
             self.degrade(fault)
 
     def degrade(self, fault: DatabaseFault) -> None:
         """The database is at fault: take nothing more until it works again."""
+        self.faults += 1
         if self.fault is None:
             logger.error("the database is at fault, jobs are kept and tried again: %s", fault, exc_info=fault)
             self._backoff = RETRY_AFTER_S
         self.fault = fault
         self._retry_at = self._clock() + self._backoff
         self._backoff = min(RETRY_LIMIT_S, 2 * self._backoff)
+
+    def _count(self, failures: Sequence[Failure], seconds: float) -> None:
+        """A batch is committed: what is pending, and the failures among it."""
+        self.batch_jobs.add(self.protocol.pending_jobs)
+        self.commit_seconds.add(seconds)
+        for failure in failures:
+            known = failure.error_type in self.failures or len(self.failures) < _ERROR_TYPES
+            self.failures[failure.error_type if known else OTHER_TYPES] += 1
+
+    def _count_checkpoint(self) -> None:
+        """The writer has looked whether to write its log back, and has done so where that was due."""
+        self.checkpoints["held_up" if self.writer.behind else "ok"] += 1
 
 
 def log_gone(jobs: int, stream: bytes) -> None:

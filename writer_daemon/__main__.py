@@ -14,6 +14,7 @@ from telemetry_bus.paths import BusFolder
 
 from . import exit_codes, logs, options
 from .daemon import serve
+from .notify import Notifier
 
 logger = logging.getLogger("telemetry_bus.writer")
 
@@ -36,10 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"telemetry-writer: {error}", file=sys.stderr)
         return exit_codes.USAGE
     _take_descriptors()
+    # What a spawned writer inherits is its producer's: it must not speak for that service.
+    notifier = Notifier(None if given.spawned else os.environ)
     try:
-        return serve(given, folder)
+        return serve(given, folder, notifier)
     except TelemetryError as error:
         logger.error("%s", error)
+        notifier.say(str(error))
         return next((code for kind, code in _CODES if isinstance(error, kind)), exit_codes.FAILED)
     except Exception:  # the last place that can say what happened
         logger.exception("the writer failed")

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 import zmq
@@ -21,6 +22,7 @@ from telemetry_bus.waker import Waker
 from telemetry_bus.writer.core import Writer
 
 from . import exit_codes, operator
+from .notify import Notifier
 from .options import WriterOptions
 from .signals import Signals
 from .sockets import Sockets
@@ -40,26 +42,28 @@ CONTROL_BURST = 1000
 _STREAM_NAME = re.compile("[0-9a-f]{32}")
 
 
-def serve(options: WriterOptions, folder: BusFolder) -> int:
+def serve(options: WriterOptions, folder: BusFolder, notifier: Notifier) -> int:
     """The whole life of a writer; its exit code. Raises `WriterBusy`, `ConfigError`, `DatabaseFault`.
 
     One that has left for want of company looks once more when its lock is free: a producer that came meanwhile
     found the lock held, started nobody, and may be gone.
     """
-    code, idle = _live(options, folder)
+    code, idle = _live(options, folder, notifier)
     while idle and folder.journal_paths() and not is_held(folder.writer_lock):
-        code, idle = _live(options, folder)
+        code, idle = _live(options, folder, notifier)
     return code
 
 
-def _live(options: WriterOptions, folder: BusFolder) -> tuple[int, bool]:
+def _live(options: WriterOptions, folder: BusFolder, notifier: Notifier) -> tuple[int, bool]:
     """From taking the lock to letting go of it: the exit code, and whether it left for want of company."""
     with ExitStack() as life:
         waker = Waker()
         life.callback(waker.close)
         signals = life.enter_context(Signals(waker))
+        notifier.say("waiting for the database")
         lock = take_over(folder, signals)
         life.callback(lock.release)
+        notifier.say("opening the database")
         writer = Writer(options.database, durability=options.durability)
         life.callback(writer.close)
         sockets = Sockets(folder)
@@ -68,8 +72,14 @@ def _live(options: WriterOptions, folder: BusFolder) -> tuple[int, bool]:
             "writer %d owns %s (%s, durability %s)",
             os.getpid(), options.database.masked, writer.snapshot().database_version, options.durability,
         )
-        daemon = Daemon(options, folder, lock, writer, sockets, signals, waker)
+        daemon = Daemon(options, folder, lock, writer, sockets, signals, waker, notifier)
         life.callback(daemon.adopter.close)
+        if options.metrics is not None:
+            from .metrics import Metrics  # needs a library that is wanted for this only
+
+            metrics = Metrics(options.metrics, daemon, folder)
+            life.callback(metrics.close)
+            daemon.publish = metrics.publish
         code = daemon.run()
         logger.info("writer %d leaves", os.getpid())
         return code, daemon.idle
@@ -96,7 +106,7 @@ class Daemon:
 
     def __init__(
         self, options: WriterOptions, folder: BusFolder, lock: InstanceLock, writer: Writer, sockets: Sockets,
-        signals: Signals, waker: Waker,
+        signals: Signals, waker: Waker, notifier: Notifier | None = None,
     ) -> None:
         self.database = options.database
         self.intake: Intake[bytes] = Intake(writer, options.database, options.limits)
@@ -105,10 +115,12 @@ class Daemon:
         self.idle = False
         self._idle_timeout = options.idle_timeout
         self._folder = folder
+        self.publish: Callable[[], None] | None = None  # the figures, about once a second
         self._lock = lock
         self._sockets = sockets
         self._signals = signals
         self._waker = waker
+        self._notifier = notifier or Notifier()
         self._started = self._last_seen = time.monotonic()
         self._look_at = 0.0
         self._gone_since: float | None = None
@@ -117,12 +129,16 @@ class Daemon:
     def run(self) -> int:
         """Until asked to leave, idle for too long, or the folder is gone."""
         self._prune()
+        self.adopter.scan()
         while not (self.leaving or self._signals.leave):
             self._poll()
             self._turn()
+            self._notifier.turn(self._doing)
             now = time.monotonic()
             if now >= self._look_at:
                 self._look_at = now + LOOK_AROUND_S
+                if self.publish is not None:
+                    self.publish()
                 if not self._lock.valid():
                     logger.error("the bus folder %s was removed or replaced", self._folder.path)
                     return exit_codes.LOST_FOLDER
@@ -133,6 +149,7 @@ class Daemon:
                     self.idle = True
                     return exit_codes.DONE
         self.leaving = True
+        self._notifier.stopping()
         self._turn()
         return exit_codes.DONE
 
@@ -143,6 +160,12 @@ class Daemon:
     def last_error(self) -> str | None:
         fault = self.intake.fault
         return str(fault) if fault else self.intake.last_failure
+
+    def _doing(self) -> str:
+        """One line for the service manager."""
+        fault, pending = self.intake.fault, self.intake.protocol.pending_jobs
+        state = f"degraded: {fault}" if fault else "adopting journals" if self.adopter.busy else "running"
+        return f"{self.intake.writer.snapshot().jobs_committed} jobs committed, {pending} pending, {state}"
 
     def _turn(self) -> None:
         """Messages in, one commit, answers out."""
@@ -191,7 +214,7 @@ class Daemon:
     def _poll(self) -> None:
         """Wait for something to do."""
         now = time.monotonic()
-        timeout = max(0.0, self._look_at - now)
+        timeout = min(max(0.0, self._look_at - now), self._notifier.due_in())
         if (due := self.intake.due_in()) is not None:
             timeout = min(timeout, due)
         if self.adopter.busy and self.intake.room:

@@ -29,6 +29,7 @@ class WriterOptions:
     log_level: str
     log_format: Literal["text", "json"]
     spawned: bool
+    metrics: str | None = None
 
 
 def parse(arguments: Sequence[str] | None = None) -> WriterOptions:
@@ -50,6 +51,7 @@ def parse(arguments: Sequence[str] | None = None) -> WriterOptions:
     add("--group", metavar="NAME", help="share the bus with this group; else it is the user's own")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     add("--log-format", choices=("text", "json"), default="text")
+    add("--metrics", metavar="HOST:PORT", help="serve the figures to Prometheus; PORT alone: on 127.0.0.1")
     add("--spawned", action="store_true", help=argparse.SUPPRESS)  # started by a producer: log to the bus folder
     add("--version", action="version", version=f"telemetry-bus {__version__}")
     given = parser.parse_args(arguments)
@@ -62,7 +64,7 @@ def parse(arguments: Sequence[str] | None = None) -> WriterOptions:
         database=parse_database(given.database), idle_timeout=idle,
         limits=BatchLimits(given.batch_rows, given.batch_bytes, given.batch_delay_ms / 1000),
         durability=given.durability, group=None if given.group is None else _group(given.group),
-        log_level=given.log_level, log_format=given.log_format, spawned=given.spawned,
+        log_level=given.log_level, log_format=given.log_format, spawned=given.spawned, metrics=given.metrics,
     )
 
 

@@ -1,0 +1,41 @@
+"""A booted systemd for the tests of a module, and a service for each test."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .machine import ROOT, Machine, Service
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """With two users: `member` of the group telemetry, and `stranger`. Skips where systemd cannot be booted."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may boot a systemd")
+    if not Path("/lib/systemd/systemd").exists():
+        pytest.skip("there is no systemd to boot")
+    machine = Machine(tmp_path_factory.mktemp("machine"))
+    try:
+        if not machine.boots():
+            pytest.skip(f"systemd cannot be booted here: {machine.why_not()}")
+        machine.run("groupadd", "--force", "telemetry")
+        machine.run("useradd", "--groups", "telemetry", "member")
+        machine.run("useradd", "stranger")
+        for path in (ROOT / "x", Path(sys.executable), Path(sys.executable).resolve()):
+            machine.open_to_all(path)
+        yield machine
+    finally:
+        machine.close()
+
+
+@pytest.fixture
+def service(machine: Machine, request: pytest.FixtureRequest) -> Iterator[Service]:
+    """Installed, and not yet prepared and started."""
+    service = Service(machine, request.node.name.replace("test_", "").replace("[", "-").rstrip("]"))
+    yield service
+    service.close()

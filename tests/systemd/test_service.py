@@ -1,0 +1,165 @@
+"""The writer as a service of a real systemd, as `telemetry-bus install-service` sets it up."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from .machine import FOR_TESTS, Service, wait_until
+
+pytestmark = [pytest.mark.root, pytest.mark.integration, pytest.mark.slow]
+
+FOUR = ("one", "two", "three", "four")
+
+#: Reads the database as a producer does.
+COUNT = """
+import sys
+from telemetry_bus import TelemetryStore
+with TelemetryStore(sys.argv[1], spawn=False).connection() as connection:
+    print(connection.execute("SELECT count(*) FROM events").fetchone()[0])
+"""
+
+
+def test_start(service: Service) -> None:
+    """`systemctl start` returns when the writer answers; its status line says what it does; it is sandboxed and runs
+    as the user that was made for it, in a folder that was made for it."""
+    service.prepare()
+    service.control("start")
+    status = json.loads(service.machine.python("-m", "telemetry_bus", "status", "--json", "--database", service.path))
+    assert ("running", service.pid) == (status["state"], status["pid"])
+    wait_until(lambda: service.show("StatusText") == ["0 jobs committed, 0 pending, running"], "it tells its status")
+    assert ["0", "success"] == service.show("NRestarts", "Result")
+    folder = service.path.rpartition("/")[0]
+    bus = f"{service.path}.bus"
+    rights = service.machine.run("stat", "-c", "%U %G %a", folder, bus, f"{bus}/jobs.sock")
+    assert ["telemetry telemetry 750", "telemetry telemetry 2770", "telemetry telemetry 660"] == rights.splitlines()
+
+
+def test_a_member_of_the_group_produces(service: Service) -> None:
+    """Another user of the group submits and sees it committed. The database is the service's own; once its rights say
+    that the group may read it, a member can."""
+    service.prepare()
+    service.control("start")
+    service.under_load("only")
+    submitted, _ = service.end_load()
+    assert submitted == service.rows()
+    count = ("-c", COUNT, service.path)
+    assert "cannot open the database" in service.machine.python(*count, user="member", check=False, HOME="/")
+    service.control("stop")
+    service.machine.run("chmod", "g+r", service.path)
+    service.control("start")
+    assert str(submitted["only"]) == service.machine.python(*count, user="member", HOME="/")
+
+
+def test_a_stranger_is_told(service: Service) -> None:
+    """Who is not in the group gets an error that names the folder, and nothing is written."""
+    service.prepare()
+    service.control("start")
+    process = service.produce("stranger", "stranger")
+    _, errors = process.communicate()
+    service.producers.clear()
+    assert 1 == process.returncode
+    assert "telemetry_bus.errors." in errors.splitlines()[-1]
+    assert f"{service.path}.bus" in errors.splitlines()[-1]
+
+
+def test_killed_under_load(service: Service) -> None:
+    """kill -9 of the writer: systemd starts the next one, and every job is there once."""
+    service.prepare()
+    service.control("start")
+    service.under_load(*FOUR)
+    service.signal("KILL")
+    service.restarted(1)
+    submitted, _ = service.end_load()
+    assert submitted == service.rows()
+
+
+def test_restarted_ten_times_under_load(service: Service) -> None:
+    """`systemctl restart` loses and doubles nothing, and each time is a clean end. Prints the longest submit."""
+    service.prepare()
+    service.control("start")
+    service.under_load(*FOUR)
+    for _ in range(10):
+        before = service.pid
+        service.control("restart")
+        assert service.pid not in (0, before)
+    submitted, longest = service.end_load()
+    print(f"longest submit: {longest} ms")
+    assert submitted == service.rows()
+    assert ["0", "success"] == service.show("NRestarts", "Result")
+    assert 10 == service.journal().count(" leaves\n")
+
+
+def test_stopped_under_load(service: Service) -> None:
+    """The writer leaves in order; what was submitted meanwhile waits for the next start."""
+    service.prepare()
+    service.control("start")
+    service.under_load(*FOUR)
+    service.control("stop")
+    assert ["inactive", "success", "0"] == service.show("ActiveState", "Result", "ExecMainStatus")
+    service.control("start")
+    submitted, _ = service.end_load()
+    assert submitted == service.rows()
+
+
+def test_a_stuck_writer_is_replaced(service: Service) -> None:
+    """One that is stopped starves the watchdog, which kills it; the next one goes on with the same jobs."""
+    service.prepare(f"{FOR_TESTS}WatchdogSec=4s\nTimeoutAbortSec=1s\n")
+    service.control("start")
+    service.under_load("only")
+    service.signal("STOP")
+    service.restarted(1)
+    assert "Watchdog timeout" in service.journal()
+    submitted, _ = service.end_load()
+    assert submitted == service.rows()
+
+
+def test_an_idle_writer_is_not_taken_for_a_stuck_one(service: Service) -> None:
+    """Without work it tells of itself all the same."""
+    service.prepare(f"{FOR_TESTS}WatchdogSec=3s\n")
+    service.control("start")
+    uptime = ("-m", "telemetry_bus", "status", "--json", "--database", service.path)
+    wait_until(lambda: json.loads(service.machine.python(*uptime))["uptime_s"] > 7, "two intervals are over")
+    assert ["0"] == service.show("NRestarts")
+
+
+def test_a_database_that_cannot_be_opened(service: Service) -> None:
+    """Journal and status say why; it is tried again after a pause, and works when the database does."""
+    service.prepare(f"{FOR_TESTS}RestartSec=1h\n")
+    service.machine.run("sh", "-c", 'echo "This is not a database, but a text." > "$1"', "sh", service.path)
+    start = service.machine.run("systemctl", "start", service.unit, check=False)
+    assert "failed" in start
+    assert ["auto-restart", "4"] == service.show("SubState", "ExecMainStatus")
+    assert "not a database" in service.show("StatusText")[0]
+    assert "not a database" in service.journal()
+    service.machine.run("rm", service.path)
+    service.control("restart")
+    assert ["running"] == service.show("SubState")
+
+
+def test_settings_that_make_no_sense(service: Service) -> None:
+    """They must be changed first: it is not started again, and the journal names the option."""
+    service.prepare()
+    service.machine.run("sed", "-i", "s/^WRITER_OPTIONS=.*/&-is-missing/", service.environment)
+    service.machine.run("systemctl", "start", service.unit, check=False)
+    assert ["failed", "2", "0"] == service.show("ActiveState", "ExecMainStatus", "NRestarts")
+    assert "there is no such group [telemetry-is-missing]" in service.journal()
+
+
+def test_the_environment_file_is_read_at_a_restart(service: Service) -> None:
+    """Options that were changed there hold for the next start."""
+    service.prepare()
+    service.control("start")
+    assert "durability full" in service.journal()
+    service.machine.run("sed", "-i", "s/^WRITER_OPTIONS=.*/& --durability normal/", service.environment)
+    service.control("restart")
+    assert "durability normal" in service.journal()
+
+
+def test_exposure(service: Service) -> None:
+    """systemd finds at most 1.0 of 10 to object to, and nothing in the unit that it does not understand."""
+    service.prepare()
+    unit = f"{service.unit}.service"
+    service.machine.run("systemd-analyze", "security", "--no-pager", "--threshold=10", unit)
+    assert "" == service.machine.run("systemd-analyze", "verify", "--recursive-errors=no", unit, check=False)
