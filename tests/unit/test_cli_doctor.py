@@ -8,9 +8,9 @@ import resource
 import shutil
 import signal
 import sqlite3
-import tempfile
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -443,8 +443,8 @@ def test_variables_that_are_wrong(
 
 
 def test_a_relative_folder_of_buses(doctor: Doctor, monkeypatch: Patch) -> None:
-    """Programs in different folders would not meet."""
-    with tempfile.TemporaryDirectory() as folder, monkeypatch.context() as patch:  # its path is short, as sockets want it
+    """Programs in different folders would not meet. (The path is a short one, as sockets want it.)"""
+    with tempfile.TemporaryDirectory() as folder, monkeypatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("TELEMETRY_BUS_DIR", "buses")
         expect(doctor(), "environment", "warning", "buses", "absolute path")
