@@ -23,7 +23,7 @@ from demo_job import corpus, recording, report, workers
 from rich.console import Console
 
 DEFAULT_DATABASE = Path("demo-output/telemetry.db")
-#: Enough for the processes to get in each other's way, few enough for half a minute in all on two cores.
+#: Enough for the processes to get in each other's way, few enough for three quarters of a minute in all on two cores.
 DEFAULT_RECORDS = 10_000
 
 EXIT_OK, EXIT_MISSING, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130

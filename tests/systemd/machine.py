@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60.0
 POLL_S = 0.02
 
-#: Beside what is installed: this tree's code, which the service's own /tmp may hide, and times that a test can wait for.
+#: Beside what is installed: this tree's code, which the service's own /tmp may hide, and times to wait for in a test.
 FOR_TESTS = f"""
 [Service]
 Environment="PYTHONPATH={ROOT}"
