@@ -76,7 +76,7 @@ store.flush()
         ("before publishing a definition", 1), ("after publishing a definition", 4),
         ("before publishing a job", 5000), ("after publishing a job", 5000),
         ("before a send", 20), ("after a send", 1),
-        ("before a trim", 10), ("after a trim", 10),
+        ("before a trim", 2), ("after a trim", 2),
     ],
 )
 def test_killed_at_a_place(bus: Bus, place: str, times: int) -> None:
