@@ -8,7 +8,8 @@ database that stores text takes it as it is, and one with richer types can parse
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
@@ -25,7 +26,7 @@ _MAX_ARRAYS = 2 * MAX_JOB_ROWS + 1000
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 #: The msgpack type byte of an unsigned 64-bit integer, the only one that can exceed a signed one.
-_UINT64 = b"\xcf"
+_UINT64 = 0xCF
 
 _TEXT_FORMS: dict[type, tuple[int, Callable[[Any], str]]] = {
     datetime: (1, lambda value: value.isoformat(" ")),  # the form of sqlite3's default adapter
@@ -41,8 +42,11 @@ ExtHook = Callable[[int, bytes], Any]
 
 
 def packer() -> msgpack.Packer:
-    """A packer for rows. Not for use by two threads at once."""
-    return msgpack.Packer(default=_extension, use_bin_type=True)
+    """A packer for rows. Not for use by two threads at once.
+
+    Strict: what is not exactly one of msgpack's own types comes to `_extension`, and so do tuples.
+    """
+    return msgpack.Packer(default=_extension, use_bin_type=True, strict_types=True)
 
 
 def pack_row(pack: Callable[[Any], bytes], row: Row) -> bytes:
@@ -50,26 +54,26 @@ def pack_row(pack: Callable[[Any], bytes], row: Row) -> bytes:
 
     Raises `UnsupportedValue`, naming type and position, for what no column can hold.
     """
-    if not _STORABLE.issuperset(map(type, row)):
-        row = [_storable(value, position) for position, value in enumerate(row, 1)]
     try:
-        data = pack(row)
-    except (UnicodeEncodeError, OverflowError, ValueError) as error:
-        _blame(row, error)
+        hash(tuple(row))  # the quickest way to find lists and mappings, which msgpack would take as they are
+        data = pack([*row])
+    except Exception:  # of whatever kind: the hash may be the program's own code
+        data = _pack_with_care(pack, row)
     if _UINT64 in data:
-        _check_integers(row)
+        _check_integers(msgpack.unpackb(data))  # not the row: an object may have become an integer
     return data
 
 
-def pack_rows(pack: Callable[[Any], bytes], rows: Iterable[Row]) -> bytes:
-    """Many rows as one msgpack array of rows. Raises `UnsupportedValue` and `JobTooLarge`."""
-    parts = []
-    for number, row in enumerate(rows, 1):
-        try:
-            parts.append(pack_row(pack, row))
-        except UnsupportedValue as error:
-            error.message = f"row {number}, {error.message}"
-            raise
+def pack_rows(pack: Callable[[Any], bytes], rows: Sequence[Row]) -> bytes:
+    """Many rows as one msgpack array of rows. Raises as `pack_row`, naming the row too."""
+    try:  # as `pack_row`, for all of them
+        hash(tuple(map(tuple, rows)))
+        parts = [pack([*row]) for row in rows]
+        for part in parts:
+            if _UINT64 in part:
+                _check_integers(msgpack.unpackb(part))
+    except Exception:
+        parts = _pack_one_by_one(pack, rows)
     return pack_parts(parts)
 
 
@@ -82,8 +86,10 @@ def pack_parts(parts: Sequence[bytes]) -> bytes:
     return head + b"".join(parts)
 
 
-def check_rows(job: Job) -> None:
-    """Raises `JobTooLarge` when one job has more rows and statements than the limit."""
+def check_rows(job: Job, size: int) -> None:
+    """Raises `JobTooLarge` when one job, of `size` bytes encoded, has more rows and statements than the limit."""
+    if size <= MAX_JOB_ROWS:  # each of them takes a byte at least
+        return
     rows = len(job.statements) + sum(len(statement.rows) for statement in job.statements)
     if rows > MAX_JOB_ROWS:
         raise JobTooLarge(
@@ -136,11 +142,15 @@ def unpack_sequence(count: int, data: bytes, *, ext_hook: ExtHook | None = None)
     return objects
 
 
-def text_of_extension(code: int, data: bytes) -> str:
-    """The text that an extension type holds: what a database without richer types stores."""
-    if code not in _EXTENSION_CODES:
-        raise ValueError(f"unknown extension type {code}")
-    return str(data, "utf-8")
+def text_of_extension(code: int, data: bytes) -> str | msgpack.ExtType:
+    """The text that an extension type holds: what a database without richer types stores.
+
+    One that is not ours, or no text, stays as it is: the database refuses it, and the job is a dead letter.
+    """
+    if code in _EXTENSION_CODES:
+        with suppress(UnicodeDecodeError):
+            return str(data, "utf-8")
+    return msgpack.ExtType(code, data)
 
 
 def pack_job(job: Job) -> bytes:
@@ -149,7 +159,7 @@ def pack_job(job: Job) -> bytes:
     statements = [
         pack_parts([pack(statement.sql), pack_rows(pack, statement.rows)]) for statement in job.statements
     ]
-    return pack_parts([pack(job.ensure), pack_parts(statements)])
+    return pack_parts([pack([*job.ensure]), pack_parts(statements)])
 
 
 def unpack_job(data: bytes) -> Job:
@@ -161,10 +171,31 @@ def unpack_job(data: bytes) -> Job:
         raise ProtocolError(f"not a job: {error}", operation="decode") from None
 
 
-def _extension(value: Any) -> msgpack.ExtType:
+def _pack_one_by_one(pack: Callable[[Any], bytes], rows: Sequence[Row]) -> list[bytes]:
+    parts = []
+    for number, row in enumerate(rows, 1):
+        try:
+            parts.append(pack_row(pack, row))
+        except UnsupportedValue as error:
+            error.message = f"row {number}, {error.message}"
+            raise
+    return parts
+
+
+def _pack_with_care(pack: Callable[[Any], bytes], row: Row) -> bytes:
+    """A row that `pack` has refused, with what can be made storable; raises for the value to blame."""
+    storable = [_storable(value, position) for position, value in enumerate(row, 1)]
+    try:
+        return pack(storable)
+    except (UnicodeEncodeError, OverflowError, ValueError) as error:
+        _blame(storable, error)
+
+
+def _extension(value: Any) -> Any:
+    """What msgpack asks for: types that it does not have, subclasses of those that it has, integers beyond 64 bit."""
     form = _TEXT_FORMS.get(type(value))
     if form is None:
-        raise OverflowError("an integer beyond 64 bit")  # msgpack asks for these too
+        return _storable(value, 0)
     code, text = form
     return msgpack.ExtType(code, text(value).encode())
 

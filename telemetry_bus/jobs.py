@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 #: One encoded job. Larger ones are refused at `submit`, so that a message never meets a socket's limit.
 MAX_JOB_BYTES = 8 * 1024 * 1024
@@ -16,8 +16,7 @@ MAX_JOB_ROWS = 1_000_000
 Row = Sequence[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """One SQL text with positional `?` placeholders, and the rows to run it with, in order.
 
     A statement without placeholders has one empty row.

@@ -44,6 +44,7 @@ class Journal:
         self.ring_bytes = ring_bytes
         self.end: Position = (0, 0)
         self.trimmed: Position = (0, 0)
+        self._free_to = ring_bytes
         self.definitions_end: Position = (0, 0)  # number of the last definition, and where it ends
         self._marks: deque[Position] = deque()
         self._marked = 0
@@ -71,7 +72,7 @@ class Journal:
         sequence += 1
         record = seal(record, sequence)
         end = start + len(record)
-        if end - self.trimmed[1] > self.ring_bytes:
+        if end > self._free_to:
             return 0
         position = start % self.ring_bytes
         room = self.ring_bytes - position
@@ -127,6 +128,7 @@ class Journal:
         index, slot = write_watermark(self._generation, position)
         self._map[index : index + len(slot)] = slot
         self.trimmed = position
+        self._free_to = position[1] + self.ring_bytes
 
     def lost(self) -> bool:
         """Whether somebody has removed or replaced the file: what is in it would not survive the process."""

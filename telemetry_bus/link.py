@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 from .config import Database
-from .journal_file import Position
+from .journal_file import CHUNK_BYTES, Position
 from .outbox import Outbox
 from .protocol.messages import Control, Jobs
 from .protocol.producer import ProducerProtocol
@@ -30,13 +30,25 @@ class Link:
 
     @property
     def ready(self) -> bool:
-        """Whether there is a message that may go out now."""
-        return self.waiting and self.protocol.may_send()
+        """Whether there is a message that may go out now.
+
+        While something is under way only a whole one is (Nagle's algorithm, RFC 896): the acknowledgement is the
+        moment to send what has gathered since, and under load messages grow by themselves.
+        """
+        protocol = self.protocol
+        return self.waiting and protocol.may_send() and (
+            not protocol.under_way or protocol.recut() is not None or self.outbox.journal.end[1] >= self.whole_at
+        )
+
+    @property
+    def whole_at(self) -> int:
+        """Where in the journal the next message is as large as it gets."""
+        return self.protocol.position[1] + CHUNK_BYTES
 
     def next(self) -> Jobs | None:
-        """The next message, None when there is none or the window is closed. Say `sent` when it is under way."""
+        """The next message, None when none is `ready`. Say `sent` when it is under way."""
         protocol = self.protocol
-        if not protocol.may_send():
+        if not self.ready:
             return None
         found = self.outbox.next_message(
             protocol.position, protocol.recut(), protocol.definitions_sent, protocol.rewind

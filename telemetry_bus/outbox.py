@@ -8,11 +8,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
+from typing import NoReturn
 
 from .codec import check_size
 from .config import OnFull
 from .errors import JobTooLarge, JournalFull, ReentrantSubmit, StoreClosed
-from .jobs import Job, Row
+from .jobs import MAX_JOB_BYTES, Job, Row
 from .journal import Journal
 from .journal_file import Position
 from .protocol.messages import Jobs, Report
@@ -20,6 +22,8 @@ from .records import Encoder
 
 logger = logging.getLogger("telemetry_bus")
 
+#: What `Outbox.wake_at` is while whoever sends is awake.
+NEVER = inf
 #: So many failures are kept for `outcome()`.
 _FAILURES_KEPT = 1000
 
@@ -43,8 +47,9 @@ class OutboxCounts:
 class Outbox:
     """Encodes and journals jobs under one lock; hands out slices to send; wakes those who wait for the outcome.
 
-    `wake` is called after each job, and must be cheap. `log_failures` is off where the writer logs in this process.
-    `full` says that the last job found no room, and none has come free since.
+    `wake` is called after each job that ends behind `wake_at`, a place in the journal: 0 for one who sleeps until the
+    next job, `NEVER` for one who is awake. `log_failures` is off where the writer logs in this process. `full` says
+    that the last job found no room, and none has come free since.
     """
 
     def __init__(
@@ -52,6 +57,8 @@ class Outbox:
     ) -> None:
         self.journal = journal
         self.wake = wake
+        self.wake_at: float = 0
+        self._largest = min(MAX_JOB_BYTES, journal.ring_bytes // 2)
         self._on_full = on_full
         self._timeout = timeout
         self._log_failures = log_failures
@@ -62,6 +69,7 @@ class Outbox:
         self._changed = threading.Condition(self._lock)
         self._busy = False
         self._closed = False
+        self._tracing = False
         self.full = False
         self._committed = 0
         self._dropped = 0
@@ -79,11 +87,14 @@ class Outbox:
             try:
                 self._busy = True
                 record = self._encoder.row(sql, row, ensure)
-                sequence = self._journal_it(record, sql)
+                if len(record) > self._largest:
+                    self._refuse_size(record, sql)
+                sequence = self.journal.append(record) or self._when_full(record)
             finally:
                 self._busy = False
-        self.wake()
-        if logger.isEnabledFor(logging.DEBUG):
+        if self.journal.end[1] > self.wake_at:
+            self._wake()
+        if self._tracing:
             logger.debug("enqueue job %d", sequence)
         return sequence
 
@@ -98,22 +109,27 @@ class Outbox:
             try:
                 self._busy = True
                 record = self._encoder.job(job)
-                sequence = self._journal_it(record, job.statements[0].sql if job.statements else "")
+                if len(record) > self._largest:
+                    self._refuse_size(record, job.statements[0].sql if job.statements else "")
+                sequence = self.journal.append(record) or self._when_full(record)
             finally:
                 self._busy = False
-        self.wake()
-        if logger.isEnabledFor(logging.DEBUG):
+        if self.journal.end[1] > self.wake_at:
+            self._wake()
+        if self._tracing:
             logger.debug("enqueue job %d", sequence)
         return sequence
 
-    def _journal_it(self, record: bytes, subject: str) -> int:
-        if len(record) > self.journal.ring_bytes // 2:
-            raise JobTooLarge(
-                f"the job is {len(record)} bytes encoded, half a journal of {self.journal.ring_bytes} at most is taken",
-                operation="submit", subject=subject, hint="raise journal_bytes, or split the job",
-            )
+    def _wake(self) -> None:
+        self._tracing = logger.isEnabledFor(logging.DEBUG)  # asked for here and with each message, not with each job
+        self.wake()
+
+    def _refuse_size(self, record: bytes, subject: str) -> NoReturn:
         check_size(len(record), subject)
-        return self.journal.append(record) or self._when_full(record)
+        raise JobTooLarge(
+            f"the job is {len(record)} bytes encoded, half a journal of {self.journal.ring_bytes} at most is taken",
+            operation="submit", subject=subject, hint="raise journal_bytes, or split the job",
+        )
 
     def _when_full(self, record: bytes) -> int:
         self.full = True
@@ -136,10 +152,14 @@ class Outbox:
             hint="see telemetry-bus status; a larger journal_bytes bridges longer pauses",
         )
 
-    def _refuse(self) -> None:
+    def _refuse(self) -> NoReturn:
         if self._closed:
             raise StoreClosed("the store is closed", operation="submit", hint="submit before shutdown()")
         raise ReentrantSubmit
+
+    def wake_always(self, wake: Callable[[], None]) -> None:
+        """From now on call `wake` after each job: the thread that slept and woke is gone."""
+        self.wake, self.wake_at = wake, 0
 
     # Sending; one thread
 
@@ -148,6 +168,7 @@ class Outbox:
     ) -> tuple[Jobs, Position, Position] | None:
         """The message that begins at `start` (and ends at `end` if that is given), its end, and the end of the
         definitions in it; None when there is nothing after `start`."""
+        self._tracing = logger.isEnabledFor(logging.DEBUG)
         end = end or self.journal.boundary(start)
         if end[0] <= start[0]:
             return None

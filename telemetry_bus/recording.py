@@ -19,12 +19,16 @@ class RecordingConnection:
     Whatever would have to read raises `NotRecordable`.
     """
 
+    __slots__ = ("_last", "_rows", "_statements")
+
     def __init__(self) -> None:
-        self._statements: list[tuple[str, list[Row]]] = []
+        self._statements: list[Statement] = []
+        self._last = ""  # the SQL whose rows may still grow
+        self._rows: list[Row] = []
 
     def statements(self) -> tuple[Statement, ...]:
         """What was recorded, in order."""
-        return tuple(Statement(sql, rows) for sql, rows in self._statements)
+        return tuple(self._statements)
 
     def cursor(self) -> RecordingCursor:
         return RecordingCursor(self)
@@ -33,10 +37,10 @@ class RecordingConnection:
         """Record one statement. Counts are checked at once; raises `ParameterCount`, `NotRecordable`."""
         prepared = prepare(sql)
         row: Row = tuple(bind(prepared, parameters))  # the caller may change its list and go on
-        if self._statements and self._statements[-1][0] == prepared.sql:
-            self._statements[-1][1].append(row)
+        if prepared.sql == self._last:
+            self._rows.append(row)
         else:
-            self._statements.append((prepared.sql, [row]))
+            self._append(prepared.sql, [row])
         return RecordingCursor(self)
 
     def executemany(self, sql: str, rows: Iterable[Any]) -> RecordingCursor:
@@ -44,7 +48,7 @@ class RecordingConnection:
         prepared = prepare(sql)
         bound: list[Row] = [tuple(bind(prepared, row)) for row in rows]
         if bound:
-            self._statements.append((prepared.sql, bound))
+            self._append(prepared.sql, bound)
         return RecordingCursor(self)
 
     def commit(self) -> None:
@@ -53,6 +57,11 @@ class RecordingConnection:
     def rollback(self) -> None:
         """Drop what this job has recorded so far."""
         self._statements.clear()
+        self._last = ""
+
+    def _append(self, sql: str, rows: list[Row]) -> None:
+        self._statements.append(Statement(sql, rows))
+        self._last, self._rows = sql, rows
 
     def close(self) -> None:
         """Nothing: the job ends when its callable returns."""
@@ -72,6 +81,8 @@ class RecordingConnection:
 
 class RecordingCursor:
     """A cursor of the recording connection."""
+
+    __slots__ = ("connection",)
 
     def __init__(self, connection: RecordingConnection) -> None:
         self.connection = connection

@@ -26,8 +26,8 @@ from .jobs import Job, Row, Run, Template
 
 #: A longer SQL text is not kept as a definition but travels with its jobs.
 MAX_DEFINITION_BYTES = 16 * 1024
-#: How many templates without a number are kept packed.
-_INLINE_CACHE = 256
+#: How many prefixes of records are kept, of each kind.
+_PREFIXES = 1024
 
 _CHECKSUM_BYTES = 5
 _OBJECTS_PER_RECORD = 3
@@ -53,50 +53,41 @@ class Encoder:
         self._pack = codec.packer().pack
         self._numbers: dict[str | Template, int] = {}  # bounded by the room for definitions
         self._single: dict[tuple[str, tuple[str, ...]], bytes] = {}  # the prefix of a one-row job
-        self._inline: dict[Template, bytes] = {}
+        self._prefixes: dict[tuple[tuple[str, ...], tuple[tuple[str, bool], ...]], bytes] = {}
 
     def row(self, sql: str, row: Row, ensure: tuple[str, ...]) -> bytes:
         """The record of a job of one statement and one row: the hot path of `execute`."""
         try:
             prefix = self._single[sql, ensure]
         except KeyError:
-            prefix = self._prefix(Template(ensure, ((sql, False),)))
-            if len(self._single) >= _INLINE_CACHE:
+            prefix = self._prefix(ensure, ((sql, False),))
+            if len(self._single) >= _PREFIXES:
                 self._single.clear()
             self._single[sql, ensure] = prefix
         return prefix + codec.pack_row(self._pack, row)
 
     def job(self, job: Job) -> bytes:
         """The record of any job. Raises `UnsupportedValue` and `JobTooLarge`."""
-        codec.check_rows(job)
-        template, payload = self._pour(job)
-        return self._prefix(template) + payload
-
-    def _pour(self, job: Job) -> tuple[Template, bytes]:
-        """Divide a job into its template and its packed payload."""
         shapes, parts = [], []
-        for statement in job.statements:
-            many = len(statement.rows) != 1
-            shapes.append((statement.sql, many))
-            if many:
-                parts.append(codec.pack_rows(self._pack, statement.rows))
-            else:
-                parts.append(codec.pack_row(self._pack, statement.rows[0]))
+        for sql, rows in job.statements:
+            many = len(rows) != 1
+            shapes.append((sql, many))
+            parts.append(codec.pack_rows(self._pack, rows) if many else codec.pack_row(self._pack, rows[0]))
         payload = parts[0] if len(parts) == 1 else codec.pack_parts(parts)
-        return Template(job.ensure, tuple(shapes)), payload
+        codec.check_rows(job, len(payload))
+        return self._prefix(job.ensure, tuple(shapes)) + payload
 
-    def _prefix(self, template: Template) -> bytes:
+    def _prefix(self, ensure: tuple[str, ...], shapes: tuple[tuple[str, bool], ...]) -> bytes:
         """What stands before the payload: the template's number, or the template itself when it has none."""
-        number = self._number(template)
-        if number:
-            number_packed: bytes = self._pack(number)
-            return number_packed
-        prefix = self._inline.get(template)
+        prefix = self._prefixes.get((ensure, shapes))
         if prefix is None:
-            if len(self._inline) >= _INLINE_CACHE:
-                self._inline.clear()
-            prefix = b"\x00\x92" + self._pack([template.ensure, template.statements])
-            self._inline[template] = prefix
+            if number := self._number(Template(ensure, shapes)):
+                prefix = msgpack.packb(number)
+            else:
+                prefix = b"\x00\x92" + msgpack.packb([ensure, shapes])
+            if len(self._prefixes) >= _PREFIXES:
+                self._prefixes.clear()
+            self._prefixes[ensure, shapes] = prefix
         return prefix
 
     def _number(self, item: str | Template) -> int:
@@ -105,7 +96,7 @@ class Encoder:
             return number
         if isinstance(item, str):
             try:
-                packed = self._pack(item)
+                packed = msgpack.packb(item)
             except UnicodeEncodeError as error:
                 raise UnsupportedValue(
                     f"the SQL holds a lone surrogate at index {error.start}", operation="submit",
@@ -116,7 +107,7 @@ class Encoder:
             statements = [(self._number(sql), many) for sql, many in item.statements]
             if 0 in ensure or any(sql == 0 for sql, _ in statements):
                 return 0
-            packed = self._pack([ensure, statements])
+            packed = msgpack.packb([ensure, statements])
         if len(packed) > MAX_DEFINITION_BYTES:
             return 0
         defined = self._define(packed)

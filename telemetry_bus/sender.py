@@ -14,7 +14,7 @@ import zmq
 from .config import Database
 from .errors import ConfigError, JournalUnavailable, ProtocolError
 from .link import Link
-from .outbox import Outbox
+from .outbox import NEVER, Outbox
 from .paths import BusFolder
 from .protocol.messages import MAX_CONTROL_BYTES, Control, decode_control, encode_control
 from .spawn import Spawner
@@ -198,10 +198,13 @@ class Sender:
         return left
 
     def _sleep(self, poller: zmq.Poller, timeout: float | None, blocked: bool) -> None:
+        """Until an answer, a time limit, or a job: the first one, or while something is under way a whole message."""
         self._waker.sleeping = True
+        self._outbox.wake_at = self._link.whole_at - 1 if self._protocol.under_way else 0
         if self._stopping or self._ask or (not blocked and self._link.ready):
             timeout = 0
         poller.poll(None if timeout is None else round(timeout * 1000 + 0.5))
+        self._outbox.wake_at = NEVER
         self._waker.clear()
 
 

@@ -100,8 +100,11 @@ class TelemetryStore:
     ) -> int:
         """Hand in one statement with one row of values. See `submit`."""
         prepared = prepare(sql)
-        row = bind(prepared, parameters)
-        definitions = _definitions(ensure) if ensure is not None else ()
+        if prepared.order is None and type(parameters) is tuple and len(parameters) == prepared.count:
+            row: Row = parameters  # `bind`, without the call
+        else:
+            row = bind(prepared, parameters)
+        definitions = () if ensure is None else _definitions(ensure)
         sequence = self._backend.put_row(prepared.sql, row, definitions)
         return self._settled(sequence) if self._options.debug else sequence
 

@@ -34,7 +34,7 @@ class DaemonBackend(JournaledBackend):
             return
         self._probe(outbox, sender)
         sender.stop(limit)
-        outbox.wake = self._late
+        outbox.wake_always(self._late)
         if outbox.pending:
             self._late()
 
@@ -56,7 +56,7 @@ class DaemonBackend(JournaledBackend):
             if threading.main_thread().is_alive():
                 outbox.release()
                 raise
-            outbox.wake = self._late  # the interpreter ends, and since Python 3.12 starts no thread then
+            outbox.wake_always(self._late)  # the interpreter ends, and since Python 3.12 starts no thread then
         return outbox
 
     def _stop(self, outbox: Outbox) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from sqlite3 import Connection
 
@@ -29,10 +30,12 @@ class JournaledBackend:
         self._closed = False
         self._busy = False  # with the beginning of a stream
         self._beginning = ForkSafeLock()
+        #: Once there is an outbox, its own method, without a way through here.
+        self.put_row: Callable[[str, Row, tuple[str, ...]], int] = self._put_first_row
         lifecycle.watch(self)
 
-    def put_row(self, sql: str, row: Row, ensure: tuple[str, ...]) -> int:
-        return (self._outbox or self._begin()).put_row(sql, row, ensure)
+    def _put_first_row(self, sql: str, row: Row, ensure: tuple[str, ...]) -> int:
+        return self._begin().put_row(sql, row, ensure)
 
     def put(self, job: Job) -> int:
         return (self._outbox or self._begin()).put(job)
@@ -90,6 +93,7 @@ class JournaledBackend:
     def after_fork(self) -> None:
         """Begin a stream of our own at the next job; the parent's goes on without us."""
         self._busy = False
+        self.put_row = self._put_first_row
         if self._outbox is not None:
             self._outbox.abandon()
             self._outbox = None
@@ -110,6 +114,7 @@ class JournaledBackend:
                     self._busy = True
                     lifecycle.watch(self)  # once more in a forked child, which may end in another way
                     self._outbox = self._start()
+                    self.put_row = self._outbox.put_row
                 except OSError as error:
                     raise JournalUnavailable(
                         error.strerror or str(error), operation="begin a stream",

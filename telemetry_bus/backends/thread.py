@@ -61,7 +61,7 @@ class ThreadBackend(JournaledBackend):
         if self._outbox is None or self._link is None or self._closed:
             return
         self._detach(limit)
-        self._outbox.wake = self._late
+        self._outbox.wake_always(self._late)
         if self._outbox.pending:
             self._late()
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from traceback import format_exception
 from typing import Any
 
-from ..codec import pack_job, packer
+import msgpack
+
+from ..codec import pack_job
 from ..jobs import Failure, Template
 from .dialects import Connection
 from .ledger import timestamp
@@ -155,5 +157,5 @@ def _pack(template: Template, payload: Any) -> bytes:
     try:
         return pack_job(template.job(payload))
     except (TypeError, ValueError):  # the payload does not fit its template: keep it as it came
-        kept: bytes = packer().pack([template.ensure, template.statements, payload])
+        kept: bytes = msgpack.packb([template.ensure, template.statements, payload])
         return kept

@@ -177,7 +177,7 @@ MUTATIONS = [
     # the journal
     _mutation(
         "a full ring is written over",
-        Journal, "append", "if end - self.trimmed[1] > self.ring_bytes:", "if False:",
+        Journal, "append", "if end > self._free_to:", "if False:",
     ),
     _mutation(
         "a journal is deleted with jobs pending",

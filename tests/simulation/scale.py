@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from telemetry_bus import adoption, journal, orphan
+from telemetry_bus import adoption, journal, link, orphan
 from telemetry_bus.protocol import writer as writer_protocol
 
 RING_BYTES = (1500, 3000)
@@ -31,7 +31,7 @@ def small_world() -> Iterator[pytest.MonkeyPatch]:
     """Tight limits, no waiting for the disk, no log."""
     with pytest.MonkeyPatch.context() as patch:
         for module, name, value in (
-            (journal, "CHUNK_BYTES", CHUNK_BYTES), (journal, "DEFINITIONS_BYTES", 400),
+            (journal, "CHUNK_BYTES", CHUNK_BYTES), (link, "CHUNK_BYTES", 50), (journal, "DEFINITIONS_BYTES", 400),
             (orphan, "CHUNK_BYTES", 250), (orphan, "_PIECE_BYTES", 300),
             (writer_protocol, "TOTAL_WINDOW_BYTES", 1500), (writer_protocol, "MIN_WINDOW_BYTES", 300),
             (writer_protocol, "MAX_WINDOW_BYTES", WINDOW_BYTES), (writer_protocol, "MAX_REPORTS", 1),

@@ -8,7 +8,7 @@ import pytest
 
 from telemetry_bus import Job, JobTooLarge, Statement, TelemetryStore, codec
 from telemetry_bus.errors import ProtocolError
-from telemetry_bus.jobs import MAX_JOB_ROWS
+from telemetry_bus.jobs import MAX_JOB_BYTES, MAX_JOB_ROWS
 from telemetry_bus.records import Encoder
 
 
@@ -39,7 +39,7 @@ def test_nothing_of_it_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
 ], ids=["rows", "statements"])
 def test_the_largest_job_is_read(job: Job) -> None:
     """What is taken at submit can always be read again."""
-    codec.check_rows(job)
+    codec.check_rows(job, MAX_JOB_BYTES)
     assert len(job.statements) == len(codec.unpack_job(codec.pack_job(job)).statements)
 
 

@@ -173,7 +173,7 @@ def test_caches_are_bounded() -> None:
     encoder = Encoder(Room(0).define)
     for number in range(2000):
         encoder.row(f"INSERT INTO t VALUES ({number})", (), ())
-    assert all(len(cache) <= 256 for cache in (encoder._single, encoder._inline, encoder._numbers))
+    assert all(len(cache) <= 1024 for cache in (encoder._single, encoder._prefixes, encoder._numbers))
 
 
 def test_definitions_overlap() -> None:

@@ -1,0 +1,112 @@
+"""When a message goes out: at once, when what is under way is acknowledged, or when it is whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from telemetry_bus.config import parse_database
+from telemetry_bus.journal import Journal
+from telemetry_bus.journal_file import CHUNK_BYTES
+from telemetry_bus.link import Link
+from telemetry_bus.outbox import NEVER, Outbox
+from telemetry_bus.protocol.messages import Ack, Resend, Welcome
+
+INSERT = "INSERT INTO t VALUES (?)"
+EPOCH = b"an epoch"
+WINDOW = 4 * CHUNK_BYTES
+
+
+@pytest.fixture
+def link(tmp_path: Path) -> Iterator[Link]:
+    """One whose writer is known and has taken nothing yet."""
+    database = parse_database(str(tmp_path / "x.db"))
+    journal = Journal(None, os.urandom(16), 2 * WINDOW, database.identity)
+    with closing(journal):
+        link = Link(Outbox(journal, lambda: None, on_full="raise", timeout=0), database)
+        link.receive([Welcome(journal.stream, EPOCH, 1, 0, 0, WINDOW, [])], 0.0)
+        yield link
+
+
+def submit(link: Link, size: int = 1) -> None:
+    link.outbox.put_row(INSERT, ("x" * size,), ())
+
+
+def send(link: Link) -> list[int]:
+    """The numbers of the first and the last job of each message that goes out now."""
+    numbers = []
+    while (message := link.next()) is not None:
+        link.sent(0.0)
+        numbers += [message.first, message.last]
+    return numbers
+
+
+def acknowledge(link: Link, committed: int) -> None:
+    link.receive([Ack(link.outbox.journal.stream, EPOCH, 1, committed, committed, WINDOW, [])], 0.0)
+
+
+def test_the_first_job_goes_at_once(link: Link) -> None:
+    """With nothing under way nobody waits for company."""
+    assert [] == send(link)
+    submit(link)
+    assert link.ready
+    assert [1, 1] == send(link)
+
+
+def test_what_follows_waits_for_the_acknowledgement(link: Link) -> None:
+    """What gathers while something is under way goes out as one message when that is decided."""
+    submit(link)
+    send(link)
+    for _ in range(10):
+        submit(link)
+        assert not link.ready
+        assert [] == send(link)
+    acknowledge(link, 1)
+    assert [2, 11] == send(link)
+
+
+def test_a_whole_message_does_not_wait(link: Link) -> None:
+    """One that is as large as it gets goes out, as long as the window is open; the rest behind it waits."""
+    submit(link)
+    send(link)
+    submit(link, CHUNK_BYTES)
+    submit(link)
+    assert [2, 2] == send(link)
+    assert [] == send(link)
+
+
+def test_what_was_lost_is_sent_again_at_once(link: Link) -> None:
+    """A message that was cut before goes out as it was, however small it is."""
+    submit(link)
+    send(link)
+    acknowledge(link, 1)
+    submit(link)
+    send(link)
+    stream = link.outbox.journal.stream
+    link.receive([Resend(stream, EPOCH, 2, link.protocol.rewind)], 0.0)
+    submit(link)
+    assert [2, 2] == send(link)
+    acknowledge(link, 2)
+    assert [3, 3] == send(link)
+
+
+def test_who_sleeps_is_woken_for_what_may_go_out(link: Link) -> None:
+    """By each job, by none, or by the one that makes the message whole, as the sleeper has said."""
+    woken: list[int] = []
+    outbox = link.outbox
+    outbox.wake = lambda: woken.append(outbox.last)
+    submit(link)
+    outbox.wake_at = NEVER
+    submit(link)
+    send(link)
+    outbox.wake_at = link.whole_at
+    submit(link)
+    submit(link, CHUNK_BYTES)
+    assert [1, 4] == woken
+    outbox.wake_always(lambda: woken.append(-1))
+    submit(link)
+    assert [1, 4, -1] == woken
