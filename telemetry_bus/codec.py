@@ -8,7 +8,7 @@ database that stores text takes it as it is, and one with richer types can parse
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -27,6 +27,9 @@ _MAX_ARRAYS = 2 * MAX_JOB_ROWS + 1000
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 #: The msgpack type byte of an unsigned 64-bit integer, the only one that can exceed a signed one.
 _UINT64 = 0xCF
+
+#: The heads of arrays that msgpack writes in one byte, by their length.
+_SHORT_ARRAYS = [bytes((0x90 | length,)) for length in range(16)]
 
 _TEXT_FORMS: dict[type, tuple[int, Callable[[Any], str]]] = {
     datetime: (1, lambda value: value.isoformat(" ")),  # the form of sqlite3's default adapter
@@ -64,25 +67,22 @@ def pack_row(pack: Callable[[Any], bytes], row: Row) -> bytes:
     return data
 
 
-def pack_rows(pack: Callable[[Any], bytes], rows: Sequence[Row]) -> bytes:
+def pack_rows(pack: Callable[[Any], bytes], rows: Iterable[Row]) -> bytes:
     """Many rows as one msgpack array of rows. Raises as `pack_row`, naming the row too."""
-    try:  # as `pack_row`, for all of them
-        hash(tuple(map(tuple, rows)))
-        parts = [pack([*row]) for row in rows]
-        for part in parts:
-            if _UINT64 in part:
-                _check_integers(msgpack.unpackb(part))
-    except Exception:
-        parts = _pack_one_by_one(pack, rows)
+    parts: list[bytes] = []
+    try:
+        for row in rows:
+            parts.append(pack_row(pack, row))
+    except UnsupportedValue as error:
+        error.message = f"row {len(parts) + 1}, {error.message}"
+        raise
     return pack_parts(parts)
 
 
 def pack_parts(parts: Sequence[bytes]) -> bytes:
     """A msgpack array of objects that are packed already."""
-    if len(parts) < 16:
-        head = bytes((0x90 | len(parts),))
-    else:
-        head = b"\xdd" + len(parts).to_bytes(4, "big")
+    count = len(parts)
+    head = _SHORT_ARRAYS[count] if count < len(_SHORT_ARRAYS) else b"\xdd" + count.to_bytes(4, "big")
     return head + b"".join(parts)
 
 
@@ -169,17 +169,6 @@ def unpack_job(data: bytes) -> Job:
         return Job(tuple(Statement(sql, tuple(map(tuple, rows))) for sql, rows in statements), tuple(ensure))
     except (TypeError, ValueError) as error:
         raise ProtocolError(f"not a job: {error}", operation="decode") from None
-
-
-def _pack_one_by_one(pack: Callable[[Any], bytes], rows: Sequence[Row]) -> list[bytes]:
-    parts = []
-    for number, row in enumerate(rows, 1):
-        try:
-            parts.append(pack_row(pack, row))
-        except UnsupportedValue as error:
-            error.message = f"row {number}, {error.message}"
-            raise
-    return parts
 
 
 def _pack_with_care(pack: Callable[[Any], bytes], row: Row) -> bytes:

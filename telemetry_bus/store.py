@@ -84,7 +84,7 @@ class TelemetryStore:
         """
         if self._closed:  # before the callable does anything
             raise StoreClosed("the store is closed", operation="submit", hint="submit before shutdown()")
-        definitions = _definitions(ensure)
+        definitions = () if ensure is None else _definitions(ensure)
         if isinstance(task, Job):
             return self._settled(self._backend.put(_checked(task, definitions)))
         if not callable(task):
