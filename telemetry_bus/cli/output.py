@@ -12,7 +12,7 @@ _GAP = "  "
 #: A stream's id is cut to so many digits for people; they tell streams apart as they tell commits apart.
 STREAM_DIGITS = 8
 #: How the states of `status` look on a terminal.
-_STYLES = {"running": "green", "degraded": "bold red", "absent": "yellow"}
+STATE_STYLES = {"running": "green", "degraded": "bold red", "absent": "yellow"}
 
 
 class Output:
@@ -40,6 +40,10 @@ class Output:
     def line(self, text: str = "") -> None:
         self._write(printable(text))
 
+    def flush(self) -> None:
+        """What was written is there to be read, in a pipe too."""
+        self._stream.flush()
+
     def fields(self, values: Mapping[str, str]) -> None:
         """Names with their values, one per line."""
         width = max(map(len, values))
@@ -54,14 +58,14 @@ class Output:
         grid.add_column(style="bold", no_wrap=True)
         grid.add_column(overflow="fold")
         for name, value in values.items():
-            grid.add_row(name, Text(printable(value), style=_STYLES.get(value, "")))
+            grid.add_row(name, Text(printable(value), style=STATE_STYLES.get(value, "")))
         self._print(grid)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, wrapped: int = 0) -> None:
         """Rows under the names of their columns; numbers stand to the right. A terminal that is too narrow wraps the
         last `wrapped` columns."""
         cells = [[printable(str(value)) for value in row] for row in rows]
-        right = [all(row[i].lstrip("-").isdigit() for row in cells) for i in range(len(columns))]
+        right = [all(map(_is_number, (row[i] for row in cells))) for i in range(len(columns))]
         if not self.on_terminal:
             widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
             for row in [columns, *cells]:
@@ -88,6 +92,11 @@ class Output:
     def _write(self, text: str) -> None:
         encoding = self._stream.encoding or "utf-8"
         print(text.encode(encoding, "backslashreplace").decode(encoding), file=self._stream)
+
+
+def _is_number(cell: str) -> bool:
+    """A lone dash is a number that is not known."""
+    return cell == "-" or cell.removeprefix("-").replace(".", "", 1).replace(",", "").isdigit()
 
 
 def printable(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -43,9 +44,12 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     return _CODES[report["state"]]
 
 
-def status(bus: Bus) -> dict[str, Any]:
-    """The keys of `status --json`: the writer's answer, or what can be seen without one; and the journals."""
-    journals = bus.journals()
+def status(bus: Bus, most_bytes: int = sys.maxsize) -> dict[str, Any]:
+    """The keys of `status --json`: the writer's answer, or what can be seen without one; and the journals.
+
+    Of more than `most_bytes` in a journal the number of its pending jobs is reckoned, see `inspect`.
+    """
+    journals = bus.journals(most_bytes)
     report = _asked(bus, journals) if bus.held else None
     if report is None:
         report = _unasked(bus)
@@ -54,6 +58,7 @@ def status(bus: Bus) -> dict[str, Any]:
         {
             "stream": journal.stream.hex(), "pid": journal.pid, "alive": journal.alive,
             "pending_jobs": journal.pending_jobs, "pending_bytes": journal.pending_bytes,
+            "acknowledged_jobs": journal.trimmed,
         }
         for journal in journals.readable
     ]
@@ -109,7 +114,8 @@ def _add_damage(report: dict[str, Any], journals: Journals) -> None:
             report["state"] = "degraded"
 
 
-def _show(report: dict[str, Any], output: Output) -> None:
+def fields(report: dict[str, Any]) -> dict[str, str]:
+    """What is known of the writer and of what waits, for people."""
     fields = {"state": report["state"], "database": report["database"]}
     if report["epoch"] is not None:
         uptime = timedelta(seconds=round(report["uptime_s"]))
@@ -134,7 +140,11 @@ def _show(report: dict[str, Any], output: Output) -> None:
         fields["drift"] = f"{fields['drift']}; {drift}" if "drift" in fields else drift
     if report["last_error"]:
         fields["last error"] = report["last_error"]
-    output.fields(fields)
+    return fields
+
+
+def _show(report: dict[str, Any], output: Output) -> None:
+    output.fields(fields(report))
     if report["streams"]:
         output.line()
         digits = STREAM_DIGITS if output.on_terminal else None

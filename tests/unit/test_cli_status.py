@@ -75,7 +75,7 @@ def test_pending_jobs_are_told_without_a_writer(report: Report, store: Telemetry
     assert 3 == found["pending_jobs"]
     assert [{
         "stream": journal.stream.hex(), "pid": os.getpid(), "alive": True, "pending_jobs": 3,
-        "pending_bytes": journal.pending_bytes,
+        "pending_bytes": journal.pending_bytes, "acknowledged_jobs": 0,
     }] == found["streams"]
 
 
@@ -162,7 +162,7 @@ def test_a_journal_that_goes_away_meanwhile_is_none(
     """Its jobs are decided."""
     store.execute("INSERT INTO t VALUES (1)")
 
-    def gone(path: Path) -> None:
+    def gone(path: Path, most_bytes: int) -> None:
         raise FileNotFoundError(path)
 
     monkeypatch.setattr(survey, "inspect", gone)

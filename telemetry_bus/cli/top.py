@@ -1,0 +1,98 @@
+"""`telemetry-bus top`: `status` again and again, with rates."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+from . import exit_codes
+from .arguments import Parser, positive, seconds
+from .output import Output
+from .rates import COUNTERS, Course, most_urgent_first
+from .status import fields, status
+from .survey import COUNTED_BYTES, Bus
+
+DEFAULT_INTERVAL_S = 1.0
+_LEAST_INTERVAL_S = 0.1
+#: Terminals that cannot be drawn on.
+_DUMB = ("", "dumb", "unknown")
+
+#: Waits so many seconds at most; False when there is nothing to go on for.
+Wait = Callable[[float], bool]
+
+
+def add_to(whole: Parser) -> None:
+    parser = whole.command(
+        "top", run, "watch the writer and the streams, with rates",
+        "Watch the writer and the streams, with rates, until q or Ctrl-C. When standard output is no terminal, each\n"
+        "sample is a block of text; with --json, a line. The first sample has no rates. What is seen does not change the\n"
+        "exit code. When more than 256 KiB wait in a journal, its jobs are reckoned from the size of the first ones.",
+    )
+    parser.add_argument(
+        "--interval", type=_interval, default=DEFAULT_INTERVAL_S, metavar="S", help="look every S seconds (%(default)g)"
+    )
+    parser.add_argument("--count", type=positive, metavar="N", help="end after N samples; else it goes on")
+
+
+def run(arguments: argparse.Namespace, output: Output) -> int:
+    bus, course = Bus.of(arguments.database), Course()
+    if output.as_json:
+        for sample in _samples(bus, course, arguments, _sleep):
+            output.document(sample)
+            output.flush()
+    elif output.on_terminal and os.environ.get("TERM", "") not in _DUMB:
+        from .screen import Screen
+
+        with Screen(course) as screen:
+            for sample in _samples(bus, course, arguments, screen.wait):
+                screen.show(sample)
+    else:
+        for number, sample in enumerate(_samples(bus, course, arguments, _sleep)):
+            if number:
+                output.line()
+            _block(sample, output)
+            output.flush()
+    return exit_codes.DONE
+
+
+def _samples(bus: Bus, course: Course, arguments: argparse.Namespace, wait: Wait) -> Iterator[dict[str, Any]]:
+    """`status` with rates, and the time of the look, once per interval as long as the looks do not last longer."""
+    for number in count(1):
+        began = time.monotonic()
+        bus.folder.follow()
+        taken = datetime.now(UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
+        yield {"time": taken, **course.add(status(bus, COUNTED_BYTES), began)}
+        if number == arguments.count or not wait(max(0.0, began + arguments.interval - time.monotonic())):
+            return
+
+
+def _sleep(duration: float) -> bool:
+    time.sleep(duration)
+    return True
+
+
+def _block(sample: dict[str, Any], output: Output) -> None:
+    """One sample as text that machines may read too: numbers have no separators."""
+    rates = [f"{_told(sample['rates'][name])} {name.removesuffix('_per_s')}/s" for name in COUNTERS]
+    output.fields({"time": f"{sample['time']} UTC", **fields(sample), "rates": ", ".join(rates)})
+    if sample["streams"]:
+        output.table(("stream", "process", "alive", "pending jobs", "pending bytes", "jobs/s"), [
+            (stream["stream"], stream["pid"], "yes" if stream["alive"] else "no", stream["pending_jobs"],
+             stream["pending_bytes"], _told(stream["jobs_per_s"]))
+            for stream in most_urgent_first(sample["streams"])
+        ])
+
+
+def _told(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:.1f}"
+
+
+def _interval(text: str) -> float:
+    if (interval := seconds(text)) < _LEAST_INTERVAL_S:
+        raise argparse.ArgumentTypeError(f"{text} is less than {_LEAST_INTERVAL_S:g} seconds")
+    return interval
