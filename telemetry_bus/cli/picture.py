@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from .output import STATE_STYLES, STREAM_DIGITS, printable, size
-from .rates import ASCII, BLOCKS, KEPT, Course, Rate, most_urgent_first, sparkline
+from .rates import ASCII, BLOCKS, KEPT, Course, Rate, Report, most_urgent_first, sparkline
 from .survey import COUNTED_BYTES
 
 #: Below so many lines the picture does without what can be done without.
@@ -25,7 +24,7 @@ _LEAST_SPARKLINE = 5
 _GAP = "  "
 
 
-def picture(sample: dict[str, Any], course: Course, console: Console) -> list[Text]:
+def picture(sample: Report, course: Course, console: Console) -> list[Text]:
     """At most as many lines as the console has, none wider than it. What is wrong comes before what is usual."""
     width, height = console.size
     ramp = BLOCKS if console.encoding.startswith("utf") else ASCII
@@ -42,7 +41,7 @@ def picture(sample: dict[str, Any], course: Course, console: Console) -> list[Te
     return lines[:height]
 
 
-def _head(sample: dict[str, Any], width: int) -> list[Text]:
+def _head(sample: Report, width: int) -> list[Text]:
     state, time = sample["state"], f"{sample['time'][11:]} UTC"
     line = Text.assemble((state, STATE_STYLES[state]), _GAP)
     line.append(_end_of(printable(sample["database"]), width - line.cell_len - len(time) - len(_GAP)), "bold")
@@ -59,7 +58,7 @@ def _head(sample: dict[str, Any], width: int) -> list[Text]:
     return [line, below]
 
 
-def _complaints(sample: dict[str, Any], console: Console, most: int) -> list[Text]:
+def _complaints(sample: Report, console: Console, most: int) -> list[Text]:
     """What is wrong, in full as long as that leaves room for the rest."""
     lines: list[Text] = []
     if sample["last_error"]:
@@ -74,17 +73,17 @@ def _complaints(sample: dict[str, Any], console: Console, most: int) -> list[Tex
 
 
 def _gauges(
-    sample: dict[str, Any], course: Course, width: int, ramp: str, *, roomy: bool
+    sample: Report, course: Course, width: int, ramp: str, *, roomy: bool
 ) -> list[Text]:
     """A line for each rate of the writer: what it is, how it went, what it has come to."""
     rates, jobs, streams = sample["rates"], sample["pending_jobs"], len(sample["streams"])
-    about = "~" if any(map(_is_reckoned, sample["streams"])) else ""
+    reckoned = any(map(_is_reckoned, sample["streams"]))
     gauges = [
         ("jobs", _per_second(rates["jobs_per_s"]), "jobs_per_s", _total(sample["jobs_committed"], "committed")),
         ("rows", _per_second(rates["rows_per_s"]), "rows_per_s", _total(sample["rows_committed"], "committed")),
         ("batches", _per_second(rates["batches_per_s"]), "batches_per_s", _total(sample["batches"], "committed")),
         ("pending", size(sample["pending_bytes"]), "pending_bytes",
-         f"{about}{jobs:,} job{'s' if jobs != 1 else ''}, {streams:,} stream{'s' if streams != 1 else ''}"),
+         f"{_jobs(jobs, reckoned)} job{'s' if jobs != 1 else ''}, {streams:,} stream{'s' if streams != 1 else ''}"),
     ]
     room = width - _NAME_WIDTH - _FIGURE_WIDTH - 2 * len(_GAP) - _BESIDE_WIDTH
     lines = []
@@ -96,7 +95,7 @@ def _gauges(
     return lines
 
 
-def _facts(sample: dict[str, Any], console: Console) -> list[Text]:
+def _facts(sample: Report, console: Console) -> list[Text]:
     letters, latency = sample["dead_letters"], sample["commit_ms"]
     facts = [("dead letters " + ("unknown" if letters is None else f"{letters:,}"), "" if letters == 0 else "yellow")]
     if latency["p50"] is not None:
@@ -117,7 +116,7 @@ def _facts(sample: dict[str, Any], console: Console) -> list[Text]:
 class _Column:
     title: str
     width: int
-    cell: Callable[[dict[str, Any]], str]
+    cell: Callable[[Report], str]
     #: What a narrow terminal does without first has the highest number.
     spare: int = 0
     left: bool = False
@@ -127,14 +126,14 @@ _COLUMNS = (
     _Column("stream", STREAM_DIGITS, lambda stream: stream["stream"][:STREAM_DIGITS], left=True),
     _Column("process", 7, lambda stream: str(stream["pid"]), spare=1),
     _Column("alive", 5, lambda stream: "yes" if stream["alive"] else "no", spare=3, left=True),
-    _Column("pending jobs", 12, lambda stream: f"{'~' * _is_reckoned(stream)}{stream['pending_jobs']:,}", spare=2),
+    _Column("pending jobs", 12, lambda stream: _jobs(stream["pending_jobs"], _is_reckoned(stream)), spare=2),
     _Column("pending bytes", 13, lambda stream: size(stream["pending_bytes"])),
     _Column("jobs/s", 9, lambda stream: _figure(stream["jobs_per_s"])),
 )
 
 
 def _streams(
-    streams: Sequence[dict[str, Any]], course: Course, width: int, height: int, ramp: str
+    streams: Sequence[Report], course: Course, width: int, height: int, ramp: str
 ) -> list[Text]:
     """The table of streams, as many as `height` lines can have."""
     columns = list(_COLUMNS)
@@ -164,8 +163,13 @@ def _row(cells: Sequence[str], columns: Sequence[_Column]) -> str:
     )
 
 
-def _is_reckoned(stream: dict[str, Any]) -> bool:
+def _is_reckoned(stream: Report) -> bool:
     return bool(stream["pending_bytes"] > COUNTED_BYTES)
+
+
+def _jobs(count: int, reckoned: bool) -> str:
+    """What is reckoned has no more digits than can be trusted."""
+    return f"~{round(count, 3 - len(str(count))):,}" if reckoned else f"{count:,}"
 
 
 def _figure(rate: Rate) -> str:

@@ -9,19 +9,23 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
+from threading import Thread
 from types import FrameType, TracebackType
-from typing import Any, NoReturn, Self
+from typing import NoReturn, Self
 
 from rich.console import Console, Group
 from rich.live import Live
 
 from .picture import picture
-from .rates import Course
+from .rates import Course, Report
 
 #: How often the size of the terminal is looked at.
 _LOOK_S = 0.2
+#: What takes no longer than this is waited for as it is.
+_PROMPT_S = 0.05
 #: 128 and the signal's number, as shells have it.
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -35,7 +39,7 @@ class Screen:
         self._live = Live(
             console=self._console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )
-        self._sample: dict[str, Any] | None = None
+        self._sample: Report | None = None
         self._size = self._console.size
         self._stack = ExitStack()
 
@@ -50,7 +54,19 @@ class Screen:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stack.close()
 
-    def show(self, sample: dict[str, Any]) -> None:
+    def meanwhile(self, look: Callable[[], Report]) -> Report | None:
+        """Look, and heed keys and the size of the terminal as long as that lasts: a writer may be busy for seconds.
+        None as soon as q is pressed; whoever looks is left to end with the process."""
+        found: Future[Report] = Future()
+        looking = Thread(target=_fill, args=(found, look), daemon=True)
+        looking.start()
+        looking.join(_PROMPT_S)
+        while not found.done():
+            if not self.wait(_PROMPT_S):
+                return None
+        return found.result()
+
+    def show(self, sample: Report) -> None:
         self._sample = sample
         self._draw()
 
@@ -80,6 +96,13 @@ class Screen:
         pressed = os.read(sys.stdin.fileno(), 64)
         self._keys = bool(pressed)  # else the terminal has gone
         return pressed.decode(errors="replace")
+
+
+def _fill(found: Future[Report], look: Callable[[], Report]) -> None:
+    try:
+        found.set_result(look())
+    except BaseException as error:  # raised again where it is waited for
+        found.set_exception(error)
 
 
 @contextmanager

@@ -7,13 +7,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
-from typing import Any
 
 from . import exit_codes
 from .arguments import Parser, positive, seconds
 from .output import Output
-from .rates import COUNTERS, Course, most_urgent_first
+from .rates import COUNTERS, Course, Report, most_urgent_first
 from .status import fields, status
 from .survey import COUNTED_BYTES, Bus
 
@@ -22,7 +22,9 @@ _LEAST_INTERVAL_S = 0.1
 #: Terminals that cannot be drawn on.
 _DUMB = ("", "dumb", "unknown")
 
-#: Waits so many seconds at most; False when there is nothing to go on for.
+#: Has `status` looked at; None when nobody wants to see it any more.
+Look = Callable[[Callable[[], Report]], Report | None]
+#: Waits so many seconds; False when nobody wants to see more.
 Wait = Callable[[float], bool]
 
 
@@ -30,8 +32,8 @@ def add_to(whole: Parser) -> None:
     parser = whole.command(
         "top", run, "watch the writer and the streams, with rates",
         "Watch the writer and the streams, with rates, until q or Ctrl-C. When standard output is no terminal, each\n"
-        "sample is a block of text; with --json, a line. The first sample has no rates. What is seen does not change the\n"
-        "exit code. When more than 256 KiB wait in a journal, its jobs are reckoned from the size of the first ones.",
+        "sample is a block of text; with --json, a line. The first sample has no rates. What is seen does not change\n"
+        "the exit code. When more than 256 KiB wait in a journal, its jobs are reckoned from the size of the first.",
     )
     parser.add_argument(
         "--interval", type=_interval, default=DEFAULT_INTERVAL_S, metavar="S", help="look every S seconds (%(default)g)"
@@ -41,18 +43,19 @@ def add_to(whole: Parser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     bus, course = Bus.of(arguments.database), Course()
+    samples = partial(_samples, bus, course, arguments)
     if output.as_json:
-        for sample in _samples(bus, course, arguments, _sleep):
+        for sample in samples(_plainly, _sleep):
             output.document(sample)
             output.flush()
     elif output.on_terminal and os.environ.get("TERM", "") not in _DUMB:
         from .screen import Screen
 
         with Screen(course) as screen:
-            for sample in _samples(bus, course, arguments, screen.wait):
+            for sample in samples(screen.meanwhile, screen.wait):
                 screen.show(sample)
     else:
-        for number, sample in enumerate(_samples(bus, course, arguments, _sleep)):
+        for number, sample in enumerate(samples(_plainly, _sleep)):
             if number:
                 output.line()
             _block(sample, output)
@@ -60,15 +63,20 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     return exit_codes.DONE
 
 
-def _samples(bus: Bus, course: Course, arguments: argparse.Namespace, wait: Wait) -> Iterator[dict[str, Any]]:
-    """`status` with rates, and the time of the look, once per interval as long as the looks do not last longer."""
+def _samples(bus: Bus, course: Course, arguments: argparse.Namespace, look: Look, wait: Wait) -> Iterator[Report]:
+    """`status` with rates, and the time of the look, once per interval as long as a look does not last longer."""
     for number in count(1):
-        began = time.monotonic()
         bus.folder.follow()
-        taken = datetime.now(UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
-        yield {"time": taken, **course.add(status(bus, COUNTED_BYTES), began)}
+        began, taken = time.monotonic(), datetime.now(UTC)
+        if (report := look(partial(status, bus, COUNTED_BYTES))) is None:
+            return
+        yield {"time": f"{taken:%Y-%m-%d %H:%M:%S}", **course.add(report, began)}
         if number == arguments.count or not wait(max(0.0, began + arguments.interval - time.monotonic())):
             return
+
+
+def _plainly(look: Callable[[], Report]) -> Report:
+    return look()
 
 
 def _sleep(duration: float) -> bool:
@@ -76,7 +84,7 @@ def _sleep(duration: float) -> bool:
     return True
 
 
-def _block(sample: dict[str, Any], output: Output) -> None:
+def _block(sample: Report, output: Output) -> None:
     """One sample as text that machines may read too: numbers have no separators."""
     rates = [f"{_told(sample['rates'][name])} {name.removesuffix('_per_s')}/s" for name in COUNTERS]
     output.fields({"time": f"{sample['time']} UTC", **fields(sample), "rates": ", ".join(rates)})
