@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
 from shutil import get_terminal_size
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -31,18 +32,30 @@ def add_to(whole: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
-    from .checks import Case, examine  # they bring SQLAlchemy, which the other commands need not wait for
+    from .checks import NAMES, Case, examine  # they bring SQLAlchemy, which the other commands need not wait for
 
-    found = dict(examine(Case(_bus(arguments.database), full=arguments.full)))
+    states = []
+    width = max(map(len, NAMES))
+
+    def told() -> Iterator[tuple[str, Finding]]:
+        """As they come: some checks take their time."""
+        for name, finding in examine(Case(_bus(arguments.database), full=arguments.full)):
+            states.append(finding.state)
+            yield name, finding
+
     if output.as_json:
         output.array(
             {"check": name, "state": finding.state, "message": finding.message, "hint": finding.hint}
-            for name, finding in found.items()
+            for name, finding in told()
         )
     else:
-        _show(found, output)
-    wrong = any(finding.state == "problem" for finding in found.values())
-    return exit_codes.FAILED if wrong else exit_codes.DONE
+        for name, finding in told():
+            _show(name.ljust(width), finding, output)
+        output.line(
+            f"{counted(len(states), 'check')}, {counted(states.count('problem'), 'problem')}, "
+            f"{counted(states.count('warning'), 'warning')}"
+        )
+    return exit_codes.FAILED if "problem" in states else exit_codes.DONE
 
 
 def _bus(database: str | None) -> Bus | None:
@@ -55,18 +68,12 @@ def _bus(database: str | None) -> Bus | None:
         return None
 
 
-def _show(found: dict[str, Finding], output: Output) -> None:
-    """One line each, which a terminal wraps below its beginning."""
-    states, width = [finding.state for finding in found.values()], max(map(len, found))
+def _show(name: str, finding: Finding, output: Output) -> None:
+    """One line, which a terminal wraps below its beginning."""
+    begin = f"{finding.state:<{_STATE_WIDTH}}  {name}  "
     columns = get_terminal_size().columns if output.on_terminal else None
-    for name, finding in found.items():
-        begin = f"{finding.state:<{_STATE_WIDTH}}  {name:<{width}}  "
-        text = printable(f"{finding.message} ({finding.hint})" if finding.hint else finding.message)
-        lines = wrap(text, max(columns - len(begin), _LEAST_WIDTH), break_on_hyphens=False) if columns else [text]
-        for line in lines:
-            output.line(f"{begin}{line}")
-            begin = " " * len(begin)
-    output.line(
-        f"{counted(len(found), 'check')}, {counted(states.count('problem'), 'problem')}, "
-        f"{counted(states.count('warning'), 'warning')}"
-    )
+    text = printable(f"{finding.message} ({finding.hint})" if finding.hint else finding.message)
+    lines = wrap(text, max(columns - len(begin), _LEAST_WIDTH), break_on_hyphens=False) if columns else [text]
+    output.line(f"{begin}{lines[0]}", state=finding.state)
+    for line in lines[1:]:
+        output.line(f"{' ' * len(begin)}{line}")

@@ -11,8 +11,11 @@ from typing import Any, TextIO
 _GAP = "  "
 #: A stream's id is cut to so many digits for people; they tell streams apart as they tell commits apart.
 STREAM_DIGITS = 8
-#: How the states of `status` look on a terminal.
-STATE_STYLES = {"running": "green", "degraded": "bold red", "absent": "yellow"}
+#: How the states of `status` and `doctor` look on a terminal.
+STATE_STYLES = {
+    "running": "green", "degraded": "bold red", "absent": "yellow",
+    "ok": "green", "warning": "yellow", "problem": "bold red",
+}
 
 
 class Output:
@@ -37,8 +40,23 @@ class Output:
             text += json.dumps(value)
         self._write(f"{text}]")
 
-    def line(self, text: str = "") -> None:
-        self._write(printable(text))
+    def line(self, text: str = "", *, state: str = "") -> None:
+        """One line. A `state` at its beginning has its colour on a terminal."""
+        if not (state and self.on_terminal):
+            self._write(printable(text))
+            return
+        from rich.text import Text
+
+        line = Text(printable(text))
+        line.stylize(STATE_STYLES[state], 0, len(state))
+        self._print(line, soft_wrap=True)
+
+    def number(self, count: int) -> str:
+        """With separators on a terminal; in a pipe a program may want to read it."""
+        return f"{count:,}" if self.on_terminal else str(count)
+
+    def counted(self, count: int, noun: str) -> str:
+        return f"{self.number(count)} {noun}" if count == 1 else f"{self.number(count)} {noun}s"
 
     def flush(self) -> None:
         """What was written is there to be read, in a pipe too."""
@@ -84,10 +102,10 @@ class Output:
             table.add_row(*map(Text, row))
         self._print(table)
 
-    def _print(self, renderable: Any) -> None:
+    def _print(self, renderable: Any, *, soft_wrap: bool = False) -> None:
         from rich.console import Console
 
-        Console(file=self._stream, highlight=False).print(renderable)
+        Console(file=self._stream, highlight=False).print(renderable, soft_wrap=soft_wrap)
 
     def _write(self, text: str) -> None:
         encoding = self._stream.encoding or "utf-8"
@@ -112,7 +130,7 @@ def counted(count: int, noun: str) -> str:
 
 def size(count: int) -> str:
     """A number of bytes for people."""
-    for unit, name in ((1 << 20, "MiB"), (1 << 10, "KiB")):
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
         if count >= 10 * unit:
             return f"{count // unit} {name}"
     return f"{count} bytes"

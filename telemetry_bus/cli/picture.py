@@ -27,7 +27,8 @@ _GAP = "  "
 def picture(sample: Report, course: Course, console: Console) -> list[Text]:
     """At most as many lines as the console has, none wider than it. What is wrong comes before what is usual."""
     width, height = console.size
-    ramp = BLOCKS if console.encoding.startswith("utf") else ASCII
+    modern = console.encoding.startswith("utf")
+    ramp = BLOCKS if modern else ASCII
     roomy = height >= _ROOMY
     lines = [*_head(sample, width), *_complaints(sample, console, max(1, height // 2 - 2))]
     blank = [Text()] if roomy else []
@@ -37,7 +38,9 @@ def picture(sample: Report, course: Course, console: Console) -> list[Text]:
         lines += _streams(sample["streams"], course, width, height - len(lines), ramp)
     for line in lines:
         line.no_wrap = True
-        line.truncate(width, overflow="ellipsis" if ramp is BLOCKS else "crop")
+        line.truncate(width, overflow="ellipsis")
+        if not modern:
+            line.plain = line.plain.replace("…", "~").encode(console.encoding, "replace").decode(console.encoding)
     return lines[:height]
 
 
@@ -72,9 +75,7 @@ def _complaints(sample: Report, console: Console, most: int) -> list[Text]:
     return lines
 
 
-def _gauges(
-    sample: Report, course: Course, width: int, ramp: str, *, roomy: bool
-) -> list[Text]:
+def _gauges(sample: Report, course: Course, width: int, ramp: str, *, roomy: bool) -> list[Text]:
     """A line for each rate of the writer: what it is, how it went, what it has come to."""
     rates, jobs, streams = sample["rates"], sample["pending_jobs"], len(sample["streams"])
     reckoned = any(map(_is_reckoned, sample["streams"]))
@@ -98,7 +99,7 @@ def _gauges(
 def _facts(sample: Report, console: Console) -> list[Text]:
     letters, latency = sample["dead_letters"], sample["commit_ms"]
     facts = [("dead letters " + ("unknown" if letters is None else f"{letters:,}"), "" if letters == 0 else "yellow")]
-    if latency["p50"] is not None:
+    if sample["batches"]:
         facts.insert(0, (f"commit {latency['p50']:.1f} ms (p50), {latency['p99']:.1f} ms (p99)", ""))
     facts.append((f"log {size(sample['wal_bytes'])} (WAL)", ""))
     for key, what in (("duplicates_dropped", "duplicates dropped"), ("resends_requested", "resends requested")):
@@ -132,9 +133,7 @@ _COLUMNS = (
 )
 
 
-def _streams(
-    streams: Sequence[Report], course: Course, width: int, height: int, ramp: str
-) -> list[Text]:
+def _streams(streams: Sequence[Report], course: Course, width: int, height: int, ramp: str) -> list[Text]:
     """The table of streams, as many as `height` lines can have."""
     columns = list(_COLUMNS)
     while _width(columns) > width and any(column.spare for column in columns):

@@ -75,8 +75,8 @@ class Course:
 def most_urgent_first(streams: Iterable[Report]) -> list[Report]:
     """Jobs whose producer is dead, then much that waits, then much that is done; else always in the same order."""
     return sorted(streams, key=lambda stream: (
-        stream["alive"] or not stream["pending_bytes"], -stream["pending_bytes"], -(stream["jobs_per_s"] or 0),
-        stream["stream"],
+        stream["alive"] or not stream["pending_bytes"], -stream["pending_bytes"],
+        -(stream.get("jobs_per_s") or 0), stream["stream"],
     ))
 
 

@@ -14,7 +14,7 @@ from . import exit_codes
 from .arguments import Parser, positive, seconds
 from .output import Output
 from .rates import COUNTERS, Course, Report, most_urgent_first
-from .status import fields, status
+from .status import STREAM_COLUMNS, fields, status, stream_cells
 from .survey import COUNTED_BYTES, Bus
 
 DEFAULT_INTERVAL_S = 1.0
@@ -85,13 +85,12 @@ def _sleep(duration: float) -> bool:
 
 
 def _block(sample: Report, output: Output) -> None:
-    """One sample as text that machines may read too: numbers have no separators."""
+    """One sample as text, without an empty line: that is between samples."""
     rates = [f"{_told(sample['rates'][name])} {name.removesuffix('_per_s')}/s" for name in COUNTERS]
-    output.fields({"time": f"{sample['time']} UTC", **fields(sample), "rates": ", ".join(rates)})
+    output.fields({"time": f"{sample['time']} UTC", **fields(sample, output), "rates": ", ".join(rates)})
     if sample["streams"]:
-        output.table(("stream", "process", "alive", "pending jobs", "pending bytes", "jobs/s"), [
-            (stream["stream"], stream["pid"], "yes" if stream["alive"] else "no", stream["pending_jobs"],
-             stream["pending_bytes"], _told(stream["jobs_per_s"]))
+        output.table((*STREAM_COLUMNS, "jobs/s"), [
+            (*stream_cells(stream, output), _told(stream["jobs_per_s"]))
             for stream in most_urgent_first(sample["streams"])
         ])
 
