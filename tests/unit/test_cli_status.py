@@ -184,3 +184,17 @@ def test_a_report_for_people(database: Path, store: TelemetryStore, capsys: pyte
         ["stream", "process", "alive", "pending", "jobs", "pending", "bytes"],
         [journal.stream.hex(), str(os.getpid()), "yes", "1", str(journal.pending_bytes)],
     ] == [line.split() for line in told[6:]]
+
+
+def test_what_waits_is_on_top_for_people(
+    database: Path, store: TelemetryStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of many streams the most pressing ones are read first."""
+    others = [TelemetryStore(database, spawn=False) for _ in range(3)]
+    busy = sorted([store, *others], key=lambda one: one.stats().journal or "")[-1]
+    busy.execute("INSERT INTO t VALUES (1)")
+    assert exit_codes.ABSENT == main(["status", "--database", str(database)])
+    for other in others:
+        other.shutdown()
+    table = capsys.readouterr().out.partition("\n\n")[2].splitlines()
+    assert Path(busy.stats().journal or "").stem == table[1].split()[0]
