@@ -73,12 +73,14 @@ class Screen:
     def wait(self, duration: float) -> bool:
         """Wait so long, and draw anew when the terminal gets another size; False as soon as q is pressed."""
         end = time.monotonic() + duration
-        while (left := end - time.monotonic()) > 0:
+        while True:
+            left = max(0.0, end - time.monotonic())
             if "q" in self._pressed(min(left, _LOOK_S)).lower():
                 return False
             if self._console.size != self._size:
                 self._draw()
-        return True
+            if not left:
+                return True
 
     def _draw(self) -> None:
         if self._sample is not None:

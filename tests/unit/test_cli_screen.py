@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import select
+import struct
 import sys
+import termios
 from collections.abc import Iterator
 from threading import Event
 from typing import Any
@@ -57,3 +61,24 @@ def test_an_answer_and_a_failure_come_through(keyboard: int) -> None:
         assert screen.wait(0.0)
         os.write(keyboard, b"Q")
         assert not screen.wait(DEADLINE_S)
+
+
+def test_a_terminal_of_another_size_gets_another_picture(keyboard: int) -> None:
+    """At once, and not with the next sample."""
+    course = Course()
+    with Screen(course) as screen:
+        screen.show({"time": "2026-01-02 03:04:05", **course.add(report(), 0.0)})
+        for columns in (70, 30):
+            fcntl.ioctl(keyboard, termios.TIOCSWINSZ, struct.pack("HHHH", 5, columns, 0, 0))
+            assert screen.wait(0.0)
+            lines = shown(keyboard).split("\x1b[H")[-1].split("\r\n")
+            assert 5 == len(lines)
+            assert columns == len(lines[-1])
+
+
+def shown(terminal: int) -> str:
+    """What is there to be read."""
+    text = b""
+    while select.select([terminal], [], [], 0)[0]:
+        text += os.read(terminal, 1 << 16)
+    return text.decode()

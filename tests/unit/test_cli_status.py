@@ -190,11 +190,13 @@ def test_what_waits_is_on_top_for_people(
     database: Path, store: TelemetryStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of many streams the most pressing ones are read first."""
-    others = [TelemetryStore(database, spawn=False) for _ in range(3)]
-    busy = sorted([store, *others], key=lambda one: one.stats().journal or "")[-1]
-    busy.execute("INSERT INTO t VALUES (1)")
+    stores = [store, *(TelemetryStore(database, spawn=False) for _ in range(3))]
+    for one in stores:
+        one.execute("INSERT INTO t VALUES (1)")
+    busy = max(stores, key=lambda one: one.stats().journal or "")  # the last one by its name
+    busy.execute("INSERT INTO t VALUES (2)")
     assert exit_codes.ABSENT == main(["status", "--database", str(database)])
-    for other in others:
-        other.shutdown()
+    for one in stores:
+        one.shutdown()
     table = capsys.readouterr().out.partition("\n\n")[2].splitlines()
     assert Path(busy.stats().journal or "").stem == table[1].split()[0]
