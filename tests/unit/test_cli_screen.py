@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pty
 import select
-import struct
 import sys
-import termios
 from collections.abc import Iterator
 from threading import Event
 from typing import Any
@@ -63,13 +60,15 @@ def test_an_answer_and_a_failure_come_through(keyboard: int) -> None:
         assert not screen.wait(DEADLINE_S)
 
 
-def test_a_terminal_of_another_size_gets_another_picture(keyboard: int) -> None:
+def test_a_terminal_of_another_size_gets_another_picture(keyboard: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """At once, and not with the next sample."""
-    course = Course()
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.delenv("LINES", raising=False)
+    columns, course = 80, Course()
+    monkeypatch.setattr(os, "get_terminal_size", lambda fd: os.terminal_size((columns, 5)))
     with Screen(course) as screen:
         screen.show({"time": "2026-01-02 03:04:05", **course.add(report(), 0.0)})
         for columns in (70, 30):
-            fcntl.ioctl(keyboard, termios.TIOCSWINSZ, struct.pack("HHHH", 5, columns, 0, 0))
             assert screen.wait(0.0)
             lines = shown(keyboard).split("\x1b[H")[-1].split("\r\n")
             assert 5 == len(lines)
