@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from threading import Thread
 from types import FrameType, TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn, Self, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -33,9 +33,10 @@ _TERMINATED = 128 + signal.SIGTERM
 class Screen:
     """The alternate screen of the terminal, for the block. However the block ends, the terminal is as it was."""
 
-    def __init__(self, course: Course) -> None:
+    def __init__(self, course: Course, file: TextIO | None = None) -> None:
+        """`file` is the terminal; else it is standard output. Keys come from standard input, if that is one too."""
         self._course = course
-        self._console = Console(highlight=False)
+        self._console = Console(file=file, highlight=False)
         self._live = Live(
             console=self._console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )
