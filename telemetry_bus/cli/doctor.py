@@ -5,21 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
-from shutil import get_terminal_size
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from . import exit_codes
 from .arguments import Parser
-from .output import Output, counted, printable
+from .output import Output, counted
 from .survey import Bus
 
 if TYPE_CHECKING:
     from .checks import Finding
 
 _STATE_WIDTH = len("problem")
-_LEAST_WIDTH = 20
 
 
 def add_to(whole: Parser) -> None:
@@ -50,7 +47,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         )
     else:
         for name, finding in told():
-            _show(name.ljust(width), finding, output)
+            text = f"{finding.message} ({finding.hint})" if finding.hint else finding.message
+            output.sentence(text, begin=f"{finding.state:<{_STATE_WIDTH}}  {name:<{width}}  ", state=finding.state)
         output.line(
             f"{counted(len(states), 'check')}, {counted(states.count('problem'), 'problem')}, "
             f"{counted(states.count('warning'), 'warning')}"
@@ -66,14 +64,3 @@ def _bus(database: str | None) -> Bus | None:
         if database is not None or not os.environ.get("TELEMETRY_DATABASE_URL"):
             raise
         return None
-
-
-def _show(name: str, finding: Finding, output: Output) -> None:
-    """One line, which a terminal wraps below its beginning."""
-    begin = f"{finding.state:<{_STATE_WIDTH}}  {name}  "
-    columns = get_terminal_size().columns if output.on_terminal else None
-    text = printable(f"{finding.message} ({finding.hint})" if finding.hint else finding.message)
-    lines = wrap(text, max(columns - len(begin), _LEAST_WIDTH), break_on_hyphens=False) if columns else [text]
-    output.line(f"{begin}{lines[0]}", state=finding.state)
-    for line in lines[1:]:
-        output.line(f"{' ' * len(begin)}{line}")

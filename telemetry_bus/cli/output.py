@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import Any, TextIO
 
+#: No text is wrapped into less, however narrow the terminal is.
+_LEAST_WIDTH = 20
 #: Between the columns of plain text.
 _GAP = "  "
 #: A stream's id is cut to so many digits for people; they tell streams apart as they tell commits apart.
@@ -50,6 +54,16 @@ class Output:
         line = Text(printable(text))
         line.stylize(STATE_STYLES[state], 0, len(state))
         self._print(line, soft_wrap=True)
+
+    def sentence(self, text: str, *, begin: str = "", state: str = "") -> None:
+        """As `line`, behind `begin`, below whose end a terminal wraps the text between words."""
+        lines = [text]
+        if self.on_terminal:
+            room = max(get_terminal_size().columns - len(begin), _LEAST_WIDTH)
+            lines = wrap(printable(text), room, break_on_hyphens=False) or [""]
+        self.line(f"{begin}{lines[0]}", state=state)
+        for line in lines[1:]:
+            self.line(f"{' ' * len(begin)}{line}")
 
     def number(self, count: int) -> str:
         """With separators on a terminal; in a pipe a program may want to read it."""

@@ -126,16 +126,16 @@ def _show(report: dict[str, Any], bus: Bus, output: Output) -> None:
     when = f"{report['column']} before {report['cutoff']} UTC"
     if report["dry_run"]:
         span = f", from {report['oldest']} to {report['newest']}" if report["old"] else ""
-        output.line(f"{output.number(report['old'])} {what} would be deleted: {when}{span}")
+        output.sentence(f"{output.number(report['old'])} {what} would be deleted: {when}{span}")
     else:
-        output.line(
+        output.sentence(
             f"{'interrupted: ' if report['interrupted'] else ''}{output.number(report['deleted'])} {what} deleted: "
             f"{when}; {size(report['freed_bytes'])} given back"
         )
         if report["left"]:
-            output.line(f"{output.counted(report['left'], 'old row')} left: not come to, new, or kept by a trigger")
+            output.sentence(f"{output.counted(report['left'], 'old row')} left: not come to, new, or kept by a trigger")
     if report["timeless"]:
-        output.line(f"{output.counted(report['timeless'], 'row')} without a time in {report['column']} stay")
+        output.sentence(f"{output.counted(report['timeless'], 'row')} without a time in {report['column']} stay")
     if report["auto_vacuum"] == "NONE":
         output.line(
             f"auto_vacuum is NONE: the space is used again, the file does not shrink. To convert it, while no writer "

@@ -68,6 +68,18 @@ def test_the_state_at_the_beginning_of_a_line_has_a_colour_on_a_terminal(termina
     assert f"{text}\n" == pipe.getvalue()
 
 
+def test_a_sentence_is_wrapped_between_words_on_a_terminal(terminal: Terminal) -> None:
+    """Below its beginning; in a pipe it is one line."""
+    text = "a sentence that says much of what was found " * 2
+    Output(as_json=False, stream=terminal).sentence(text, begin="name  ")
+    lines = terminal.getvalue().splitlines()
+    assert 60 >= max(map(len, lines))
+    assert text.split() == " ".join(lines).removeprefix("name  ").split()
+    assert ["name  a", "      t"] == [line[:7] for line in lines]
+    Output(as_json=False, stream=(pipe := io.StringIO())).sentence(text.strip(), begin="name  ")
+    assert f"name  {text.strip()}\n" == pipe.getvalue()
+
+
 def test_large_numbers_are_for_people_on_a_terminal(terminal: Terminal) -> None:
     """And for programs in a pipe."""
     output, plain = Output(as_json=False, stream=terminal), Output(as_json=False, stream=io.StringIO())
