@@ -70,7 +70,7 @@ class Output:
         return f"{count:,}" if self.on_terminal else str(count)
 
     def counted(self, count: int, noun: str) -> str:
-        return f"{self.number(count)} {noun}" if count == 1 else f"{self.number(count)} {noun}s"
+        return f"{self.number(count)} {nouns(count, noun)}"
 
     def flush(self) -> None:
         """What was written is there to be read, in a pipe too."""
@@ -139,7 +139,12 @@ def printable(text: str) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count} {nouns(count, noun)}"
+
+
+def nouns(count: int, noun: str) -> str:
+    """The noun for so many."""
+    return noun if count == 1 else f"{noun}s"
 
 
 def size(count: int) -> str:

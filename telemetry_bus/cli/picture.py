@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from .output import STATE_STYLES, STREAM_DIGITS, printable, size
+from .output import STATE_STYLES, STREAM_DIGITS, nouns, printable, size
 from .rates import ASCII, BLOCKS, KEPT, Course, Rate, Report, most_urgent_first, sparkline
 from .survey import COUNTED_BYTES
 
@@ -84,7 +84,7 @@ def _gauges(sample: Report, course: Course, width: int, ramp: str, *, roomy: boo
         ("rows", _per_second(rates["rows_per_s"]), "rows_per_s", _total(sample["rows_committed"], "committed")),
         ("batches", _per_second(rates["batches_per_s"]), "batches_per_s", _total(sample["batches"], "committed")),
         ("pending", size(sample["pending_bytes"]), "pending_bytes",
-         f"{_jobs(jobs, reckoned)} job{'s' if jobs != 1 else ''}, {streams:,} stream{'s' if streams != 1 else ''}"),
+         f"{_jobs(jobs, reckoned)} {nouns(jobs, 'job')}, {streams:,} {nouns(streams, 'stream')}"),
     ]
     room = width - _NAME_WIDTH - _FIGURE_WIDTH - 2 * len(_GAP) - _BESIDE_WIDTH
     lines = []
