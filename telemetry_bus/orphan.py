@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -147,20 +148,27 @@ class JournalState:
     end: int
 
 
-def inspect(path: Path) -> JournalState:
+def inspect(path: Path, most_bytes: int = sys.maxsize) -> JournalState:
     """Look at a journal without touching it.
 
     Its owner may live and move on meanwhile: bytes are of one moment, and jobs are counted again when they were
-    overwritten under the count. Raises `JournalCorrupt`, or `FileNotFoundError` when it is gone.
+    overwritten under the count. Of more than `most_bytes` that wait, the first are counted, and the number of all is
+    reckoned from their size: a million jobs take a second to count.
+    Raises `JournalCorrupt`, or `FileNotFoundError` when it is gone.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         for _ in range(_LOOKS):
             journal = OrphanJournal(path, fd)
-            jobs = sum(count for _, count, _ in journal.chunks())
+            waiting = max(0, journal.tail - journal.trimmed[1])
+            jobs = counted = 0
+            for _, count, data in journal.chunks():
+                jobs, counted = jobs + count, counted + len(data)
+                if counted >= most_bytes:
+                    jobs = jobs * max(waiting, counted) // counted
+                    break
             if OrphanJournal(path, fd).trimmed == journal.trimmed:
                 break
-        waiting = max(0, journal.tail - journal.trimmed[1])
         return JournalState(
             journal.stream, journal.pid, _is_locked(fd), journal.trimmed[0], jobs, waiting, journal.tail
         )

@@ -15,13 +15,17 @@ from .output import Output
 #: What carries out a command; its result is the exit code.
 Run = Callable[[argparse.Namespace, Output], int]
 
+#: Beside the longest name of a command.
+_HELP_COLUMN = 26
+#: Longer lines are hard to read, however wide the terminal is.
+_PROSE_WIDTH = 100
+
 
 class Parser(argparse.ArgumentParser):
     """Raises `ConfigError` instead of printing its usage and leaving. Takes the global options."""
 
     def __init__(self, **options: Any) -> None:
-        formatter = argparse.RawDescriptionHelpFormatter
-        super().__init__(epilog=EPILOG, allow_abbrev=False, formatter_class=formatter, **options)
+        super().__init__(epilog=EPILOG, allow_abbrev=False, formatter_class=_Formatter, **options)
         # Without a default, so that a command does not undo what stands before it: see `global_defaults`.
         add = self.add_argument_group("global options, before or behind the command").add_argument
         add("--database", metavar="URL", default=argparse.SUPPRESS, help="URL or path; else TELEMETRY_DATABASE_URL")
@@ -41,6 +45,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message, hint=f"{self.prog} --help")
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Wraps what is prose, and leaves the table of exit codes as it is."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=_HELP_COLUMN)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text == EPILOG else super()._fill_text(text, min(width, _PROSE_WIDTH), indent)
 
 
 def global_defaults() -> argparse.Namespace:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
-from shutil import get_terminal_size
-from textwrap import wrap
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from . import exit_codes
 from .arguments import Parser
-from .output import Output, counted, printable
+from .output import Output, counted
 from .survey import Bus
 
 if TYPE_CHECKING:
     from .checks import Finding
 
 _STATE_WIDTH = len("problem")
-_LEAST_WIDTH = 20
 
 
 def add_to(whole: Parser) -> None:
@@ -31,18 +29,31 @@ def add_to(whole: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
-    from .checks import Case, examine  # they bring SQLAlchemy, which the other commands need not wait for
+    from .checks import NAMES, Case, examine  # they bring SQLAlchemy, which the other commands need not wait for
 
-    found = dict(examine(Case(_bus(arguments.database), full=arguments.full)))
+    states = []
+    width = max(map(len, NAMES))
+
+    def told() -> Iterator[tuple[str, Finding]]:
+        """As they come: some checks take their time."""
+        for name, finding in examine(Case(_bus(arguments.database), full=arguments.full)):
+            states.append(finding.state)
+            yield name, finding
+
     if output.as_json:
         output.array(
             {"check": name, "state": finding.state, "message": finding.message, "hint": finding.hint}
-            for name, finding in found.items()
+            for name, finding in told()
         )
     else:
-        _show(found, output)
-    wrong = any(finding.state == "problem" for finding in found.values())
-    return exit_codes.FAILED if wrong else exit_codes.DONE
+        for name, finding in told():
+            text = f"{finding.message} ({finding.hint})" if finding.hint else finding.message
+            output.sentence(text, begin=f"{finding.state:<{_STATE_WIDTH}}  {name:<{width}}  ", state=finding.state)
+        output.line(
+            f"{counted(len(states), 'check')}, {counted(states.count('problem'), 'problem')}, "
+            f"{counted(states.count('warning'), 'warning')}"
+        )
+    return exit_codes.FAILED if "problem" in states else exit_codes.DONE
 
 
 def _bus(database: str | None) -> Bus | None:
@@ -53,20 +64,3 @@ def _bus(database: str | None) -> Bus | None:
         if database is not None or not os.environ.get("TELEMETRY_DATABASE_URL"):
             raise
         return None
-
-
-def _show(found: dict[str, Finding], output: Output) -> None:
-    """One line each, which a terminal wraps below its beginning."""
-    states, width = [finding.state for finding in found.values()], max(map(len, found))
-    columns = get_terminal_size().columns if output.on_terminal else None
-    for name, finding in found.items():
-        begin = f"{finding.state:<{_STATE_WIDTH}}  {name:<{width}}  "
-        text = printable(f"{finding.message} ({finding.hint})" if finding.hint else finding.message)
-        lines = wrap(text, max(columns - len(begin), _LEAST_WIDTH), break_on_hyphens=False) if columns else [text]
-        for line in lines:
-            output.line(f"{begin}{line}")
-            begin = " " * len(begin)
-    output.line(
-        f"{counted(len(found), 'check')}, {counted(states.count('problem'), 'problem')}, "
-        f"{counted(states.count('warning'), 'warning')}"
-    )

@@ -16,8 +16,8 @@ INTERRUPTED = 130
 EPILOG = """\
 exit codes:
   0    done; status: a writer runs and all is well
-  1    not done, or not for all; status: degraded
-  2    the command line, the environment, the URL or the bus folder cannot be used
+  1    not done, or not for all; status: degraded; doctor: a problem
+  2    the command line, environment, URL or bus folder cannot be used
   3    no writer runs
   130  ended by Ctrl-C
 """

@@ -122,20 +122,20 @@ def _give_back(caller: Caller, report: dict[str, Any], stopped: Callable[[], boo
 
 
 def _show(report: dict[str, Any], bus: Bus, output: Output) -> None:
-    what = f"of {counted(report['rows'], 'row')} in {report['table']}"
+    what = f"of {output.counted(report['rows'], 'row')} in {report['table']}"
     when = f"{report['column']} before {report['cutoff']} UTC"
     if report["dry_run"]:
         span = f", from {report['oldest']} to {report['newest']}" if report["old"] else ""
-        output.line(f"{report['old']} {what} would be deleted: {when}{span}")
+        output.sentence(f"{output.number(report['old'])} {what} would be deleted: {when}{span}")
     else:
-        output.line(
-            f"{'interrupted: ' if report['interrupted'] else ''}{report['deleted']} {what} deleted: {when}; "
-            f"{size(report['freed_bytes'])} given back"
+        output.sentence(
+            f"{'interrupted: ' if report['interrupted'] else ''}{output.number(report['deleted'])} {what} deleted: "
+            f"{when}; {size(report['freed_bytes'])} given back"
         )
         if report["left"]:
-            output.line(f"{counted(report['left'], 'old row')} left: not come to, new, or kept by a trigger")
+            output.sentence(f"{output.counted(report['left'], 'old row')} left: not come to, new, or kept by a trigger")
     if report["timeless"]:
-        output.line(f"{counted(report['timeless'], 'row')} without a time in {report['column']} stay")
+        output.sentence(f"{output.counted(report['timeless'], 'row')} without a time in {report['column']} stay")
     if report["auto_vacuum"] == "NONE":
         output.line(
             f"auto_vacuum is NONE: the space is used again, the file does not shrink. To convert it, while no writer "
@@ -191,10 +191,11 @@ def _progress(output: Output, rows: int) -> Iterator[Callable[[int], None]]:
     if not output.on_terminal or output.as_json:
         yield lambda count: None
         return
-    from rich.progress import Progress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    with Progress(transient=True) as progress:
-        task = progress.add_task("deleting", total=rows)
+    columns = (TextColumn("deleting"), BarColumn(), MofNCompleteColumn(), TextColumn("rows"), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as progress:
+        task = progress.add_task("", total=rows)
         yield lambda count: progress.advance(task, count)
 
 

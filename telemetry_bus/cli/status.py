@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +14,8 @@ from ..errors import DatabaseFault, TelemetryError, WriterAbsent
 from . import exit_codes
 from .arguments import Parser
 from .letters import reading
-from .output import STREAM_DIGITS, Output, counted, size
+from .output import STREAM_DIGITS, Output, size
+from .rates import most_urgent_first
 from .survey import Bus, Journals
 
 #: A writer that works answers within milliseconds; one long transaction may keep it this long.
@@ -43,9 +45,12 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     return _CODES[report["state"]]
 
 
-def status(bus: Bus) -> dict[str, Any]:
-    """The keys of `status --json`: the writer's answer, or what can be seen without one; and the journals."""
-    journals = bus.journals()
+def status(bus: Bus, most_bytes: int = sys.maxsize) -> dict[str, Any]:
+    """The keys of `status --json`: the writer's answer, or what can be seen without one; and the journals.
+
+    Of more than `most_bytes` in a journal the number of its pending jobs is reckoned, see `inspect`.
+    """
+    journals = bus.journals(most_bytes)
     report = _asked(bus, journals) if bus.held else None
     if report is None:
         report = _unasked(bus)
@@ -54,6 +59,7 @@ def status(bus: Bus) -> dict[str, Any]:
         {
             "stream": journal.stream.hex(), "pid": journal.pid, "alive": journal.alive,
             "pending_jobs": journal.pending_jobs, "pending_bytes": journal.pending_bytes,
+            "acknowledged_jobs": journal.trimmed,
         }
         for journal in journals.readable
     ]
@@ -109,37 +115,52 @@ def _add_damage(report: dict[str, Any], journals: Journals) -> None:
             report["state"] = "degraded"
 
 
-def _show(report: dict[str, Any], output: Output) -> None:
+def fields(report: dict[str, Any], output: Output) -> dict[str, str]:
+    """What is known of the writer and of what waits, for people."""
     fields = {"state": report["state"], "database": report["database"]}
     if report["epoch"] is not None:
         uptime = timedelta(seconds=round(report["uptime_s"]))
         fields["writer"] = f"process {report['pid']}, version {report['version']}, up {uptime}, epoch {report['epoch']}"
     elif report["pid"] is not None:
         fields["writer"] = f"process {report['pid']}"
-    fields["pending jobs"] = str(report["pending_jobs"])
+    fields["pending jobs"] = output.number(report["pending_jobs"])
     if report["jobs_committed"] is not None:
-        latency = report["commit_ms"]
         fields["committed"] = (
-            f"{counted(report['jobs_committed'], 'job')}, {counted(report['rows_committed'], 'row')} in "
-            f"{counted(report['batches'], 'transaction')}"
+            f"{output.counted(report['jobs_committed'], 'job')}, {output.counted(report['rows_committed'], 'row')} in "
+            f"{output.counted(report['batches'], 'transaction')}"
         )
-        fields["commit"] = f"{latency['p50']:.1f} ms (p50), {latency['p99']:.1f} ms (p99)"
+        if report["batches"]:
+            latency = report["commit_ms"]
+            fields["commit"] = f"{latency['p50']:.1f} ms (p50), {latency['p99']:.1f} ms (p99)"
         fields["messages"] = (
-            f"{report['duplicates_dropped']} duplicates dropped, {report['resends_requested']} resends requested"
+            f"{output.number(report['duplicates_dropped'])} duplicates dropped, "
+            f"{output.number(report['resends_requested'])} resends requested"
         )
         fields["definitions"] = f"{report['ddl_cached']} seen to"
-    fields["dead letters"] = "unknown" if report["dead_letters"] is None else str(report["dead_letters"])
+    fields["dead letters"] = "unknown" if report["dead_letters"] is None else output.number(report["dead_letters"])
     fields["log"] = f"{size(report['wal_bytes'])} (WAL)"
     for drift in report["drift"]:
         fields["drift"] = f"{fields['drift']}; {drift}" if "drift" in fields else drift
     if report["last_error"]:
         fields["last error"] = report["last_error"]
-    output.fields(fields)
+    return fields
+
+
+#: The names of what `stream_cells` returns.
+STREAM_COLUMNS = ("stream", "process", "alive", "pending jobs", "pending bytes")
+
+
+def stream_cells(stream: dict[str, Any], output: Output) -> tuple[object, ...]:
+    """A stream as a row of a table."""
+    return (
+        stream["stream"][: STREAM_DIGITS if output.on_terminal else None], stream["pid"],
+        "yes" if stream["alive"] else "no", output.number(stream["pending_jobs"]),
+        output.number(stream["pending_bytes"]),
+    )
+
+
+def _show(report: dict[str, Any], output: Output) -> None:
+    output.fields(fields(report, output))
     if report["streams"]:
         output.line()
-        digits = STREAM_DIGITS if output.on_terminal else None
-        output.table(("stream", "process", "alive", "pending jobs", "pending bytes"), [
-            (stream["stream"][:digits], stream["pid"], "yes" if stream["alive"] else "no", stream["pending_jobs"],
-             stream["pending_bytes"])
-            for stream in report["streams"]
-        ])
+        output.table(STREAM_COLUMNS, [stream_cells(stream, output) for stream in most_urgent_first(report["streams"])])

@@ -129,10 +129,27 @@ def test_help_lists_commands_and_exit_codes(capsys: Captured) -> None:
         main(["--help"])
     assert 0 == ended.value.code
     told = capsys.readouterr().out
-    for name in ("status", "flush", "stop", "dead-letters", "exit codes:"):
+    for name in ("status", "top", "flush", "stop", "dead-letters", "exit codes:"):
         assert f"\n{name}" in told or f"\n    {name} " in told
     for code in (getattr(exit_codes, name) for name in dir(exit_codes) if name.isupper() and name != "EPILOG"):
         assert f"\n  {code:<5}" in told
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "", "status", "top", "flush", "stop", "dead-letters", "dead-letters retry", "dead-letters export", "doctor",
+        "prune", "install-service", "uninstall-service",
+    ],
+)
+def test_help_fits_the_usual_terminal(command: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line is broken by the terminal."""
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    told = capsys.readouterr().out.splitlines()
+    assert 80 >= max(map(len, told))
+    assert told[-1].startswith("  130  ")
 
 
 def test_the_version_is_that_of_the_package(capsys: Captured) -> None:

@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 
 from telemetry_bus import TelemetryStore, __version__
-from telemetry_bus.cli import exit_codes, main
+from telemetry_bus.cli import checks, exit_codes, main
 from telemetry_bus.cli.checks import case, content, environment, examine, place
+from telemetry_bus.cli.checks.finding import Finding, ok
 from telemetry_bus.cli.survey import Bus
 from telemetry_bus.instance import InstanceLock
 from telemetry_bus.paths import BusFolder
@@ -117,6 +118,7 @@ def test_a_healthy_writer_has_no_finding(
     assert {"ok"} == {finding.state for finding in found.values()}
     assert f"process {writer} owns the database and answers" == found["writer"].message
     assert ("running", "in place") == (found["writer state"].message, found["sockets"].message)
+    assert "none; 0 jobs of 1 living producer pending" == found["orphans"].message
 
 
 def test_what_is_not_there_is_not_made(database: Path, tmp_path: Path, doctor: Doctor, folder: BusFolder) -> None:
@@ -484,3 +486,20 @@ def test_lines_for_people(database: Path, folder: BusFolder, capsys: Captured) -
     assert [f"warning  bus folder        {folder.path} has mode 0755: others may enter (chmod 700 {folder.path})"] == [
         line for line in lines if line.startswith("warning")
     ]
+
+
+def test_findings_are_told_as_they_come(
+    database: Path, folder: BusFolder, capsys: Captured, monkeypatch: Patch
+) -> None:
+    """To look through a large database takes minutes."""
+    seen = []
+
+    def slow(case: object) -> Iterator[tuple[str, Finding]]:
+        for name in ("content", "integrity"):
+            yield name, ok("well")
+            seen.append(capsys.readouterr().out)
+
+    monkeypatch.setattr(checks, "examine", slow)
+    assert exit_codes.DONE == main(["doctor", "--database", str(database)])
+    assert ["ok       content           well\n", "ok       integrity         well\n"] == seen
+    assert "2 checks, 0 problems, 0 warnings\n" == capsys.readouterr().out

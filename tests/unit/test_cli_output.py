@@ -59,6 +59,43 @@ def test_the_state_has_a_colour_on_a_terminal(terminal: Terminal) -> None:
     assert "\x1b[1;31mdegraded" in terminal.getvalue()
 
 
+def test_the_state_at_the_beginning_of_a_line_has_a_colour_on_a_terminal(terminal: Terminal) -> None:
+    """It alone; the line stays whole, however long it is."""
+    text = "problem  disk [bold] " + "x" * 100
+    Output(as_json=False, stream=terminal).line(text, state="problem")
+    assert f"\x1b[1;31mproblem\x1b[0m{text.removeprefix('problem')}\n" == terminal.getvalue()
+    Output(as_json=False, stream=(pipe := io.StringIO())).line(text, state="problem")
+    assert f"{text}\n" == pipe.getvalue()
+
+
+def test_a_sentence_is_wrapped_between_words_on_a_terminal(terminal: Terminal) -> None:
+    """Below its beginning; in a pipe it is one line."""
+    text = "a sentence that says much of what was found " * 2
+    Output(as_json=False, stream=terminal).sentence(text, begin="name  ")
+    lines = terminal.getvalue().splitlines()
+    assert 60 >= max(map(len, lines))
+    assert text.split() == " ".join(lines).removeprefix("name  ").split()
+    assert ["name  a", "      t"] == [line[:7] for line in lines]
+    Output(as_json=False, stream=(pipe := io.StringIO())).sentence(text.strip(), begin="name  ")
+    assert f"name  {text.strip()}\n" == pipe.getvalue()
+
+
+def test_large_numbers_are_for_people_on_a_terminal(terminal: Terminal) -> None:
+    """And for programs in a pipe."""
+    output, plain = Output(as_json=False, stream=terminal), Output(as_json=False, stream=io.StringIO())
+    assert ("1,234,567", "1,000 jobs", "1 job") == (
+        output.number(1234567), output.counted(1000, "job"), output.counted(1, "job")
+    )
+    assert ("1234567", "1000 jobs") == (plain.number(1234567), plain.counted(1000, "job"))
+
+
+def test_numbers_of_any_form_stand_to_the_right() -> None:
+    """With separators and fractions, and the dash for what is not known; a name never."""
+    pipe = io.StringIO()
+    Output(as_json=False, stream=pipe).table(("rate", "name"), [("-", "-5a"), ("1,234", "b"), ("10.5", "7")])
+    assert [" rate  name", "    -  -5a", "1,234  b", " 10.5  7"] == pipe.getvalue().splitlines()
+
+
 @pytest.mark.parametrize("values", [[], [{"a": 1}], [1, "two\n", None]])
 def test_an_array_is_one_json_document(values: list[object]) -> None:
     """Written value by value, and read as a whole."""
@@ -84,7 +121,10 @@ def test_what_the_encoding_of_the_output_cannot_show_is_escaped() -> None:
 
 @pytest.mark.parametrize(
     ("count", "expected"),
-    [(0, "0 bytes"), (10_239, "10239 bytes"), (10_240, "10 KiB"), (10 << 20, "10 MiB"), (3 << 30, "3072 MiB")],
+    [
+        (0, "0 bytes"), (10_239, "10239 bytes"), (10_240, "10 KiB"), (10 << 20, "10 MiB"), (3 << 30, "3072 MiB"),
+        (30 << 30, "30 GiB"),
+    ],
 )
 def test_sizes_are_for_people(count: int, expected: str) -> None:
     """Two digits or more, in the largest unit that has them."""

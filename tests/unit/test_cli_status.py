@@ -75,7 +75,7 @@ def test_pending_jobs_are_told_without_a_writer(report: Report, store: Telemetry
     assert 3 == found["pending_jobs"]
     assert [{
         "stream": journal.stream.hex(), "pid": os.getpid(), "alive": True, "pending_jobs": 3,
-        "pending_bytes": journal.pending_bytes,
+        "pending_bytes": journal.pending_bytes, "acknowledged_jobs": 0,
     }] == found["streams"]
 
 
@@ -162,7 +162,7 @@ def test_a_journal_that_goes_away_meanwhile_is_none(
     """Its jobs are decided."""
     store.execute("INSERT INTO t VALUES (1)")
 
-    def gone(path: Path) -> None:
+    def gone(path: Path, most_bytes: int) -> None:
         raise FileNotFoundError(path)
 
     monkeypatch.setattr(survey, "inspect", gone)
@@ -184,3 +184,19 @@ def test_a_report_for_people(database: Path, store: TelemetryStore, capsys: pyte
         ["stream", "process", "alive", "pending", "jobs", "pending", "bytes"],
         [journal.stream.hex(), str(os.getpid()), "yes", "1", str(journal.pending_bytes)],
     ] == [line.split() for line in told[6:]]
+
+
+def test_what_waits_is_on_top_for_people(
+    database: Path, store: TelemetryStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of many streams the most pressing ones are read first."""
+    stores = [store, *(TelemetryStore(database, spawn=False) for _ in range(3))]
+    for one in stores:
+        one.execute("INSERT INTO t VALUES (1)")
+    busy = max(stores, key=lambda one: one.stats().journal or "")  # the last one by its name
+    busy.execute("INSERT INTO t VALUES (2)")
+    assert exit_codes.ABSENT == main(["status", "--database", str(database)])
+    for one in stores:
+        one.shutdown()
+    table = capsys.readouterr().out.partition("\n\n")[2].splitlines()
+    assert Path(busy.stats().journal or "").stem == table[1].split()[0]

@@ -406,3 +406,26 @@ def test_inspect_looks_again_when_the_journal_moved_on(tmp_path: Path, monkeypat
     monkeypatch.setattr(OrphanJournal, "chunks", interrupted)
     seen = inspect(journal.path).pending_jobs
     assert journal.end[0] - 3 == seen
+
+
+def test_inspect_reckons_what_it_does_not_count(tmp_path: Path) -> None:
+    """Of many jobs only the first ones are read: their size tells how many there are, as far as sizes are alike."""
+    journal = make(tmp_path, ring_bytes=4096)
+    assert journal.path is not None
+    while journal.append(RECORDS[1]):
+        pass
+    assert journal.end[0] == inspect(journal.path).pending_jobs
+    pieces = 0
+    count = OrphanJournal.chunks
+
+    def counted(self: OrphanJournal) -> Iterator[tuple[int, int, bytes]]:
+        nonlocal pieces
+        for chunk in count(self):
+            pieces += 1
+            yield chunk
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OrphanJournal, "chunks", counted)
+        assert journal.end[0] == inspect(journal.path, 100).pending_jobs
+    assert 2 >= pieces
+    assert journal.end[0] == inspect(journal.path, journal.end[1] + 1).pending_jobs

@@ -42,6 +42,9 @@ _OF_A_DATABASE: tuple[tuple[str, Check], ...] = (
     ("dead letters", writer.dead_letters),
 )
 
+#: Of all checks.
+NAMES = tuple(name for name, _ in _GENERAL + _OF_A_DATABASE)
+
 
 def examine(case: Case) -> Iterator[tuple[str, Finding]]:
     """Every check's name and finding. A check that cannot be done is a problem too."""
@@ -62,4 +65,4 @@ def examine(case: Case) -> Iterator[tuple[str, Finding]]:
             yield name, problem(f"cannot be checked: {type(error).__name__}: {error}", "mend that, and look again")
 
 
-__all__ = ["Case", "Check", "Finding", "examine"]
+__all__ = ["NAMES", "Case", "Check", "Finding", "examine"]

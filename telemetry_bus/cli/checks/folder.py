@@ -114,7 +114,10 @@ def orphans(case: Case) -> Finding:
             f"{counted(jobs, 'job')} of {counted(len(waiting), 'dead producer')} waiting, and no writer runs",
             "have them written: telemetry-bus flush",
         )
-    return ok(f"{counted(case.journals.pending_jobs, 'job')} in {counted(len(journals), 'journal')}")
+    if waiting:
+        return ok(f"{counted(len(waiting), 'dead producer')}, whose jobs the writer is about to take")
+    living = sum(journal.alive for journal in journals)
+    return ok(f"none; {counted(case.journals.pending_jobs, 'job')} of {counted(living, 'living producer')} pending")
 
 
 def _entry(path: Path, found: os.stat_result) -> Finding | None:
