@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from .config import Database
 from .journal_file import CHUNK_BYTES, Position
-from .outbox import Outbox
+from .outbox import NEVER, Outbox
 from .protocol.messages import Control, Jobs
 from .protocol.producer import ProducerProtocol
 
@@ -37,11 +37,18 @@ class Link:
         """
         protocol = self.protocol
         return self.waiting and protocol.may_send() and (
-            not protocol.under_way or protocol.recut() is not None or self.outbox.journal.end[1] >= self.whole_at
+            not protocol.under_way or protocol.recut() is not None or self.outbox.journal.end[1] >= self._whole_at
         )
 
     @property
-    def whole_at(self) -> int:
+    def wake_at(self) -> float:
+        """From which place in the journal on a job makes something `ready`, or is the first: see `Outbox.wake_at`."""
+        if not self.waiting and not self.protocol.under_way:
+            return 0
+        return self._whole_at - 1 if self.protocol.may_send() else NEVER
+
+    @property
+    def _whole_at(self) -> int:
         """Where in the journal the next message is as large as it gets."""
         return self.protocol.position[1] + CHUNK_BYTES
 

@@ -152,7 +152,7 @@ class Sender:
             elif self._link.waiting or self._protocol.under_way:
                 self._spawner.ensure()
             poller.register(push, zmq.POLLOUT if blocked else 0)
-            self._sleep(poller, self._timeout(), blocked)
+            self._sleep(poller, blocked)
         self._keep_journal()
         if self._goodbye and self._protocol.welcomed:
             _say(control, self._protocol.bye())
@@ -197,10 +197,11 @@ class Sender:
             return _REAP_EVERY_S if left is None else min(left, _REAP_EVERY_S)
         return left
 
-    def _sleep(self, poller: zmq.Poller, timeout: float | None, blocked: bool) -> None:
-        """Until an answer, a time limit, or a job: the first one, or while something is under way a whole message."""
+    def _sleep(self, poller: zmq.Poller, blocked: bool) -> None:
+        """Until there is something to do. Looks for it once more when those who wake know of the sleeper."""
         self._waker.sleeping = True
-        self._outbox.wake_at = self._link.whole_at - 1 if self._protocol.under_way else 0
+        self._outbox.wake_at = self._link.wake_at
+        timeout = self._timeout()
         if self._stopping or self._ask or (not blocked and self._link.ready):
             timeout = 0
         poller.poll(None if timeout is None else round(timeout * 1000 + 0.5))

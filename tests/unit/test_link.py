@@ -95,18 +95,44 @@ def test_what_was_lost_is_sent_again_at_once(link: Link) -> None:
 
 
 def test_who_sleeps_is_woken_for_what_may_go_out(link: Link) -> None:
-    """By each job, by none, or by the one that makes the message whole, as the sleeper has said."""
+    """By the next job, by the one that makes a message whole, and by none as long as the window is closed."""
     woken: list[int] = []
     outbox = link.outbox
     outbox.wake = lambda: woken.append(outbox.last)
-    submit(link)
-    outbox.wake_at = NEVER
+
+    def sleep() -> None:
+        outbox.wake_at = link.wake_at
+
+    sleep()
     submit(link)
     send(link)
-    outbox.wake_at = link.whole_at
+    sleep()
     submit(link)
     submit(link, CHUNK_BYTES)
-    assert [1, 4] == woken
-    outbox.wake_always(lambda: woken.append(-1))
+    assert [1, 3] == woken
+    while outbox.journal.end[1] < WINDOW + 2 * CHUNK_BYTES:
+        submit(link, CHUNK_BYTES)
+    woken.clear()
+    send(link)
+    sleep()
+    submit(link, CHUNK_BYTES)
+    assert [] == woken
+
+
+def test_a_job_without_a_writer_wakes_once(link: Link) -> None:
+    """The first one, so that a writer is looked for; those behind it change nothing."""
+    link.protocol.unreachable()
+    assert link.wake_at < 1
     submit(link)
-    assert [1, 4, -1] == woken
+    assert NEVER == link.wake_at
+
+
+def test_when_the_thread_is_gone_each_job_wakes(link: Link) -> None:
+    """Somebody has to see that the job is not left to nobody."""
+    woken: list[int] = []
+    link.outbox.wake_at = NEVER
+    submit(link)
+    link.outbox.wake_always(lambda: woken.append(link.outbox.last))
+    submit(link)
+    submit(link)
+    assert [2, 3] == woken
