@@ -69,7 +69,6 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], int | None]] = {
     "ringless": (cut(RING), 0),
     "half": (cut(RING + 1000), None),
     "nohead": (overwrite(0, bytes(PAGE_BYTES)), 0),
-    "version": (overwrite(0, b"TBUSJRN2"), 0),
     "stream": (overwrite(8, b"\xff"), 0),
     "marks": (overwrite(3200, b"\xff" * 128), 0),
     "record": (in_the_middle, None),

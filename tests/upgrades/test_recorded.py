@@ -4,6 +4,7 @@ without its version."""
 from __future__ import annotations
 
 import gzip
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from telemetry_bus.protocol.messages import VERSION
 
-from ..processes.bus import Bus, wait_until
+from ..processes.bus import ROOT, Bus, wait_until
 from .recordings import RECORDED, RECORDINGS, Recording, leave_journals, play, tables
 
 pytestmark = pytest.mark.integration
@@ -87,7 +88,8 @@ def test_the_form_does_not_change_without_its_version(tmp_path: Path) -> None:
     record = Path(__file__).with_name("record.py")
     recorded = RECORDED / str(VERSION)
     assert recorded.is_dir(), f"version {VERSION} is not recorded yet: python {record}"
-    subprocess.run([sys.executable, str(record), str(tmp_path / "anew")], check=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, str(record), str(tmp_path / "anew")], env=environment, check=True)
     assert sorted(path.name for path in recorded.iterdir()) == sorted(p.name for p in (tmp_path / "anew").iterdir())
     for path in sorted(recorded.iterdir()):
         before, now = (
