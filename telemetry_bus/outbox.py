@@ -23,8 +23,8 @@ logger = logging.getLogger("telemetry_bus")
 
 #: So many failures are kept for `outcome()`.
 _FAILURES_KEPT = 1000
-#: So many are logged one by one in some seconds.
-_FAILURES_LOGGED = 20
+#: So many of one kind are logged one by one in some seconds.
+_FAILURES_LOGGED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +169,12 @@ class Outbox:
         logger.debug("acknowledge jobs up to %d", committed)
         self._pace.tick()
         for report in reports if self._log_failures else ():
+            statement = shorten(report.statement or "")
             error, traceback = without_values(report.error, report.statement or "")
             self._pace.log(
                 logging.ERROR, "job %d failed for good and is a dead letter: %s: %s [%s]\n%s",
-                report.sequence, report.error_type, error, shorten(report.statement or ""), traceback,
+                report.sequence, report.error_type, error, statement, traceback,
+                about=f"{report.error_type} {statement}",
             )
         with self._lock:
             if acknowledged[0] > self.journal.trimmed[0]:

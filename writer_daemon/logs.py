@@ -105,10 +105,10 @@ class Json(Text):
             event["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
             event["traceback"] = self.formatException(record.exc_info)
         prefix = _priority(record.levelno) if self._journald else ""
-        line = prefix + _dump(event)
+        line = prefix + json.dumps(event, default=str)
         cuts = iter(_CUTS)
         while len(line) >= MAX_LINE_BYTES and (cut := next(cuts, None)):
-            line = prefix + _dump({name: _cut(value, cut) for name, value in event.items()})
+            line = prefix + json.dumps({name: _cut(value, cut) for name, value in event.items()}, default=str)
         return line
 
 
@@ -196,10 +196,6 @@ def _bounded(line: str) -> bytes:
     half = (MAX_LINE_BYTES - len(_CUT.encode())) // 2
     head, tail = data[:half].decode(errors="ignore"), data[-half:].decode(errors="ignore")
     return (head + _CUT + tail).encode()
-
-
-def _dump(event: Mapping[str, object]) -> str:
-    return json.dumps(event, default=str).replace("\x7f", r"\u007f")  # the one control character that it lets through
 
 
 def _cut(value: object, length: int) -> object:

@@ -20,8 +20,9 @@ logger = logging.getLogger("telemetry_bus")
 
 #: Characters of an error with its traceback. The end is kept: it names the statement's place in the writer.
 MAX_ERROR_TEXT = 8 * 1024
-#: So many failures are logged in full per period; a thousand of them must not flood the log.
-LOGGED_PER_PERIOD = 20
+#: So many failures of one kind are logged in full per period; a thousand of them must hide neither the others nor
+#: anything else.
+LOGGED_PER_PERIOD = 5
 
 _STORE = """INSERT INTO telemetry_bus_dead_letters (stream, sequence, failed_at, error_type, error, statement, job)
     VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -130,6 +131,7 @@ class FailureLog(Pace):
             self.log(
                 logging.ERROR, "job %d of stream %s is a dead letter: %s: %s [%s]\n%s",
                 failure.sequence, stream, failure.error_type, error, statement, traceback,
+                about=f"{failure.error_type} {statement}",
                 extra={
                     "stream": stream, "sequence": failure.sequence, "statement": statement,
                     "error": f"{failure.error_type}: {error}", "traceback": traceback,

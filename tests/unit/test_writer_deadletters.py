@@ -170,6 +170,14 @@ def test_failures_are_logged_with_their_traceback(tmp_path: Path, caplog: pytest
     assert "Traceback" in record.getMessage()
 
 
+def test_a_flood_hides_no_other_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """Another error, and the same one of another statement, are logged among a thousand of one kind."""
+    log = FailureLog(lambda: 0.0)
+    log.write([Failure(b"s", sequence, "Error", "text", "SQL") for sequence in range(1000)])
+    log.write([Failure(b"s", 1000, "Other", "text", "SQL"), Failure(b"s", 1001, "Error", "text", "other SQL")])
+    assert ["job 1000 ", "job 1001 "] == [record.getMessage()[:9] for record in caplog.records[-2:]]
+
+
 def test_a_flood_of_failures_is_logged_in_measure(caplog: pytest.LogCaptureFixture) -> None:
     """So many per period, and the number of the others at its end."""
     now = [0.0]
