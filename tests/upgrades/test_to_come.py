@@ -1,5 +1,5 @@
-"""What versions to come leave behind or say, and a writer of today: nothing is read by guess, nothing thrown away,
-everything told of; and a writer that understands it finishes it."""
+"""What versions to come leave behind or say, or old ones that are read no more, and a writer of today: nothing is read
+by guess, nothing thrown away, everything told of; and a writer that understands it finishes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ from telemetry_bus.cli import main as cli
 from telemetry_bus.protocol.messages import VERSION
 
 from ..processes.bus import Bus, wait_until
-from .recordings import RECORDINGS, Message, leave_journals, player, tables
+from .recordings import (
+    RECORDINGS,
+    REFUSED_JOURNALS,
+    REFUSED_MESSAGES,
+    Message,
+    Recording,
+    leave_journals,
+    player,
+    tables,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +45,23 @@ sys.exit(main())
 """
 
 
-def of_the_next_version(message: Message) -> Message:
+class Next(Recording):
+    """A recording as if the next version had made it."""
+
+    @property
+    def version(self) -> int:
+        return super().version + 1
+
+    def journals(self) -> dict[str, bytes]:
+        return {
+            name: content[:7] + bytes([content[7] + 1]) + content[8:] for name, content in super().journals().items()
+        }
+
+    def conversation(self, database: str) -> list[Message]:
+        return [_of_the_next_version(message) for message in super().conversation(database)]
+
+
+def _of_the_next_version(message: Message) -> Message:
     """The same in another version, its checksum mended."""
     if message.to == "control":
         version, *rest = msgpack.unpackb(message.frames[0])
@@ -48,12 +73,18 @@ def of_the_next_version(message: Message) -> Message:
     return Message("jobs", [header + struct.pack(">I", checksum), definitions, records])
 
 
-def test_messages(bus: Bus) -> None:
+def each_of(refused: frozenset[int]) -> pytest.MarkDecorator:
+    foreign = [Next(RECORDINGS[-1].folder), *(recording for recording in RECORDINGS if recording.version in refused)]
+    return pytest.mark.parametrize("recording", foreign, ids=lambda recording: f"version {recording.version}")
+
+
+@each_of(REFUSED_MESSAGES)
+def test_messages(bus: Bus, recording: Recording) -> None:
     """Hello, jobs and all the rest are refused: what can be answered is, naming both versions; each is counted, the log
     names the versions, nothing is applied, and others are served."""
     writer = bus.answering_writer()
-    said = f"version {VERSION + 1}, this is version {VERSION}"
-    messages = [of_the_next_version(message) for message in RECORDINGS[-1].conversation(bus.database.identity)]
+    said = f"version {recording.version}, this is version {VERSION}"
+    messages = recording.conversation(bus.database.identity)
     with player(bus) as producer:
         for message in messages:
             producer.say(message)
@@ -78,23 +109,23 @@ def test_jobs_alone(bus: Bus) -> None:
     assert f"version 77, this is version {VERSION}" in bus.errors(writer)
 
 
-def test_journals(bus: Bus, capsys: pytest.CaptureFixture[str]) -> None:
+@each_of(REFUSED_JOURNALS)
+def test_journals(bus: Bus, recording: Recording, capsys: pytest.CaptureFixture[str]) -> None:
     """They stay where they are, byte by byte; the log says so once, the status as long as they are there, and `flush`
     does not call them done. Other journals are adopted."""
-    contents = {
-        name: content[:7] + bytes([content[7] + 1]) + content[8:]
-        for name, content in RECORDINGS[-1].journals().items()
-    }
+    contents = recording.journals()
     paths = leave_journals(bus, contents)
-    writer = bus.answering_writer("--idle-timeout", "1")
+    writer = bus.answering_writer()
     wait_until(lambda: bus.status()["journals_unread"] == len(paths), "all are seen")
     bus.run('store = TelemetryStore(database); event(store, "p", 1); os._exit(0)')
     wait_until(lambda: {"p": [1]} == bus.numbers(), "another journal is adopted")
     assert 1 == cli(["status", "--database", bus.database.url])
-    assert "not a journal of this version: it is TBUSJRN2, this reads TBUSJRN1" in capsys.readouterr().out
+    its = next(iter(contents.values()))[:8].decode()
+    assert f"not a journal of this version: it is {its}, this reads TBUSJRN" in capsys.readouterr().out
     assert 0 != cli(["flush", "--timeout", "0.2", "--database", bus.database.url])
     assert "not a journal of this version" in capsys.readouterr().err
-    bus.finish(writer)  # for want of company, and it does not begin anew
+    writer.send_signal(signal.SIGTERM)
+    bus.finish(writer)
     for path, content in zip(paths, contents.values(), strict=True):
         assert content == path.read_bytes()
         assert 1 == bus.errors(writer).count(f"{path.name} is left to a writer of its version")
