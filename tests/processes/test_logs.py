@@ -31,6 +31,8 @@ def poison(store: TelemetryStore) -> int:
     before = store.stats().submitted
     good = ("INSERT INTO t (a, b) VALUES (?, ?)", (SECRET, 1))
     store.execute(*good, ensure=[TABLE])
+    for number in range(POISON):
+        store.execute("INSERT INTO t (a, b) VALUES (NULL, ?)", (f"{SECRET} {number}",))
     for sql, values in (
         good,
         ("INSERT INTO t (a, b) VALUES (?, ?)", (SECRET * 10, 1)),
@@ -41,8 +43,6 @@ def poison(store: TelemetryStore) -> int:
         ("INSERT INTO t (a) VALUES (?)\nFORM\n<0>x", (SECRET,)),
     ):
         store.execute(sql, values)
-    for number in range(POISON):
-        store.execute("INSERT INTO t (a, b) VALUES (NULL, ?)", (f"{SECRET} {number}",))
     store.flush()
     return store.stats().submitted - before - 1
 
@@ -104,6 +104,7 @@ def test_the_log_for_machines(bus: Bus, caplog: pytest.LogCaptureFixture) -> Non
     assert SECRET not in "\n".join(lines)
     assert SECRET not in caplog.text
     assert caplog.text.count("failed for good") < 50
+    assert "OperationalError: malformed JSON" in caplog.text, "the flood before it has not hidden it"
     assert any("…" in found["error"] and "JSON path" in found["error"] for found in letters)
     assert any('near "FORM"' in found["error"] for found in letters)
 
