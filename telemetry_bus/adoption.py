@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import DatabaseFault, JournalCorrupt
+from .errors import DatabaseFault, JournalCorrupt, JournalVersion
 from .intake import Intake, log_gone
 from .journal_file import UNFINISHED_SUFFIX, lock_file, sync_folder
 from .orphan import OrphanJournal
@@ -43,6 +43,8 @@ class Adopter:
         self._found: list[Path] = []
         self.adopted = 0
         self.quarantined = 0
+        #: Orphans of another version: they stay where they are, for a writer that can read them.
+        self.unread: set[Path] = set()
 
     @property
     def busy(self) -> bool:
@@ -50,13 +52,15 @@ class Adopter:
         return self._current is not None or bool(self._found)
 
     def scan(self) -> bool:
-        """Look for orphans. Returns whether there is any journal at all, its owner alive or not."""
+        """Look for orphans. Returns whether there is any journal that is not `unread`, its owner alive or not."""
         try:
             self._remove_unfinished()
-            self._found = self._folder.journal_paths()
+            paths = self._folder.journal_paths()
         except OSError as error:  # out of descriptors; there may be some
-            logger.error("cannot look for journals: %s", error)
+            self._intake.pace.log(logging.ERROR, "cannot look for journals: %s", error)
             return True
+        self.unread.intersection_update(paths)
+        self._found = [path for path in paths if path not in self.unread]
         return bool(self._found) or self._current is not None
 
     def step(self) -> None:
@@ -86,11 +90,14 @@ class Adopter:
             path = self._found.pop(0)
             try:
                 journal = OrphanJournal.claim(path)
+            except JournalVersion as error:
+                self._leave(path, error)
+                continue
             except JournalCorrupt as error:
                 self._found_damaged(path, str(error))
                 continue
             except OSError as error:
-                logger.error("cannot open journal %s: %s", path, error)
+                self._trouble("cannot open journal %s: %s", path, error)
                 continue
             if journal is not None and self._begin(journal):
                 return True
@@ -137,23 +144,32 @@ class Adopter:
             else:
                 self._quarantine(journal.path, journal.damage)
         except OSError as error:  # it is found again, and dropped as a duplicate
-            logger.error("journal %s is decided and cannot be put away: %s", journal.path.name, error)
+            self._trouble("journal %s is decided and cannot be put away: %s", journal.path, error)
         journal.close()
         self._let_go()
         self._intake.protocol.forget(journal.stream)
         self.adopted += 1
         if jobs:
-            logger.info("adopted %d jobs that process %d left behind", jobs, journal.pid)
+            logger.info(
+                "adopted %d jobs that process %d left behind", jobs, journal.pid,
+                extra={"stream": journal.stream.hex(), "jobs": jobs},
+            )
 
     def _let_go(self) -> None:
         self._current = None
         self._intake.protocol.adopting = None
 
+    def _leave(self, path: Path, error: JournalVersion) -> None:
+        self.unread.add(path)
+        logger.error(
+            "journal %s is left to a writer of its version: %s", path.name, error, extra={"journal": path.name}
+        )
+
     def _found_damaged(self, path: Path, damage: str) -> None:
         try:
             self._quarantine(path, damage)
         except OSError as error:
-            logger.error("journal %s is damaged, %s, and cannot be put away: %s", path.name, damage, error)
+            self._trouble("journal %s is damaged, %s, and cannot be put away: %s", path, damage, error)
 
     def _quarantine(self, path: Path, damage: str) -> None:
         """Keep a damaged journal aside, whole: what could be read of it is applied."""
@@ -162,7 +178,14 @@ class Adopter:
         kept = self._folder.quarantine / f"{path.name}.{time.time_ns()}"
         os.rename(path, kept)
         sync_folder(path.parent)
-        logger.error("journal %s is damaged, %s; kept as %s", path.name, damage, kept)
+        logger.error(
+            "journal %s is damaged, %s; kept as %s", path.name, damage, kept,
+            extra={"journal": path.name, "kept": str(kept)},
+        )
+
+    def _trouble(self, text: str, path: Path, *what: object) -> None:
+        """Log what went wrong with a journal; it is tried again a second later."""
+        self._intake.pace.log(logging.ERROR, text, path.name, *what, about=path.name, extra={"journal": path.name})
 
     def _remove_unfinished(self) -> None:
         """Files of producers that died while they made their journal: nothing was submitted to them."""

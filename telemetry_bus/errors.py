@@ -13,6 +13,7 @@
     ├── JournalError
     │   ├── JournalFull                 no room, and the policy or the time limit says no
     │   ├── JournalCorrupt              a journal file that does not check out
+    │   │   └── JournalVersion          one that another version of the bus made
     │   └── JournalUnavailable          the file cannot be made or allocated
     ├── StoreClosed                     used after `shutdown()`
     ├── ReentrantSubmit                 a submit from inside a submit (signal handler, finalizer)
@@ -29,6 +30,12 @@ Each names the operation, what it was about (a path, a URL, SQL), and a hint tha
 """
 
 from __future__ import annotations
+
+import re
+
+_TRACEBACK = "\nTraceback (most recent call last):\n"
+#: From the first quote to the last one of its kind: what is quoted may hold others. Without a last one, to the end.
+_QUOTED = re.compile(r"""(['"])(.*)\1|(['"])(.*)""", re.DOTALL)
 
 
 class TelemetryError(Exception):
@@ -66,6 +73,17 @@ def shorten(text: str, limit: int = 300) -> str:
     """`text` on one line and at most `limit` characters long."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def without_values(error: str, sql: str) -> tuple[str, str]:
+    """The text of a database's error for a log, and the traceback in it, without what may be a value of a row.
+
+    SQLite quotes what it stumbled over (``near "x": syntax error``, ``JSON path error near '$.x'``): what is quoted
+    stays if it stands in the statement.
+    """
+    message, head, trace = error.partition(_TRACEBACK)
+    safe = _QUOTED.sub(lambda found: found[0] if (found[2] or found[4] or "") in sql else "'…'", message)
+    return safe, (head + trace).replace(message, safe).strip("\n")
 
 
 class ConfigError(TelemetryError, ValueError):
@@ -106,6 +124,10 @@ class JournalFull(JournalError):
 
 class JournalCorrupt(JournalError):
     """A journal whose header or records do not check out."""
+
+
+class JournalVersion(JournalCorrupt):
+    """A journal that another version of the bus made. Only that version can read it."""
 
 
 class JournalUnavailable(JournalError):

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from .config import Database
-from .errors import DatabaseFault, ProtocolError
+from .errors import DatabaseFault, ProtocolError, shorten
 from .jobs import Failure
+from .pace import Pace
 from .protocol.messages import Control, Hello, Jobs
 from .protocol.writer import WriterProtocol
 from .writer.core import Writer
@@ -23,8 +24,6 @@ logger = logging.getLogger("telemetry_bus.writer")
 #: While the database is at fault, it is tried again after so long, doubling up to the limit.
 RETRY_AFTER_S = 0.1
 RETRY_LIMIT_S = 5.0
-#: A stream of malformed messages is logged at this pace.
-_MALFORMED_LOG_EVERY_S = 10.0
 #: What batches are sorted into by their number of jobs, and by the time from their beginning to their end.
 _BATCH_BOUNDS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 20_000, 50_000)
 _SECONDS_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -69,10 +68,10 @@ class Intake(Generic[Route]):
         self._identity = database.identity
         self._limits = limits
         self._clock = clock
+        self.pace = Pace(logger, clock)
         self._since: float | None = None  # when the oldest pending job came
         self._retry_at = 0.0
         self._backoff = RETRY_AFTER_S
-        self._malformed_log_at = 0.0
 
     @property
     def room(self) -> bool:
@@ -132,10 +131,10 @@ class Intake(Generic[Route]):
     def count_malformed(self, error: ProtocolError) -> None:
         """Count a message that makes no sense, and log it unless one was logged a moment ago."""
         self.malformed += 1
-        now = self._clock()
-        if now >= self._malformed_log_at:
-            self._malformed_log_at = now + _MALFORMED_LOG_EVERY_S
-            logger.warning("dropped a malformed message (%d so far): %s", self.malformed, error)
+        self.pace.log(
+            logging.WARNING, "dropped a malformed message (%d so far): %s", self.malformed, shorten(str(error)),
+            extra={"malformed": self.malformed},
+        )
 
     def due_in(self) -> float | None:
         """Seconds until `commit` has something to do: 0 at once, None: nothing is pending."""
@@ -170,7 +169,7 @@ class Intake(Generic[Route]):
             return
         self._since = None
         if self.fault is not None:
-            logger.warning("the database works again")
+            self.pace.log(logging.WARNING, "the database works again")
             self.fault = None
             self._backoff = RETRY_AFTER_S
         if self.writer.behind:
@@ -183,6 +182,7 @@ class Intake(Generic[Route]):
 
     def maintain(self, *, idle: bool) -> None:
         """The database's housekeeping; about once a second."""
+        self.pace.tick()
         try:
             self.writer.maintain(idle=idle)
             self._count_checkpoint()
@@ -194,7 +194,10 @@ class Intake(Generic[Route]):
         """The database is at fault: take nothing more until it works again."""
         self.faults += 1
         if self.fault is None:
-            logger.error("the database is at fault, jobs are kept and tried again: %s", fault, exc_info=fault)
+            self.pace.log(
+                logging.ERROR, "the database is at fault, jobs are kept and tried again: %s", fault, about=str(fault),
+                exc_info=fault, extra={"jobs": self.protocol.pending_jobs},
+            )
             self._backoff = RETRY_AFTER_S
         self.fault = fault
         self._retry_at = self._clock() + self._backoff
@@ -218,5 +221,5 @@ def log_gone(jobs: int, stream: bytes) -> None:
     if jobs:
         logger.error(
             "%d jobs that stream %s had committed are not in the database: it was deleted, replaced or restored",
-            jobs, stream.hex(),
+            jobs, stream.hex(), extra={"jobs": jobs, "stream": stream.hex()},
         )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-from .errors import JournalCorrupt, JournalUnavailable
+from .errors import JournalCorrupt, JournalUnavailable, JournalVersion
 
 #: The end of job number `[0]` of a stream, `[1]` bytes after the stream's beginning.
 Position = tuple[int, int]
@@ -37,6 +37,7 @@ MAX_SEQUENCE = 1 << 62
 TAIL = 3072 // 8
 DEFINITIONS_TAIL = 3136 // 8
 
+#: The last character is the version of all that is in the file.
 _MAGIC = b"TBUSJRN1"
 #: magic, stream, bytes of the ring, bytes for definitions, process id, length of the database's identity
 _HEADER = struct.Struct("<8s16sQQII")
@@ -75,6 +76,11 @@ class Header(NamedTuple):
             (checksum,) = _CHECKSUM.unpack_from(page, end)
         except struct.error:
             raise JournalCorrupt("the header is cut off", operation="read journal") from None
+        if magic[:-1] == _MAGIC[:-1] and magic[-1:].isalnum() and magic != _MAGIC:
+            raise JournalVersion(
+                f"not a journal of this version: it is {magic.decode()}, this reads {_MAGIC.decode()}",
+                operation="read journal",
+            )
         if magic != _MAGIC:
             raise JournalCorrupt("not a journal of this version", operation="read journal")
         if length > _MAX_IDENTITY or checksum != crc32(page[:end]):

@@ -13,10 +13,11 @@ from typing import NoReturn
 
 from .codec import check_size
 from .config import OnFull
-from .errors import JobTooLarge, JournalFull, ReentrantSubmit, StoreClosed
+from .errors import JobTooLarge, JournalFull, ReentrantSubmit, StoreClosed, shorten, without_values
 from .jobs import MAX_JOB_BYTES, Job, Row
 from .journal import Journal
 from .journal_file import Position
+from .pace import Pace
 from .protocol.messages import Jobs, Report
 from .records import Encoder
 
@@ -26,6 +27,8 @@ logger = logging.getLogger("telemetry_bus")
 NEVER = inf
 #: So many failures are kept for `outcome()`.
 _FAILURES_KEPT = 1000
+#: So many of one kind are logged one by one in some seconds.
+_FAILURES_LOGGED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Outbox:
         self._on_full = on_full
         self._timeout = timeout
         self._log_failures = log_failures
+        self._pace = Pace(logger, most=_FAILURES_LOGGED)
         self._encoder = Encoder(journal.define)
         # Re-entrant, so that a signal handler or a finalizer that submits in the middle of a submit of the same
         # thread meets an error and not a deadlock.
@@ -184,9 +188,14 @@ class Outbox:
         """Jobs up to `committed` are decided, `reports` are the failures among them that are new; everything up
         to the end of a message, `acknowledged`, may leave the journal."""
         logger.debug("acknowledge jobs up to %d", committed)
+        self._pace.tick()
         for report in reports if self._log_failures else ():
-            logger.error(
-                "job %d failed for good and is a dead letter: %s [%s]", report.sequence, report.error, report.statement
+            statement = shorten(report.statement or "")
+            error, traceback = without_values(report.error, report.statement or "")
+            self._pace.log(
+                logging.ERROR, "job %d failed for good and is a dead letter: %s: %s [%s]\n%s",
+                report.sequence, report.error_type, error, statement, traceback,
+                about=f"{report.error_type} {statement}",
             )
         with self._lock:
             if acknowledged[0] > self.journal.trimmed[0]:
@@ -262,6 +271,7 @@ class Outbox:
         """After `close`, when nobody sends any more: delete the journal if everything in it is decided, else leave
         it to the writer. Returns whether it was deleted."""
         with self._lock:
+            self._pace.flush()
             if self.pending:
                 self.journal.close()
                 return False

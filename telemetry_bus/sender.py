@@ -15,6 +15,7 @@ from .config import Database
 from .errors import ConfigError, JournalUnavailable, ProtocolError
 from .link import Link
 from .outbox import NEVER, Outbox
+from .pace import Pace
 from .paths import BusFolder
 from .protocol.messages import MAX_CONTROL_BYTES, Control, decode_control, encode_control
 from .spawn import Spawner
@@ -52,6 +53,7 @@ class Sender:
         self._ask = False
         self._look_at = 0.0
         self._misunderstood = ""
+        self._pace = Pace(logger)
         self._heard = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -105,11 +107,12 @@ class Sender:
                 with self._sockets() as (push, control):
                     self._loop(push, control)
             except Exception as error:  # the thread must outlive it: out of descriptors, a defect
-                logger.exception("the sender failed and starts again")
+                self._pace.log(logging.ERROR, "the sender failed and starts again", exc_info=True)
                 self._outbox.note_error(f"sender: {error}")
                 again = time.monotonic() + _RESTART_AFTER_S
                 while not self._stopping and time.monotonic() < again:
                     self._waker.sleep(_LOOK_UP_S)  # a job does not cut it short, or a busy program would spin here
+        self._pace.flush()
 
     @contextmanager
     def _sockets(self) -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]]:
@@ -164,7 +167,7 @@ class Sender:
             self._folder.prepare()
             self._outbox.renew_journal()
         except (JournalUnavailable, ConfigError) as error:
-            logger.error("the journal was removed, and jobs are in memory only: %s", error)
+            self._pace.log(logging.ERROR, "the journal was removed, and jobs are in memory only: %s", error)
             self._outbox.note_error(str(error))
 
     def _receive(self, control: zmq.Socket[bytes], now: float) -> None:

@@ -31,6 +31,7 @@ _CODES: tuple[tuple[type[TelemetryError], int], ...] = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the writer and return its exit code; see `exit_codes`."""
+    _fill_closed_streams()
     try:
         given = options.parse(arguments)
         os.umask(0o077 if given.group is None else 0o007)
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder.prepare()
         logs.configure(given.log_level, given.log_format, folder.log if given.spawned else None)
     except TelemetryError as error:
-        print(f"telemetry-writer: {error}", file=sys.stderr)
+        logs.complain(f"telemetry-writer: {error}")
         return exit_codes.USAGE
     _take_descriptors()
     _spare_the_collector()
@@ -53,6 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:  # the last place that can say what happened
         logger.exception("the writer failed")
         return exit_codes.FAILED
+
+
+def _fill_closed_streams() -> None:
+    """Where standard streams are closed, no file of ours may get their numbers: libraries write to these."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
 
 
 def _take_descriptors() -> None:

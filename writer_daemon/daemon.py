@@ -8,9 +8,11 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import zmq
 
+from telemetry_bus import __version__
 from telemetry_bus.adoption import Adopter
 from telemetry_bus.control import ask
 from telemetry_bus.errors import ProtocolError, WriterAbsent, WriterBusy
@@ -48,14 +50,15 @@ def serve(options: WriterOptions, folder: BusFolder, notifier: Notifier) -> int:
     One that has left for want of company looks once more when its lock is free: a producer that came meanwhile
     found the lock held, started nobody, and may be gone.
     """
-    code, idle = _live(options, folder, notifier)
-    while idle and folder.journal_paths() and not is_held(folder.writer_lock):
-        code, idle = _live(options, folder, notifier)
+    code, unread = _live(options, folder, notifier)
+    while unread is not None and set(folder.journal_paths()) - unread and not is_held(folder.writer_lock):
+        code, unread = _live(options, folder, notifier)
     return code
 
 
-def _live(options: WriterOptions, folder: BusFolder, notifier: Notifier) -> tuple[int, bool]:
-    """From taking the lock to letting go of it: the exit code, and whether it left for want of company."""
+def _live(options: WriterOptions, folder: BusFolder, notifier: Notifier) -> tuple[int, set[Path] | None]:
+    """From taking the lock to letting go of it: the exit code, and if it left for want of company, which journals it
+    could not read."""
     with ExitStack() as life:
         waker = Waker()
         life.callback(waker.close)
@@ -71,8 +74,10 @@ def _live(options: WriterOptions, folder: BusFolder, notifier: Notifier) -> tupl
         logger.info(
             "writer %d owns %s (%s, durability %s)",
             os.getpid(), options.database.masked, writer.snapshot().database_version, options.durability,
+            extra={"database": options.database.masked, "version": __version__},
         )
         daemon = Daemon(options, folder, lock, writer, sockets, signals, waker, notifier)
+        life.callback(daemon.intake.pace.flush)
         life.callback(daemon.adopter.close)
         if options.metrics is not None:
             from .metrics import Metrics  # needs a library that is wanted for this only
@@ -82,7 +87,7 @@ def _live(options: WriterOptions, folder: BusFolder, notifier: Notifier) -> tupl
             daemon.publish = metrics.publish
         code = daemon.run()
         logger.info("writer %d leaves", os.getpid())
-        return code, daemon.idle
+        return code, daemon.adopter.unread if daemon.idle else None
 
 
 def take_over(folder: BusFolder, signals: Signals) -> InstanceLock:
@@ -234,7 +239,7 @@ class Daemon:
     def _look_around(self, now: float) -> bool:
         """What is done about once a second. Returns whether it is time to leave for want of company."""
         if not self._sockets.in_place():
-            logger.warning("the socket files were removed or replaced; binding them again")
+            self.intake.pace.log(logging.WARNING, "the socket files were removed or replaced; binding them again")
             self._rebind()
         if self.adopter.scan():
             self._last_seen = now

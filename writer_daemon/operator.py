@@ -58,6 +58,7 @@ def _status(daemon: Daemon) -> dict[str, Any]:
         "journals_adopted": daemon.adopter.adopted,
         "journals_quarantined": daemon.adopter.quarantined,
         "commit_ms": {"p50": snapshot.commit_ms_p50, "p99": snapshot.commit_ms_p99},
+        "journals_unread": len(daemon.adopter.unread),
         "ddl_cached": snapshot.ddl_cached,
         "drift": list(snapshot.drift),
         "wal_bytes": snapshot.wal_bytes,

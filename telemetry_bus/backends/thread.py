@@ -28,8 +28,6 @@ from ..waker import Waker
 from ..writer.core import Writer
 from .journaled import JournaledBackend
 
-logger = logging.getLogger("telemetry_bus")
-
 #: How often the thread looks for journals of dead processes.
 _SCAN_EVERY_S = 1.0
 _RESTART_AFTER_S = 1.0
@@ -184,6 +182,7 @@ class ThreadWriter:
             self._waker.wake()
             self._thread.join(EXIT_LIMIT_S)
             if not self._thread.is_alive():  # within the lock: the next store of this process finds the database free
+                self._intake.pace.flush()
                 self._writer.close()
                 self._release()
 
@@ -230,7 +229,7 @@ class ThreadWriter:
             try:
                 self._loop()
             except Exception:  # the thread must outlive it: a defect, out of descriptors
-                logger.exception("the writer thread failed and starts again")
+                self._intake.pace.log(logging.ERROR, "the writer thread failed and starts again", exc_info=True)
                 self._waker.sleeping = True
                 self._waker.sleep(_RESTART_AFTER_S)
 

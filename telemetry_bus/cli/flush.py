@@ -88,8 +88,9 @@ def _wait(bus: Bus, barrier: Barrier, timeout: float) -> None:
             if barrier.reached:
                 return
             if began >= deadline:
+                trouble = "".join(f"; {name}: {text}" for name, text in [*journals.damaged.items()][:1])
                 raise FlushTimeout(
-                    f"{counted(journals.pending_jobs, 'job')} waiting in {barrier} after {timeout:g} s; "
+                    f"{counted(journals.pending_jobs, 'job')} waiting in {barrier} after {timeout:g} s{trouble}; "
                     f"the writer: {caller.known()}",
                     operation="flush", subject=bus.database.masked, hint="they are safe and will be written",
                 )

@@ -29,6 +29,8 @@ MAX_FRAME_BYTES = MAX_JOB_BYTES + CHUNK_BYTES + 1024
 MAX_CONTROL_BYTES = 1024 * 1024
 
 _MAGIC = b"TB"
+#: magic, version: what every version begins with
+_START = struct.Struct(">2sH")
 #: magic, version, stream, rewind, first sequence, count, first definition, definitions
 _HEADER = struct.Struct(">2sH16sIQIII")
 _CHECKSUM = struct.Struct(">I")
@@ -65,12 +67,16 @@ class Jobs:
     @classmethod
     def decode(cls, frames: Sequence[bytes]) -> Jobs:
         """Raises `ProtocolError` unless the frames are exactly what `encode` makes."""
+        if frames and frames[0][:2] == _MAGIC and len(frames[0]) >= _START.size:
+            _, version = _START.unpack_from(frames[0])  # it may have other frames
+            if version != VERSION:
+                raise _malformed(f"version {version}, this is version {VERSION}")
         if len(frames) != 3 or len(frames[0]) != _HEADER.size + _CHECKSUM.size:
             raise _malformed("wrong number or size of frames")
         header, definitions, records = frames
-        magic, version, stream, rewind, first, count, number, many = _HEADER.unpack_from(header)
-        if magic != _MAGIC or version != VERSION:
-            raise _malformed("not of this protocol, or of another version")
+        magic, _, stream, rewind, first, count, number, many = _HEADER.unpack_from(header)
+        if magic != _MAGIC:
+            raise _malformed("not of this protocol")
         (checksum,) = _CHECKSUM.unpack_from(header, _HEADER.size)
         if checksum != crc32(records, crc32(definitions, crc32(header[: _HEADER.size]))):
             raise _malformed("wrong checksum")

@@ -59,7 +59,7 @@ class Applier:
         refusal = self._apply_grouped(runs)
         if refusal is None:
             return []
-        logger.debug("replaying a batch in order: %s", refusal.error)
+        logger.debug("replaying a batch in order: a job met %s", refusal.error_type)
         return self._apply_in_order(runs)
 
     def apply_alone(self, template: Template, payload: Any) -> Refusal | None:

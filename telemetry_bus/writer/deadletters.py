@@ -12,7 +12,9 @@ from typing import Any
 import msgpack
 
 from ..codec import pack_job
+from ..errors import shorten, without_values
 from ..jobs import Failure, Template
+from ..pace import Pace
 from .dialects import Connection
 from .ledger import timestamp
 
@@ -20,8 +22,9 @@ logger = logging.getLogger("telemetry_bus")
 
 #: Characters of an error with its traceback. The end is kept: it names the statement's place in the writer.
 MAX_ERROR_TEXT = 8 * 1024
-#: So many failures are logged in full per period; a thousand of them must not flood the log.
-LOGGED_PER_PERIOD, LOG_PERIOD_S = 20, 10.0
+#: So many failures of one kind are logged in full per period; a thousand of them must hide neither the others nor
+#: anything else.
+LOGGED_PER_PERIOD = 5
 
 _STORE = """INSERT INTO telemetry_bus_dead_letters (stream, sequence, failed_at, error_type, error, statement, job)
     VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -117,40 +120,25 @@ class DeadLetters:
         return sum(len(self._connection.own(_DELETE, (id,))) for id in ids)
 
 
-class FailureLog:
-    """Logs failures with their traceback, so many per period, and how many it left out."""
+class FailureLog(Pace):
+    """Logs failures with their traceback, without values."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._began = clock()
-        self._logged = 0
-        self._left_out = 0
+        super().__init__(logger, clock, most=LOGGED_PER_PERIOD)
 
     def write(self, failures: Sequence[Failure]) -> None:
         for failure in failures:
-            self.tick()
-            if self._logged < LOGGED_PER_PERIOD:
-                self._logged += 1
-                logger.error(
-                    "job %d of stream %s is a dead letter: %s: %s [%s]", failure.sequence, failure.stream.hex(),
-                    failure.error_type, failure.error, failure.statement,
-                )
-            else:
-                self._left_out += 1
-
-    def tick(self) -> None:
-        """Begin a new period when the old one is over."""
-        if self._clock() - self._began < LOG_PERIOD_S:
-            return
-        self.flush()
-        self._began = self._clock()
-        self._logged = 0
-
-    def flush(self) -> None:
-        """Tell the number of those that were left out."""
-        if self._left_out:
-            logger.error("%d more jobs are dead letters and were not logged one by one", self._left_out)
-            self._left_out = 0
+            stream, statement = failure.stream.hex(), shorten(failure.statement or "")
+            error, traceback = without_values(failure.error, failure.statement or "")
+            self.log(
+                logging.ERROR, "job %d of stream %s is a dead letter: %s: %s [%s]\n%s",
+                failure.sequence, stream, failure.error_type, error, statement, traceback,
+                about=f"{failure.error_type} {statement}",
+                extra={
+                    "stream": stream, "sequence": failure.sequence, "statement": statement,
+                    "error": f"{failure.error_type}: {error}", "traceback": traceback,
+                },
+            )
 
 
 def _pack(template: Template, payload: Any) -> bytes:

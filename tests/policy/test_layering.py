@@ -18,7 +18,7 @@ LAYERS = {
     0: ("errors", "config", "jobs"),
     1: (
         *("sqltokens", "sqltext", "sqlshape", "codec", "records", "protocol", "recording"),
-        *("paths", "lifecycle", "waker", "views"),
+        *("paths", "lifecycle", "pace", "waker", "views"),
     ),
     2: ("journal_file", "journal", "orphan", "instance", "writer"),
     3: ("outbox", "link", "intake", "adoption", "control", "spawn", "sender", "reading", "bridge"),

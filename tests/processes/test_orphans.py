@@ -69,7 +69,6 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], int | None]] = {
     "ringless": (cut(RING), 0),
     "half": (cut(RING + 1000), None),
     "nohead": (overwrite(0, bytes(PAGE_BYTES)), 0),
-    "version": (overwrite(0, b"TBUSJRN2"), 0),
     "stream": (overwrite(8, b"\xff"), 0),
     "marks": (overwrite(3200, b"\xff" * 128), 0),
     "record": (in_the_middle, None),
@@ -122,17 +121,21 @@ def test_a_lost_row_of_the_ledger(bus: Bus) -> None:
 
 
 def test_a_journal_of_another_version_beside_a_living_producer(bus: Bus) -> None:
-    """A newer producer's journal is not read by guess: it is kept aside, whole, and told of; `status` shows it."""
+    """A newer producer's journal is not read by guess: it stays where it is, whole, and is told of once; `status` shows
+    it, and nobody stays on its account."""
     path = orphan(bus, "newer")
-    overwrite(0, b"TBUSJRN2")(path)
+    overwrite(0, b"TBUSJRN9")(path)
+    content = path.read_bytes()
     with TelemetryStore(bus.path) as store:
         event(store, "p", 1)
         store.flush()
-    wait_until(lambda: bus.status()["journals_quarantined"] == 1, "it is put away")
-    (kept,) = bus.folder.quarantine.iterdir()
-    assert kept.name.startswith(path.name)
+        wait_until(lambda: bus.status()["journals_unread"] == 1, "it is looked at")
+    wait_until(lambda: not bus.writers(), "the writer leaves for want of company")
     assert {"p": [1]} == bus.numbers()
-    assert f"{path.name} is damaged, read journal: not a journal of this version; kept as {kept}" in bus.log()
+    assert content == path.read_bytes()
+    assert not bus.folder.quarantine.exists()
+    assert 1 == bus.log().count(f"{path.name} is left to a writer of its version: ")
+    assert 1 == bus.log().count(" owns "), "it does not begin anew"
 
 
 def test_two_writers_after_one_orphan(bus: Bus) -> None:

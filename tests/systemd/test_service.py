@@ -132,7 +132,9 @@ def test_a_database_that_cannot_be_opened(service: Service) -> None:
     assert "failed" in start
     assert ["auto-restart", "4"] == service.show("SubState", "ExecMainStatus")
     assert "not a database" in service.show("StatusText")[0]
-    assert "not a database" in service.journal()
+    (line,) = [line for line in service.journal("--priority=err").splitlines() if "telemetry_bus" in line]
+    assert line.startswith("ERROR telemetry_bus.writer: ")
+    assert "not a database" in line
     service.machine.run("rm", service.path)
     service.control("restart")
     assert ["running"] == service.show("SubState")
@@ -144,7 +146,7 @@ def test_settings_that_make_no_sense(service: Service) -> None:
     service.machine.run("sed", "-i", "s/^WRITER_OPTIONS=.*/&-is-missing/", service.environment)
     service.machine.run("systemctl", "start", service.unit, check=False)
     assert ["failed", "2", "0"] == service.show("ActiveState", "ExecMainStatus", "NRestarts")
-    assert "there is no such group [telemetry-is-missing]" in service.journal()
+    assert "there is no such group [telemetry-is-missing]" in service.journal("--priority=err")
 
 
 def test_the_environment_file_is_read_at_a_restart(service: Service) -> None:

@@ -234,11 +234,35 @@ def test_delay_counts_from_the_oldest_job(writer: MemoryWriter, clock: Clock) ->
 def test_malformed_messages_are_counted_and_logged_seldom(
     intake: Intake[bytes], clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A flood of nonsense is counted in full, and logged once in ten seconds."""
+    """A flood of nonsense is counted in full, and logged once in ten seconds, with the number of what was left out."""
     for _ in range(100):
         intake.control(b"route", Ack(b"s" * 16, b"", 1, 1, 1, 1))
     intake.count_malformed(ProtocolError("nonsense"))
     assert (101, 1) == (intake.malformed, len(caplog.records))
     clock.now += 10.0
+    intake.maintain(idle=False)
+    assert "100 more like this one, left out" in caplog.records[1].getMessage()
     intake.count_malformed(ProtocolError("nonsense"))
-    assert (102, 2) == (intake.malformed, len(caplog.records))
+    assert (102, 3) == (intake.malformed, len(caplog.records))
+
+
+def test_a_long_nonsense_is_shortened(intake: Intake[bytes], caplog: pytest.LogCaptureFixture) -> None:
+    """What a stranger may put into an error's text does not fill the log."""
+    intake.count_malformed(ProtocolError("x" * 1_000_000))
+    assert len(caplog.records[0].getMessage()) < 500
+
+
+def test_a_database_that_comes_and_goes_is_told_of_in_measure(
+    intake: Intake[bytes], clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hundred faults in ten seconds are two lines, and then two with how many were left out."""
+    for _ in range(100):
+        intake.degrade(DatabaseFault("locked"))
+        clock.now += 0.1
+        intake.commit()
+    told = [record.getMessage() for record in caplog.records]
+    assert 2 <= len(told) <= 5, told
+    intake.pace.flush()
+    left_out = sum(getattr(record, "left_out", 0) for record in caplog.records)
+    events = [record for record in caplog.records if not hasattr(record, "left_out")]
+    assert 200 == left_out + len(events)

@@ -57,7 +57,7 @@ def job_messages(draw: st.DrawFn) -> Jobs:
     records = draw(st.binary(min_size=MIN_RECORD_BYTES, max_size=100))
     definitions = draw(st.binary(max_size=30))
     return Jobs(
-        draw(STREAMS), draw(st.integers(0, 2**32 - 1)), draw(st.integers(1, 2**64 - 1)),
+        draw(STREAMS), draw(st.integers(0, 2**32 - 1)), draw(st.integers(1, INT64_MAX - len(records))),
         draw(st.integers(1, len(records) // MIN_RECORD_BYTES)), draw(st.integers(1, 2**32 - 1)),
         draw(st.integers(0, len(definitions))), definitions, records,
     )

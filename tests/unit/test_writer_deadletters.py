@@ -12,8 +12,9 @@ import pytest
 from telemetry_bus.codec import unpack_job
 from telemetry_bus.errors import DatabaseFault, ProtocolError
 from telemetry_bus.jobs import Failure, Job, Statement
+from telemetry_bus.pace import PERIOD_S
 from telemetry_bus.writer import RetryResult
-from telemetry_bus.writer.deadletters import LOG_PERIOD_S, LOGGED_PER_PERIOD, MAX_ERROR_TEXT, FailureLog, Refusal
+from telemetry_bus.writer.deadletters import LOGGED_PER_PERIOD, MAX_ERROR_TEXT, FailureLog, Refusal
 from telemetry_bus.writer.sqlite import SqliteConnection
 
 from .writing import EVENT, EVENTS, INSERT_EVENT, Stream, execute, once, opened, rows, sqlite_error, template
@@ -169,6 +170,14 @@ def test_failures_are_logged_with_their_traceback(tmp_path: Path, caplog: pytest
     assert "Traceback" in record.getMessage()
 
 
+def test_a_flood_hides_no_other_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """Another error, and the same one of another statement, are logged among a thousand of one kind."""
+    log = FailureLog(lambda: 0.0)
+    log.write([Failure(b"s", sequence, "Error", "text", "SQL") for sequence in range(1000)])
+    log.write([Failure(b"s", 1000, "Other", "text", "SQL"), Failure(b"s", 1001, "Error", "text", "other SQL")])
+    assert ["job 1000 ", "job 1001 "] == [record.getMessage()[:9] for record in caplog.records[-2:]]
+
+
 def test_a_flood_of_failures_is_logged_in_measure(caplog: pytest.LogCaptureFixture) -> None:
     """So many per period, and the number of the others at its end."""
     now = [0.0]
@@ -179,9 +188,9 @@ def test_a_flood_of_failures_is_logged_in_measure(caplog: pytest.LogCaptureFixtu
     log.write(failures)
     log.tick()
     assert LOGGED_PER_PERIOD == len(caplog.records)
-    now[0] = LOG_PERIOD_S
+    now[0] = PERIOD_S
     log.tick()
-    assert f"{200 - LOGGED_PER_PERIOD} more jobs are dead letters" in caplog.records[-1].getMessage()
+    assert f"{200 - LOGGED_PER_PERIOD} more like this one, left out: job 99" in caplog.records[-1].getMessage()
     log.write(failures[:1])
     assert "job 0 of stream 73" in caplog.records[-1].getMessage()
     log.flush()
