@@ -23,10 +23,12 @@ from typing import Any
 
 from bench_run import machine, plot, table
 from bench_run.catalogue import MEASURES, Result, Round, results
+from bench_run.crowd import ProcessFailed
+from bench_run.rows import RowsMissing
 from bench_run.setting import Measure, Setting
 from rich.console import Console
 
-EXIT_DONE, EXIT_USAGE = 0, 2
+EXIT_DONE, EXIT_FAILED = 0, 1
 ROUNDS, ROWS = 5, 400_000
 QUICK_ROUNDS, QUICK_ROWS = 3, 60_000
 MIN_ROWS = 1000
@@ -36,17 +38,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     for name in [name for name in os.environ if name.startswith("TELEMETRY_")]:
         del os.environ[name]  # a setting of the user's would be measured too
-    measures = [MEASURES[name] for name in options.only or MEASURES]
-    screen = Console(stderr=True)
+    screen, paper = Console(stderr=True), Console(width=None if sys.stdout.isatty() else table.WIDTH)
+    measures = []
+    for measure in (MEASURES[name] for name in options.only or MEASURES):
+        if measure.possible():
+            measures.append(measure)
+        else:
+            screen.print(f"left out, because {measure.trial[0]} does not work here: {measure.name}")
     with tempfile.TemporaryDirectory(prefix="telemetry-bench-", dir=options.folder) as folder:
-        about = {**machine.describe(Path(folder)), "load before": f"{machine.load():.1f}"}
+        about = {
+            "run": f"{options.rounds} rounds of {options.rows:,} rows, {options.producers} producers",
+            **machine.describe(Path(folder)), "load before": f"{machine.load():.1f}",
+        }
+        table.head(about, paper)
         rounds = []
         for number in range(options.rounds):
             rounds.append(_round(number, measures, options, Path(folder), screen))
     about["load after"] = f"{machine.load():.1f}"
-    about["run"] = f"{options.rounds} rounds of {options.rows:,} rows, {options.producers} producers"
     found = results(rounds)
-    table.show(about, found, Console(width=None if sys.stdout.isatty() else table.WIDTH))
+    table.show(found, paper)
+    paper.print(f"load of the machine: {about['load before']} before, {about['load after']} after", highlight=False)
     if options.json:
         options.json.write_text(json.dumps(_document(about, rounds, found), indent=2, ensure_ascii=False) + "\n")
     if options.plot:
@@ -120,6 +131,9 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as cleanly as by an interrupt
     try:
         sys.exit(main())
+    except (ProcessFailed, RowsMissing) as failure:
+        print(f"bench: {failure}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -6,13 +6,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from . import direct, one_process, peers, through_bus
+from . import direct, latency, memory, one_process, peers, starting, through_bus
 from .setting import Figures, Measure
 
 MEASURES: dict[str, Measure] = {
     measure.name: measure
     for measure in (
         *through_bus.MEASURES, *one_process.MEASURES, *direct.MEASURES, *peers.MEASURES,
+        *latency.MEASURES, *memory.MEASURES, *starting.MEASURES,
     )
 }
 
@@ -33,25 +34,29 @@ class Goal:
 
 @dataclass(frozen=True)
 class Figure:
-    """A line of the table: a raw figure of a measure, or with `over` its ratio to the same of another measure."""
+    """A line of the table: a raw figure of a measure; with `over`, the ratio to that measure's figure of that name."""
 
     group: str
     label: str
     measure: str
     key: str
     unit: str = ""
-    over: str | None = None
+    over: tuple[str, str] | None = None
     goal: Goal | None = None
 
     def values(self, rounds: Sequence[Round]) -> list[float]:
         """One for each round, of those that have measured what is needed. A ratio is of one round's two figures."""
         found = []
         for figures in rounds:
-            value = figures.get(self.measure, {}).get(self.key)
-            divisor = 1.0 if self.over is None else figures.get(self.over, {}).get(self.key)
+            value = _raw(figures, self.measure, self.key)
+            divisor = 1.0 if self.over is None else _raw(figures, *self.over)
             if value is not None and divisor is not None:
                 found.append(value / divisor)
         return found
+
+
+def _raw(figures: Round, measure: str, key: str) -> float | None:
+    return figures.get(measure, {}).get(key)
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ def results(rounds: Sequence[Round]) -> list[Result]:
 
 
 RATES = "rows per second"
+RATIOS = "ratios, each of one round"
 
 
 def _at_least(value: float) -> Goal:
@@ -91,11 +97,19 @@ def _rates(*names: str) -> list[Figure]:
 
 
 def _ratio(label: str, measure: str, over: str, goal: Goal | None = None) -> Figure:
-    return Figure("ratios, each of one round", label, measure, "rows_per_s", over=over, goal=goal)
+    return Figure(RATIOS, label, measure, "rows_per_s", over=(over, "rows_per_s"), goal=goal)
 
 
-def _costs(label: str, measure: str, key: str, goal: Goal | None = None) -> Figure:
+def _cost(label: str, measure: str, key: str, goal: Goal | None = None) -> Figure:
     return Figure("CPU, µs", label, measure, key, "µs", goal=goal)
+
+
+def _time(label: str, measure: str, key: str, goal: Goal | None = None) -> Figure:
+    return Figure("time, ms", label, measure, key, "ms", goal=goal)
+
+
+def _memory(label: str, measure: str, key: str, goal: Goal | None = None) -> Figure:
+    return Figure("memory, MiB", label, measure, key, "MiB", goal=goal)
 
 
 FIGURES: tuple[Figure, ...] = (
@@ -116,11 +130,35 @@ FIGURES: tuple[Figure, ...] = (
     _ratio("bus ÷ peewee", "bus", "peewee"),
     _ratio("bus, waiting for each row ÷ peewee", "bus-blocking", "peewee"),
     _ratio("durability full ÷ normal", "bus", "bus-normal", _at_least(0.9)),
-    _costs("execute, calling thread", "bus", "calling_cpu_us", _at_most(1.5)),
-    _costs("row, whole producer", "bus", "process_cpu_us", _at_most(2.5)),
-    _costs("row, writer", "bus", "writer_cpu_us"),
-    _costs("execute, calling thread, one producer", "bus-one", "calling_cpu_us", _at_most(1.5)),
-    _costs("row, whole producer, one producer", "bus-one", "process_cpu_us", _at_most(2.5)),
-    Figure("the slowest of all", "execute through the bus", "bus-worst", "worst_ms", "ms", goal=_at_most(20)),
-    Figure("the slowest of all", "transaction of a direct writer", "direct", "worst_ms", "ms"),
+    Figure(
+        RATIOS, "bus, 64 ÷ 4 producers", "scale", "rows_per_s_64", over=("scale", "rows_per_s_4"), goal=_at_least(0.85)
+    ),
+    *(
+        Figure("producers", f"rows per second, {count} producer{'s' * (count > 1)}", "scale", f"rows_per_s_{count}")
+        for count in through_bus.SCALE
+    ),
+    _cost("execute, calling thread", "bus", "calling_cpu_us", _at_most(1.5)),
+    _cost("row, whole producer", "bus", "process_cpu_us", _at_most(2.5)),
+    _cost("row, writer", "bus", "writer_cpu_us"),
+    _cost("callable of two statements, calling thread", "bus-callable", "calling_cpu_us", _at_most(5)),
+    _cost("execute, calling thread, one producer", "bus-one", "calling_cpu_us", _at_most(1.5)),
+    _cost("row, whole producer, one producer", "bus-one", "process_cpu_us", _at_most(2.5)),
+    _cost("callable, calling thread, one producer", "bus-callable-one", "calling_cpu_us", _at_most(5)),
+    _time("slowest execute through the bus", "bus-worst", "worst_ms", _at_most(20)),
+    _time("slowest transaction of a direct writer", "direct", "worst_ms"),
+    _time("until visible, 10,000 jobs a second, p50", "latency", "p50_ms", _at_most(3)),
+    _time("until visible, 10,000 jobs a second, p99", "latency", "p99_ms", _at_most(15)),
+    Figure("time, ms", "jobs a second meanwhile", "latency", "jobs_per_s"),
+    _time("until visible, one at a time, p50", "latency-idle", "p50_ms"),
+    _time("until visible, one at a time, p99", "latency-idle", "p99_ms"),
+    _time("until flush returns, one at a time, p50", "latency-idle", "acknowledged_ms"),
+    _time("import telemetry_bus", "import", "import_ms", _at_most(30)),
+    _time("first execute without a writer", "cold-start", "submit_ms", _at_most(5)),
+    _time("until its row is visible", "cold-start", "visible_ms", _at_most(400)),
+    Figure("recovery", "jobs per second, of an orphaned journal", "recovery", "jobs_per_s", goal=_at_least(300_000)),
+    _memory("writer at most, 16 producers", "memory", "writer_peak_mib", _at_most(120)),
+    _memory("writer at most, the same on a slow disk", "memory-slow-disk", "writer_peak_mib", _at_most(120)),
+    _memory("writer at most, recovery", "recovery", "writer_peak_mib", _at_most(120)),
+    _memory("producer without journal, above Python", "memory-producer", "above_python_mib", _at_most(15)),
+    _memory("pages of its journal", "memory-producer", "journal_mib"),
 )

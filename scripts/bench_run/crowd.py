@@ -23,7 +23,7 @@ Start = Callable[[], None]
 Work = Callable[..., Figures]
 
 
-class ProducerFailed(Exception):
+class ProcessFailed(Exception):
     """A process has ended without having done its part."""
 
 
@@ -43,7 +43,7 @@ class Run:
 
 
 def run(count: int, work: Work, *arguments: Any) -> Run:
-    """`work` in `count` forked processes. Raises `ProducerFailed`; none is left behind.
+    """`work` in `count` forked processes. Raises `ProcessFailed`; none is left behind.
 
     The caller must have no threads and no open stores or connections: a forked process would inherit them.
     """
@@ -88,7 +88,7 @@ def _answers(pipes: Sequence[Connection]) -> list[Any]:
             try:
                 found[pipe] = pipe.recv()
             except EOFError:
-                raise ProducerFailed(f"process {pipes.index(pipe) + 1} of {len(pipes)} has ended early") from None
+                raise ProcessFailed(f"process {pipes.index(pipe) + 1} of {len(pipes)} has ended early") from None
     return [found[pipe] for pipe in pipes]
 
 

@@ -29,7 +29,8 @@ def server(setting: Setting) -> Figures:
     endpoint = f"ipc://{setting.folder}/rx.sock"
     share = setting.share(SLOW)
     with subprocess.Popen(
-        [sys.executable, "-P", "-c", SERVER, endpoint, str(setting.database)], stdin=subprocess.DEVNULL
+        [sys.executable, "-P", "-c", SERVER, endpoint, str(setting.database)], stdin=subprocess.DEVNULL,
+        start_new_session=True,
     ) as process:
         try:
             crowd.run(1, _define, endpoint)
@@ -58,7 +59,7 @@ def _client(endpoint: str) -> Any:
 def _request(client: Any, sql: str, *values: Any) -> None:
     answer = client.execute(sql, *values, request_timeout=ANSWER_MS)
     if answer["error"]:
-        raise crowd.ProducerFailed(f"sqlite_rx: {answer['error']}")
+        raise crowd.ProcessFailed(f"sqlite_rx: {answer['error']}")
 
 
 def _define(number: int, start: crowd.Start, endpoint: str) -> Figures:

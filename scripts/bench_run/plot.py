@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .catalogue import RATES, Goal, Result
+from .table import number
 
 _INK, _PALE = "#333333", "#cccccc"
 _BUS, _OTHERS, _MISSED = "#0e7490", "#8a8f98", "#c2410c"
@@ -46,6 +47,7 @@ def draw(about: Mapping[str, str], results: Sequence[Result], out: Path) -> None
 def _rates(axis: Any, lines: Sequence[Result]) -> None:
     axis.set_title("rows per second, committed: median, lowest and highest round", loc="left", fontsize=9)
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:,.0f}")
     for at, one in enumerate(lines):
         colour = _BUS if one.figure.measure.startswith("bus") else _OTHERS
         _point(axis, at, one.median, one.values, colour, f"{one.median:,.0f}")
@@ -55,12 +57,13 @@ def _goals(axis: Any, lines: Sequence[Result]) -> None:
     """How many times better than the goal, so that figures of every kind stand on one axis."""
     axis.set_title("beside the goals: right of the line they are met", loc="left", fontsize=9)
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.axvline(1, color=_INK, linewidth=0.8)
     for at, one in enumerate(lines):
         goal = one.figure.goal
         assert goal is not None
         unit = f" {one.figure.unit}" if one.figure.unit else ""
-        said = f"{one.median:,.4g}{unit}, goal {'≥' if goal.at_least else '≤'} {goal.value:,g}{unit}"
+        said = f"{number(one.median)}{unit}, goal {'≥' if goal.at_least else '≤'} {goal.value:,g}{unit}"
         values = [_times_better(goal, value) for value in one.values]
         _point(axis, at, _times_better(goal, one.median), values, _BUS if one.met else _MISSED, said)
 
@@ -74,7 +77,8 @@ def _point(axis: Any, at: int, median: float, values: Sequence[float], colour: s
     axis.plot([min(values), max(values)], [at, at], color=colour, linewidth=1.4, solid_capstyle="round")
     axis.plot([median], [at], "o", color=colour, markersize=4.5)
     axis.annotate(
-        said, (max(values), at), xytext=(7, 0), textcoords="offset points", va="center", fontsize=7.5, color=colour
+        said, (max(values), at), xytext=(7, 0), textcoords="offset points", va="center", fontsize=7.5, color=colour,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +30,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class Measure:
-    """Something that is measured once in each round; `name` is what `--only` calls it."""
+    """Something that is measured once in each round; `name` is what `--only` calls it.
+
+    `wants` are packages of the extra `bench`. `trial` is a command that must succeed where it can be measured.
+    """
 
     name: str
     about: str
     run: Callable[[Setting], Figures]
     wants: tuple[str, ...] = ()
+    trial: tuple[str, ...] = ()
+
+    def possible(self) -> bool:
+        try:
+            return not self.trial or subprocess.run(self.trial, capture_output=True, check=False).returncode == 0
+        except FileNotFoundError:
+            return False

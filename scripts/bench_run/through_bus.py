@@ -17,6 +17,7 @@ from .writer import PATIENCE_S, writing
 HUNDRED = 100
 #: Blocking, a row costs a commit; so many times fewer rows.
 SLOW = 50
+SCALE = (1, 4, 16, 64)
 
 #: Takes a store and rows, and gives the call that hands in everything; what it prepares is not measured.
 Shape = Callable[[TelemetryStore, Target, Sequence[Row]], Callable[[], Figures]]
@@ -86,9 +87,10 @@ def watched(store: TelemetryStore, target: Target, rows: Sequence[Row]) -> Calla
 
 def measure(
     setting: Setting, shape: Shape, target: Target = FETCHES, build: Callable[[int, int], list[Row]] = fetches, *,
-    durability: str = "full", producers: int | None = None, divisor: int = 1,
+    durability: str = "full", producers: int | None = None, divisor: int = 1, job_rows: int = 1,
 ) -> Figures:
-    """Rows per second until all are committed, and µs of CPU for each row in every process that has to do with it."""
+    """Rows per second until all are committed, and µs of CPU: of the calling thread for each job, of each process
+    that has to do with it for each row."""
     count = producers or setting.producers
     share = max(HUNDRED, setting.rows // divisor // count // HUNDRED * HUNDRED)
     with writing(setting.database, target.ddl, durability=durability) as writer:
@@ -101,12 +103,24 @@ def measure(
         "rows_per_s": rows / done.seconds,
         "seconds": done.seconds,
         "rows": rows,
-        "calling_cpu_us": done.median("calling_cpu_s") / share * 1e6,
+        "calling_cpu_us": done.median("calling_cpu_s") / share * job_rows * 1e6,
         "process_cpu_us": done.median("process_cpu_s") / share * 1e6,
         "writer_cpu_us": writer_cpu_s / rows * 1e6,
     }
     if "worst_ms" in done.figures[0]:
         figures["worst_ms"] = done.worst("worst_ms")
+    return figures
+
+
+def scale(setting: Setting) -> Figures:
+    """The same rows from few and from many producers."""
+    figures = {}
+    for count in SCALE:
+        own = setting.folder / f"{count}"
+        own.mkdir()
+        figures[f"rows_per_s_{count}"] = measure(
+            Setting(own, setting.rows, setting.producers), row_by_row, producers=count
+        )["rows_per_s"]
     return figures
 
 
@@ -136,13 +150,21 @@ def _nothing(connection: object) -> None:
 MEASURES = (
     Measure("bus", "bus, a job for each row", lambda s: measure(s, row_by_row)),
     Measure("bus-one", "bus, one producer", lambda s: measure(s, row_by_row, producers=1, divisor=4)),
-    Measure("bus-100", "bus, jobs of a hundred rows", lambda s: measure(s, by_the_hundred)),
-    Measure("bus-callable", "bus, callables of two statements", lambda s: measure(s, callables, divisor=2)),
+    Measure("bus-100", "bus, jobs of a hundred rows", lambda s: measure(s, by_the_hundred, job_rows=HUNDRED)),
+    Measure(
+        "bus-callable", "bus, callables of two statements",
+        lambda s: measure(s, callables, divisor=2, job_rows=2),
+    ),
+    Measure(
+        "bus-callable-one", "bus, callables, one producer",
+        lambda s: measure(s, callables, producers=1, divisor=8, job_rows=2),
+    ),
     Measure(
         "bus-byline", "bus, rows of 27 columns",
         lambda s: measure(s, row_by_row, bylines(), byline_rows, divisor=4),
     ),
     Measure("bus-normal", "bus, durability normal", lambda s: measure(s, row_by_row, durability="normal")),
     Measure("bus-blocking", "bus, flush after each row", lambda s: measure(s, blocking, divisor=SLOW)),
+    Measure("scale", "bus, 1 to 64 producers", scale),
     Measure("bus-worst", "bus, a clock around each execute", lambda s: measure(s, watched, divisor=2)),
 )
