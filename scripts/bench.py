@@ -34,6 +34,10 @@ QUICK_ROUNDS, QUICK_ROWS = 3, 60_000
 MIN_ROWS = 1000
 
 
+class MeasureFailed(Exception):
+    """There are no figures: something was lost, or has ended early."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     for name in [name for name in os.environ if name.startswith("TELEMETRY_")]:
@@ -111,7 +115,11 @@ def _round(
         for measure in measures:
             status.update(f"round {number + 1} of {options.rounds}: {measure.about}")
             with tempfile.TemporaryDirectory(prefix=f"{measure.name}-", dir=folder) as own:
-                figures[measure.name] = measure.run(Setting(Path(own), options.rows, options.producers))
+                setting = Setting(Path(own), options.rows, options.producers)
+                try:
+                    figures[measure.name] = measure.run(setting)
+                except (ProcessFailed, RowsMissing) as failure:
+                    raise MeasureFailed(f"{measure.name}: {failure}") from failure
     return figures
 
 
@@ -131,7 +139,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as cleanly as by an interrupt
     try:
         sys.exit(main())
-    except (ProcessFailed, RowsMissing) as failure:
+    except MeasureFailed as failure:
         print(f"bench: {failure}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:

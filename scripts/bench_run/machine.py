@@ -7,7 +7,7 @@ import platform
 import sqlite3
 import statistics
 import time
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
 from telemetry_bus import __version__
@@ -70,10 +70,9 @@ def _fdatasync_ms(folder: Path) -> float:
 
 def _sqlite_of_apsw() -> str:
     try:
-        import apsw
-    except ImportError:
+        return str(import_module("apsw").sqlite_lib_version())
+    except ModuleNotFoundError:
         return "not installed"
-    return str(apsw.sqlite_lib_version())
 
 
 def _version(name: str) -> str | None:

@@ -75,6 +75,7 @@ def producer(setting: Setting) -> Figures:
         writing(setting.database, FETCHES.ddl),
         program(PRODUCER, setting.database, FETCHES.sql, PRODUCER_ROWS) as process,
     ):
+        assert process.stdout is not None
         done = False
         while not done:
             done = bool(select.select([process.stdout], [], [], LOOK_EVERY_S)[0])
