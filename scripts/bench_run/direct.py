@@ -16,7 +16,7 @@ from .rows import BUSY_S, FETCHES, Row, chunks, fetches
 from .setting import Figures, Measure, Setting
 
 #: So many times fewer rows for those who sync for each.
-SLOW, SLOWEST = 40, 400
+SLOW, SLOWEST = 100, 1000
 HUNDRED = 100
 #: The most that the one writer behind a queue takes into one transaction.
 QUEUE_ROWS = 2000
@@ -151,7 +151,7 @@ MEASURES = (
     ),
     Measure(
         "connection-per-job", "direct, a connection for each row",
-        lambda s: measure(s, connection_per_job, divisor=SLOWEST, wal=False),
+        lambda s: measure(s, connection_per_job, divisor=SLOWEST, wal=False), rare=True,
     ),
     Measure("queue", "multiprocessing.Queue, one writer", through_a_queue),
 )

@@ -123,5 +123,5 @@ def _percentile(nanoseconds: Sequence[int], part: float) -> float:
 
 MEASURES = (
     Measure("latency", "until a row is visible, 10,000 jobs a second", paced),
-    Measure("latency-idle", "until a row is visible, one at a time", idle),
+    Measure("latency-idle", "until a row is visible, one at a time", idle, rare=True),
 )

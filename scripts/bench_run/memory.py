@@ -24,7 +24,7 @@ SLOW_DISK = (
     f"--inject=fsync,fdatasync:delay_enter={SYNC_US}",
 )
 #: So many rows are on their way, whatever `--rows` says: fewer would fit into any memory.
-LEAST_ROWS = 400_000
+LEAST_ROWS = 250_000
 PRODUCER_ROWS = 100_000
 LOOK_EVERY_S = 0.02
 
@@ -98,7 +98,10 @@ def _submit(number: int, start: crowd.Start, database: Path, share: int) -> Figu
 
 
 MEASURES = (
-    Measure("memory", "writer's memory, 16 producers at full speed", overload),
-    Measure("memory-slow-disk", "writer's memory, the same on a slow disk", slow_disk, trial=(*SLOW_DISK, "true")),
-    Measure("memory-producer", "producer's memory", producer),
+    Measure("memory", "writer's memory, 16 producers at full speed", overload, rare=True),
+    Measure(
+        "memory-slow-disk", "writer's memory, the same on a slow disk", slow_disk, trial=(*SLOW_DISK, "true"),
+        rare=True,
+    ),
+    Measure("memory-producer", "producer's memory", producer, rare=True),
 )

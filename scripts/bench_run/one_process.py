@@ -96,7 +96,7 @@ MEASURES = (
     Measure("executemany", "executemany, one process", executemany),
     Measure(
         "executemany-byline", "executemany, rows of 27 columns",
-        lambda s: executemany(s, bylines(), byline_rows, divisor=4),
+        lambda s: executemany(s, bylines(), byline_rows, divisor=4), rare=True,
     ),
     Measure("limit", "limit: multi-row VALUES, newer SQLite", limit, ("apsw",)),
 )

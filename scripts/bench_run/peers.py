@@ -14,7 +14,7 @@ from . import crowd
 from .rows import FETCHES, fetches
 from .setting import Figures, Measure, Setting
 
-SLOW = 40
+SLOW = 100
 #: sqlite_rx sets WAL itself and leaves synchronous at SQLite's default, which is FULL.
 SERVER = """
 import sys
@@ -106,5 +106,5 @@ def _in_threads(number: int, start: crowd.Start, database: Path, threads: int, s
 
 MEASURES = (
     Measure("sqlite_rx", "sqlite_rx, an answer for each row", server, ("sqlite_rx",)),
-    Measure("peewee", "peewee SqliteQueueDatabase, threads", queue_database, ("peewee",)),
+    Measure("peewee", "peewee SqliteQueueDatabase, threads", queue_database, ("peewee",), rare=True),
 )

@@ -32,7 +32,8 @@ class Setting:
 class Measure:
     """Something that is measured once in each round; `name` is what `--only` calls it.
 
-    `wants` are packages of the extra `bench`. `trial` is a command that must succeed where it can be measured.
+    `wants` are packages of the extra `bench`. `trial` is a command that must succeed where it can be measured. What
+    is `rare` is measured in the first round only of a quick run.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Measure:
     run: Callable[[Setting], Figures]
     wants: tuple[str, ...] = ()
     trial: tuple[str, ...] = ()
+    rare: bool = False
 
     def possible(self) -> bool:
         try:

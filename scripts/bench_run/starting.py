@@ -112,7 +112,7 @@ def recovery(setting: Setting) -> Figures:
 
 
 MEASURES = (
-    Measure("import", "import telemetry_bus", import_time),
-    Measure("cold-start", "the first execute, without a writer", cold),
-    Measure("recovery", "the journal of a killed producer", recovery),
+    Measure("import", "import telemetry_bus", import_time, rare=True),
+    Measure("cold-start", "the first execute, without a writer", cold, rare=True),
+    Measure("recovery", "the journal of a killed producer", recovery, rare=True),
 )

@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgpack  # noqa: F401  # here, once: else each of the forked producers would load it
+import zmq  # noqa: F401  # likewise
+
 from telemetry_bus import TelemetryStore
 
 from . import crowd
@@ -16,7 +19,7 @@ from .writer import PATIENCE_S, writing
 
 HUNDRED = 100
 #: Blocking, a row costs a commit; so many times fewer rows.
-SLOW = 50
+SLOW = 100
 SCALE = (1, 4, 16, 64)
 
 #: Takes a store and rows, and gives the call that hands in everything; what it prepares is not measured.
@@ -157,14 +160,14 @@ MEASURES = (
     ),
     Measure(
         "bus-callable-one", "bus, callables, one producer",
-        lambda s: measure(s, callables, producers=1, divisor=8, job_rows=2),
+        lambda s: measure(s, callables, producers=1, divisor=8, job_rows=2), rare=True,
     ),
     Measure(
         "bus-byline", "bus, rows of 27 columns",
-        lambda s: measure(s, row_by_row, bylines(), byline_rows, divisor=4),
+        lambda s: measure(s, row_by_row, bylines(), byline_rows, divisor=4), rare=True,
     ),
     Measure("bus-normal", "bus, durability normal", lambda s: measure(s, row_by_row, durability="normal")),
     Measure("bus-blocking", "bus, flush after each row", lambda s: measure(s, blocking, divisor=SLOW)),
-    Measure("scale", "bus, 1 to 64 producers", scale),
+    Measure("scale", "bus, 1 to 64 producers", scale, rare=True),
     Measure("bus-worst", "bus, a clock around each execute", lambda s: measure(s, watched, divisor=2)),
 )
