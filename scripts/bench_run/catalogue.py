@@ -144,6 +144,8 @@ FIGURES: tuple[Figure, ...] = (
     _cost("execute, calling thread, one producer", "bus-one", "calling_cpu_us", _at_most(1.5)),
     _cost("row, whole producer, one producer", "bus-one", "process_cpu_us", _at_most(2.5)),
     _cost("callable, calling thread, one producer", "bus-callable-one", "calling_cpu_us", _at_most(5)),
+    _cost("row, whole producer, 10,000 jobs a second", "latency", "process_cpu_us"),
+    _cost("row, writer, 10,000 jobs a second", "latency", "writer_cpu_us"),
     _time("slowest execute through the bus", "bus-worst", "worst_ms", _at_most(20)),
     _time("slowest transaction of a direct writer", "direct", "worst_ms"),
     _time("until visible, 10,000 jobs a second, p50", "latency", "p50_ms", _at_most(3)),

@@ -34,13 +34,19 @@ def paced(setting: Setting) -> Figures:
     """Several producers that together submit 10,000 jobs a second, evenly."""
     seconds = min(LONGEST_S, max(SHORTEST_S, setting.rows / ROWS_PER_SECOND_OF_RUN))
     share = round(JOBS_PER_S * seconds / setting.producers)
-    with writing(setting.database, FETCHES.ddl):
-        done = crowd.run(
-            setting.producers + 1, _read_or_submit, setting.database, setting.producers, share,
-        )
-    FETCHES.check(setting.database, share * setting.producers)
-    submitting_s = max(one["submitting_s"] for one in done.figures[1:])
-    return {**done.figures[0], "jobs_per_s": share * setting.producers / submitting_s}
+    jobs = share * setting.producers
+    with writing(setting.database, FETCHES.ddl) as writer:
+        before = writer.cpu_s
+        done = crowd.run(setting.producers + 1, _read_or_submit, setting.database, setting.producers, share)
+        writer_cpu_s = writer.cpu_s - before
+    FETCHES.check(setting.database, jobs)
+    reader, *producers = done.figures
+    return {
+        **reader,
+        "jobs_per_s": jobs / max(one["submitting_s"] for one in producers),
+        "process_cpu_us": sum(one["process_cpu_s"] for one in producers) / jobs * 1e6,
+        "writer_cpu_us": writer_cpu_s / jobs * 1e6,
+    }
 
 
 def idle(setting: Setting) -> Figures:
@@ -57,6 +63,7 @@ def _read_or_submit(number: int, start: crowd.Start, database: Path, producers: 
     clock, nanoseconds = time.perf_counter, time.perf_counter_ns
     with _store(database) as store:
         start()
+        cpu = time.process_time()
         began = clock()
         due = began + every * number / producers
         for _ in range(share):
@@ -66,7 +73,8 @@ def _read_or_submit(number: int, start: crowd.Start, database: Path, producers: 
             due += every
         submitting_s = clock() - began
         store.flush()
-    return {"submitting_s": submitting_s}
+        cpu = time.process_time() - cpu
+    return {"submitting_s": submitting_s, "process_cpu_s": cpu}
 
 
 def _read_or_wait(number: int, start: crowd.Start, database: Path) -> Figures:
