@@ -2,9 +2,9 @@
 
 Each round runs everything once, one after the other, so that a change of the machine's speed hits all; ratios are of
 one round's two figures, and what is shown is the median over the rounds. All contenders write the same rows, built
-before the clock starts, to SQLite with synchronous=FULL, and with WAL except where the name says otherwise. The clock
-runs from the common start of all processes until the last row is committed, and then the rows are counted. Slow
-contenders get fewer rows: their rate is what counts.
+before the clock starts, to SQLite with WAL and synchronous=FULL, except where the name says otherwise. The clock runs
+from the common start of all processes until the last row is committed, and then the rows are counted. Slow contenders
+get fewer rows: their rate is what counts.
 """
 
 from __future__ import annotations
@@ -43,14 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     for name in [name for name in os.environ if name.startswith("TELEMETRY_")]:
         del os.environ[name]  # a setting of the user's would be measured too
-    names = dict.fromkeys(options.only or MEASURES)
-    screen, paper = Console(stderr=True), Console(width=None if sys.stdout.isatty() else table.WIDTH)
-    measures = []
-    for measure in (MEASURES[name] for name in names):
-        if measure.possible():
-            measures.append(measure)
-        else:
-            screen.print(f"left out, because {measure.trial[0]} does not work here: {measure.name}")
+    named = [MEASURES[name] for name in dict.fromkeys(options.only or MEASURES)]
+    measures = [measure for measure in named if measure.possible()]
+    for measure in named:
+        if measure not in measures:
+            print(f"left out, because {measure.trial[0]} does not work here: {measure.name}", file=sys.stderr)
+    paper = Console(width=None if sys.stdout.isatty() else table.WIDTH)
     with tempfile.TemporaryDirectory(prefix="telemetry-bench-", dir=options.folder) as folder:
         about = {
             "run": f"{options.rounds} rounds of {options.rows:,} rows, {options.producers} producers",
@@ -60,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rounds = []
         for number in range(options.rounds):
             now = [measure for measure in measures if not (options.quick and number and measure.rare)]
-            rounds.append(_round(number, now, options, Path(folder), screen))
+            rounds.append(_round(number, now, options, Path(folder)))
     about["load after"] = f"{machine.load():.1f}"
     found = results(rounds)
     table.show(found, paper)
@@ -98,8 +96,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         if getattr(options, name) < least:
             parser.error(f"--{name} is {least} or more")
     for name in ("json", "plot"):
-        if (path := getattr(options, name)) is not None and not path.parent.is_dir():
-            parser.error(f"--{name}: there is no folder {path.parent}")
+        if (path := getattr(options, name)) is not None and (path.is_dir() or not path.parent.is_dir()):
+            parser.error(f"--{name}: {path} cannot be a file")
+    if options.plot is not None and options.plot.suffix not in plot.FORMS:
+        parser.error(f"--plot: the name ends in one of {', '.join(plot.FORMS)}")
     if options.folder is not None and not options.folder.is_dir():
         parser.error(f"--folder: there is no folder {options.folder}")
     wanted = {module for name in options.only or MEASURES for module in MEASURES[name].wants}
@@ -110,22 +110,26 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _round(
-    number: int, measures: Sequence[Measure], options: argparse.Namespace, folder: Path, screen: Console
-) -> Round:
+def _round(number: int, measures: Sequence[Measure], options: argparse.Namespace, folder: Path) -> Round:
     figures = {}
-    with screen.status("") as status:
-        for measure in measures:
-            status.update(f"round {number + 1} of {options.rounds}: {measure.about}")
-            with tempfile.TemporaryDirectory(prefix=f"{measure.name}-", dir=folder) as own:
-                setting = Setting(Path(own), options.rows, options.producers)
-                began = time.monotonic()
-                try:
-                    found = measure.run(setting)
-                except (ProcessFailed, RowsMissing) as failure:
-                    raise MeasureFailed(f"{measure.name}: {failure}") from failure
-                figures[measure.name] = {**found, "took_s": time.monotonic() - began}
+    for measure in measures:
+        _tell(f"round {number + 1} of {options.rounds}: {measure.about}")
+        with tempfile.TemporaryDirectory(prefix=f"{measure.name}-", dir=folder) as own:
+            setting = Setting(Path(own), options.rows, options.producers)
+            began = time.monotonic()
+            try:
+                found = measure.run(setting)
+            except (ProcessFailed, RowsMissing) as failure:
+                raise MeasureFailed(f"{measure.name}: {failure}") from failure
+            figures[measure.name] = {**found, "took_s": time.monotonic() - began}
+    _tell("")
     return figures
+
+
+def _tell(words: str) -> None:
+    """On a terminal, one line that is written over; without a thread, which those who are forked would inherit."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{words}", end="", file=sys.stderr, flush=True)
 
 
 def _document(about: dict[str, str], rounds: Sequence[Round], found: Sequence[Result]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from .catalogue import RATES, Goal, Result
 from .table import number
 
+FORMS = (".svg", ".png", ".pdf")
 _INK, _PALE = "#333333", "#cccccc"
 _BUS, _OTHERS, _MISSED = "#0e7490", "#8a8f98", "#c2410c"
 _LINE_INCHES = 0.24

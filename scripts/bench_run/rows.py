@@ -24,11 +24,11 @@ class Target:
 
     def check(self, database: Path, expected: int) -> None:
         """Raises `RowsMissing` unless the table has exactly so many rows."""
-        with_rows = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=BUSY_S)
+        connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=BUSY_S)
         try:
-            (found,) = with_rows.execute(f"SELECT count(*) FROM {self.table}").fetchone()
+            (found,) = connection.execute(f"SELECT count(*) FROM {self.table}").fetchone()
         finally:
-            with_rows.close()
+            connection.close()
         if found != expected:
             raise RowsMissing(f"{database}: {found:,} rows in {self.table}, {expected:,} expected")
 

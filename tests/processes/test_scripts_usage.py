@@ -20,6 +20,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
     ("bench", ["--rows", "10"], "--rows"),
     ("bench", ["--folder", "/no/such/folder"], "--folder"),
     ("bench", ["--plot", "/no/such/folder/x.svg"], "--plot"),
+    ("bench", ["--plot", "x.doc"], "--plot"),
     ("fuzz", ["--inputs", "0"], "--inputs"),
     ("fuzz", ["--keep", "/no/such/folder"], "--keep"),
     ("fuzz", ["--replay", "/no/such/file", "--target", "codec"], "--replay"),
