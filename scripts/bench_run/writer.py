@@ -19,6 +19,8 @@ from .setting import Figures
 
 #: For a writer to start or to leave on a busy machine.
 PATIENCE_S = 120.0
+#: It leaves by itself when nobody is left to end it.
+LEAVES_S = 60
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def launched(
     """A writer process that has been started, and perhaps does nothing yet."""
     command = [
         *under, sys.executable, "-P", "-m", "writer_daemon", "--database", str(database), "--durability", durability,
-        "--log-level", "warning",
+        "--idle-timeout", f"{LEAVES_S}", "--log-level", "warning",
     ]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) as process:
         try:
