@@ -155,6 +155,7 @@ FIGURES: tuple[Figure, ...] = (
     _time("until visible, one at a time, p99", "latency-idle", "p99_ms"),
     _time("until flush returns, one at a time, p50", "latency-idle", "acknowledged_ms"),
     _time("import telemetry_bus", "import", "import_ms", _at_most(30)),
+    _time("CPU of that", "import", "import_cpu_ms"),
     _time("first execute without a writer", "cold-start", "submit_ms", _at_most(5)),
     _time("until its row is visible", "cold-start", "visible_ms", _at_most(400)),
     Figure("recovery", "jobs per second, of an orphaned journal", "recovery", "jobs_per_s", goal=_at_least(300_000)),

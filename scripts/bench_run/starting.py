@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 import statistics
 import subprocess
@@ -55,14 +56,19 @@ sys.stdin.read()
 
 def import_time(setting: Setting) -> Figures:
     """Fresh processes that import the package, and others that import nothing, by turns."""
-    times: dict[str, list[float]] = {"pass": [], "import telemetry_bus": []}
+    seconds: dict[str, list[float]] = {"pass": [], "import telemetry_bus": []}
+    cpu_seconds: dict[str, list[float]] = {"pass": [], "import telemetry_bus": []}
     for _ in range(IMPORTS):
-        for source, found in times.items():
-            began = time.perf_counter()
+        for source in seconds:
+            began, used = time.perf_counter(), _cpu_of_children()
             subprocess.run([sys.executable, "-P", "-c", source], check=True, start_new_session=True)
-            found.append((time.perf_counter() - began) * 1e3)
-    plain, whole = (statistics.median(found) for found in times.values())
-    return {"import_ms": whole - plain, "python_ms": plain}
+            seconds[source].append(time.perf_counter() - began)
+            cpu_seconds[source].append(_cpu_of_children() - used)
+    plain, whole = map(statistics.median, seconds.values())
+    cpu_plain, cpu_whole = map(statistics.median, cpu_seconds.values())
+    return {
+        "import_ms": (whole - plain) * 1e3, "python_ms": plain * 1e3, "import_cpu_ms": (cpu_whole - cpu_plain) * 1e3,
+    }
 
 
 def cold(setting: Setting) -> Figures:
@@ -109,6 +115,12 @@ def recovery(setting: Setting) -> Figures:
         "jobs_per_s": jobs / (ended - began), "seconds": ended - began, "jobs": jobs,
         "first_row_s": (first or ended) - began, "writer_peak_mib": peak,
     }
+
+
+def _cpu_of_children() -> float:
+    """Seconds of those that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 MEASURES = (
