@@ -14,12 +14,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from telemetry_bus import TelemetryStore
-
 from . import crowd
 from .rows import BUSY_S, FETCHES
 from .setting import Figures, Measure, Setting
-from .writer import PATIENCE_S, writing
+from .writer import begun, writing
 
 JOBS_PER_S = 10_000
 #: Of the paced run; longer with more rows.
@@ -61,7 +59,7 @@ def _read_or_submit(number: int, start: crowd.Start, database: Path, producers: 
         return _read(start, database, producers * share)
     every = producers / JOBS_PER_S
     clock, nanoseconds = time.perf_counter, time.perf_counter_ns
-    with _store(database) as store:
+    with begun(database) as store:
         start()
         cpu = time.process_time()
         began = clock()
@@ -81,7 +79,7 @@ def _read_or_wait(number: int, start: crowd.Start, database: Path) -> Figures:
     if number == 0:
         return _read(start, database, IDLE_JOBS)
     acknowledged = []
-    with _store(database) as store:
+    with begun(database) as store:
         start()
         for _ in range(IDLE_JOBS):
             time.sleep(IDLE_PAUSE_S)
@@ -111,14 +109,6 @@ def _read(start: crowd.Start, database: Path, jobs: int) -> Figures:
         "p50_ms": statistics.median(latencies) / 1e6, "p99_ms": _percentile(latencies, 0.99),
         "worst_ms": max(latencies) / 1e6,
     }
-
-
-def _store(database: Path) -> TelemetryStore:
-    """One whose stream has begun."""
-    store = TelemetryStore(database, spawn=False, timeout=PATIENCE_S)
-    store.submit(lambda connection: None)
-    store.flush()
-    return store
 
 
 def _row(stamp: int) -> tuple[object, ...]:

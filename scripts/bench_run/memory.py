@@ -7,14 +7,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from telemetry_bus import TelemetryStore
-
 from . import crowd
 from .fresh import line, program
 from .processes import peak_mib, resident
 from .rows import FETCHES, each_fetch
 from .setting import Figures, Measure, Setting
-from .writer import PATIENCE_S, writing
+from .writer import begun, writing
 
 PRODUCERS = 16
 #: What the slow disk takes for each sync, in µs. strace lets only these calls wait: all others run at full speed.
@@ -86,9 +84,7 @@ def producer(setting: Setting) -> Figures:
 
 
 def _submit(number: int, start: crowd.Start, database: Path, share: int) -> Figures:
-    with TelemetryStore(database, spawn=False, timeout=PATIENCE_S) as store:
-        store.submit(lambda connection: None)
-        store.flush()
+    with begun(database) as store:
         start()
         for row in each_fetch(share, number * share):
             store.execute(FETCHES.sql, row)

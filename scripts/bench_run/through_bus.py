@@ -15,7 +15,7 @@ from telemetry_bus import TelemetryStore
 from . import crowd
 from .rows import FETCHES, Row, Target, byline_rows, bylines, chunks, fetches
 from .setting import Figures, Measure, Setting
-from .writer import PATIENCE_S, writing
+from .writer import begun, writing
 
 HUNDRED = 100
 #: Blocking, a row costs a commit; so many times fewer rows.
@@ -132,10 +132,8 @@ def _produce(
     build: Callable[[int, int], list[Row]], share: int,
 ) -> Figures:
     """One producer, whose stream has begun before the start."""
-    with TelemetryStore(database, spawn=False, timeout=PATIENCE_S) as store:
+    with begun(database) as store:
         submit = shape(store, target, build(share, number * share))
-        store.submit(_nothing)
-        store.flush()
         start()
         calling, process = time.thread_time(), time.process_time()
         figures = submit()
@@ -144,10 +142,6 @@ def _produce(
         ended = time.perf_counter()
         process = time.process_time() - process
     return {"calling_cpu_s": calling, "process_cpu_s": process, "ended": ended, **figures}
-
-
-def _nothing(connection: object) -> None:
-    """A job that begins the stream."""
 
 
 MEASURES = (

@@ -1,4 +1,4 @@
-"""A writer of the bus that is started by hand, so that its process is known and can be looked at."""
+"""A writer of the bus that is started by hand, so that its process can be looked at, and producers for it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Writer:
 
 @contextmanager
 def writing(
-    database: Path, ddl: str | None, *, durability: str = "full", under: Sequence[str] = ()
+    database: Path, ddl: str, *, durability: str = "full", under: Sequence[str] = ()
 ) -> Iterator[Writer]:
     """A writer that is up, has seen to `ddl`, and leaves at the end of the block. `under`: a program to run it with."""
     with launched(database, durability=durability, under=under):
@@ -64,11 +64,17 @@ def launched(
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _see_to(number: int, start: crowd.Start, database: Path, ddl: str | None) -> Figures:
+def begun(database: Path, *ensure: str) -> TelemetryStore:
+    """A store of a producer, whose stream has begun: the writer knows it, and has seen to `ensure`."""
+    store = TelemetryStore(database, spawn=False, timeout=PATIENCE_S)
+    store.submit(_nothing, ensure=ensure)
+    store.flush()
+    return store
+
+
+def _see_to(number: int, start: crowd.Start, database: Path, ddl: str) -> Figures:
     start()
-    with TelemetryStore(database, spawn=False, timeout=PATIENCE_S) as store:
-        store.submit(_nothing, ensure=[ddl] if ddl else None)
-        store.flush()
+    with begun(database, ddl) as store:
         return {"pid": store.stats().writer.pid}
 
 
