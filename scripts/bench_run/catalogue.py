@@ -109,7 +109,7 @@ def _time(label: str, measure: str, key: str, goal: Goal | None = None) -> Figur
 
 
 def _memory(label: str, measure: str, key: str, goal: Goal | None = None) -> Figure:
-    return Figure("memory, MiB", label, measure, key, "MiB", goal=goal)
+    return Figure("memory, MB", label, measure, key, "MB", goal=goal)
 
 
 FIGURES: tuple[Figure, ...] = (
@@ -159,9 +159,9 @@ FIGURES: tuple[Figure, ...] = (
     _time("first execute without a writer", "cold-start", "submit_ms", _at_most(5)),
     _time("until its row is visible", "cold-start", "visible_ms", _at_most(400)),
     Figure("recovery", "jobs per second, of an orphaned journal", "recovery", "jobs_per_s", goal=_at_least(300_000)),
-    _memory("writer at most, 16 producers", "memory", "writer_peak_mib", _at_most(120)),
-    _memory("writer at most, the same on a slow disk", "memory-slow-disk", "writer_peak_mib", _at_most(120)),
-    _memory("writer at most, recovery", "recovery", "writer_peak_mib", _at_most(120)),
-    _memory("producer without journal, above Python", "memory-producer", "above_python_mib", _at_most(15)),
-    _memory("pages of its journal", "memory-producer", "journal_mib"),
+    _memory("writer at most, 16 producers", "memory", "writer_peak_mb", _at_most(120)),
+    _memory("writer at most, the same on a slow disk", "memory-slow-disk", "writer_peak_mb", _at_most(120)),
+    _memory("writer at most, recovery", "recovery", "writer_peak_mb", _at_most(120)),
+    _memory("producer without journal, above Python", "memory-producer", "above_python_mb", _at_most(15)),
+    _memory("pages of its journal", "memory-producer", "journal_mb"),
 )

@@ -12,8 +12,6 @@ from pathlib import Path
 
 from telemetry_bus import __version__
 
-from .processes import MIB
-
 _PACKAGES = ("pyzmq", "msgpack", "SQLAlchemy", "apsw", "peewee", "sqlite_rx")
 _PROBES, _PROBE_BYTES = 50, 4096
 
@@ -22,7 +20,7 @@ def describe(folder: Path) -> dict[str, str]:
     """Names and versions, for a person to read."""
     return {
         "processor": f"{_processor()}, {len(os.sched_getaffinity(0))} cores",
-        "system": f"{platform.system()} {platform.release()}, {_memory_mib() / 1024:.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}, {_memory_gib():.0f} GiB",
         "disk": f"{_file_system(folder)}, {_fdatasync_ms(folder):.2f} ms for fdatasync of a page",
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
@@ -44,8 +42,8 @@ def _processor() -> str:
     return platform.machine()
 
 
-def _memory_mib() -> float:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / MIB
+def _memory_gib() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
 
 
 def _file_system(folder: Path) -> str:

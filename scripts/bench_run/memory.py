@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import crowd
 from .fresh import line, program
-from .processes import peak_mib, resident
+from .processes import peak_mb, resident
 from .rows import FETCHES, each_fetch
 from .setting import Figures, Measure, Setting
 from .writer import begun, writing
@@ -52,10 +52,10 @@ def overload(setting: Setting, under: Sequence[str] = ()) -> Figures:
     share = max(LEAST_ROWS, setting.rows) // PRODUCERS
     with writing(setting.database, FETCHES.ddl, under=under) as writer:
         done = crowd.run(PRODUCERS, _submit, setting.database, share)
-        peak = peak_mib(writer.pid)
+        peak = peak_mb(writer.pid)
     FETCHES.check(setting.database, share * PRODUCERS)
     pending = sum(one["pending"] for one in done.figures)
-    return {"writer_peak_mib": peak, "pending_jobs": pending, "rows_per_s": share * PRODUCERS / done.seconds}
+    return {"writer_peak_mb": peak, "pending_jobs": pending, "rows_per_s": share * PRODUCERS / done.seconds}
 
 
 def slow_disk(setting: Setting) -> Figures:
@@ -80,7 +80,7 @@ def producer(setting: Setting) -> Figures:
             now = resident(process.pid)
             highest, journal = max(highest, now.whole - now.journals), max(journal, now.journals)
         line(process)
-    return {"above_python_mib": highest - plain, "journal_mib": journal, "python_mib": plain}
+    return {"above_python_mb": highest - plain, "journal_mb": journal, "python_mb": plain}
 
 
 def _submit(number: int, start: crowd.Start, database: Path, share: int) -> Figures:

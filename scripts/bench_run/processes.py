@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-MIB = 1024 * 1024
+#: What Linux calls a kB, in MB of a million bytes.
+KIB_MB = 1024 / 1e6
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -20,17 +21,17 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def peak_mib(pid: int) -> float:
-    """The most that was resident at any time."""
+def peak_mb(pid: int) -> float:
+    """The most that was resident at any time, in MB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
+            return int(line.split()[1]) * KIB_MB
     raise ProcessLookupError(f"process {pid} has no memory any more")
 
 
 @dataclass(frozen=True)
 class Resident:
-    """MiB that are resident now: all of a process, and what of it belongs to mapped journals."""
+    """MB that are resident now: all of a process, and what of it belongs to mapped journals."""
 
     whole: float
     journals: float
@@ -46,4 +47,4 @@ def resident(pid: int | str = "self") -> Resident:
         elif first == "Rss:":
             whole += int(rest[0])
             journals += of_journal * int(rest[0])
-    return Resident(whole / 1024, journals / 1024)
+    return Resident(whole * KIB_MB, journals * KIB_MB)

@@ -11,7 +11,7 @@ import time
 
 from .crowd import ProcessFailed
 from .fresh import end_writer, line, program
-from .processes import peak_mib
+from .processes import peak_mb
 from .rows import BUSY_S, FETCHES
 from .setting import Figures, Measure, Setting
 from .writer import launched, writing
@@ -108,12 +108,12 @@ def recovery(setting: Setting) -> Figures:
                 raise ProcessFailed(f"the writer has ended with {writer.returncode}")
             time.sleep(POLL_S)
         ended = time.perf_counter()
-        peak = peak_mib(writer.pid)
+        peak = peak_mb(writer.pid)
     reader.close()
     FETCHES.check(setting.database, jobs)
     return {
         "jobs_per_s": jobs / (ended - began), "seconds": ended - began, "jobs": jobs,
-        "first_row_s": (first or ended) - began, "writer_peak_mib": peak,
+        "first_row_s": (first or ended) - began, "writer_peak_mb": peak,
     }
 
 
