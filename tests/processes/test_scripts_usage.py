@@ -15,6 +15,12 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @pytest.mark.parametrize(("script", "arguments", "said"), [
+    ("bench", ["--only", "bus", "nothing"], "--only"),
+    ("bench", ["--rounds", "0"], "--rounds"),
+    ("bench", ["--rows", "10"], "--rows"),
+    ("bench", ["--folder", "/no/such/folder"], "--folder"),
+    ("bench", ["--plot", "/no/such/folder/x.svg"], "--plot"),
+    ("bench", ["--plot", "x.doc"], "--plot"),
     ("fuzz", ["--inputs", "0"], "--inputs"),
     ("fuzz", ["--keep", "/no/such/folder"], "--keep"),
     ("fuzz", ["--replay", "/no/such/file", "--target", "codec"], "--replay"),
@@ -42,17 +48,19 @@ def test_options_that_make_no_sense(script: str, arguments: list[str], said: str
 
 @pytest.mark.integration
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("script", ["fuzz", "soak", "torture"])
-def test_an_interrupt(script: str, kind: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("script", "arguments", "first_word"), [
+    ("bench", ["--only", "bus"], "run "), ("fuzz", [], "seed "), ("soak", [], "seed "), ("torture", [], "seed "),
+])
+def test_an_interrupt(script: str, arguments: list[str], first_word: str, kind: signal.Signals, tmp_path: Path) -> None:
     """No traceback, of no process; nothing is left in the folder for temporary files."""
     with subprocess.Popen(
-        [sys.executable, str(SCRIPTS / f"{script}.py")], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True, env={**os.environ, "TMPDIR": str(tmp_path)},
+        [sys.executable, str(SCRIPTS / f"{script}.py"), *arguments], cwd=tmp_path, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, "TMPDIR": str(tmp_path)},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline().startswith("seed ")
+            assert process.stdout.readline().startswith(first_word)
             while script != "fuzz" and not list(tmp_path.rglob("*.journal")):  # until producers are there
                 assert process.poll() is None
                 time.sleep(0.05)

@@ -1,0 +1,167 @@
+"""Everything that can be measured, and the figures that are made of it, with their goals."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from . import direct, latency, memory, one_process, peers, starting, through_bus
+from .setting import Figures, Measure
+
+MEASURES: dict[str, Measure] = {
+    measure.name: measure
+    for measure in (
+        *through_bus.MEASURES, *one_process.MEASURES, *direct.MEASURES, *peers.MEASURES,
+        *latency.MEASURES, *memory.MEASURES, *starting.MEASURES,
+    )
+}
+
+#: The raw figures of one round, by measure.
+Round = Mapping[str, Figures]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a figure should be: at least, or at most, `value`."""
+
+    at_least: bool
+    value: float
+
+    def met(self, value: float) -> bool:
+        return value >= self.value if self.at_least else value <= self.value
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A line of the table: a raw figure of a measure; with `over`, the ratio to that measure's figure of that name."""
+
+    group: str
+    label: str
+    measure: str
+    key: str
+    unit: str = ""
+    over: tuple[str, str] | None = None
+    goal: Goal | None = None
+
+    def values(self, rounds: Sequence[Round]) -> list[float]:
+        """One for each round, of those that have measured what is needed. A ratio is of one round's two figures."""
+        found = []
+        for figures in rounds:
+            value = _raw(figures, self.measure, self.key)
+            divisor = 1.0 if self.over is None else _raw(figures, *self.over)
+            if value is not None and divisor is not None:
+                found.append(value / divisor)
+        return found
+
+
+def _raw(figures: Round, measure: str, key: str) -> float | None:
+    return figures.get(measure, {}).get(key)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A figure with what the rounds gave."""
+
+    figure: Figure
+    values: Sequence[float]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def met(self) -> bool | None:
+        return None if self.figure.goal is None else self.figure.goal.met(self.median)
+
+
+def results(rounds: Sequence[Round]) -> list[Result]:
+    """Those figures for which there is something, in the order of the catalogue."""
+    return [Result(figure, values) for figure in FIGURES if (values := figure.values(rounds))]
+
+
+RATES = "rows per second"
+RATIOS = "ratios, each of one round"
+
+
+def _at_least(value: float) -> Goal:
+    return Goal(True, value)
+
+
+def _at_most(value: float) -> Goal:
+    return Goal(False, value)
+
+
+def _rates(*names: str) -> list[Figure]:
+    return [Figure(RATES, MEASURES[name].about, name, "rows_per_s") for name in names]
+
+
+def _ratio(label: str, measure: str, over: str, goal: Goal | None = None) -> Figure:
+    return Figure(RATIOS, label, measure, "rows_per_s", over=(over, "rows_per_s"), goal=goal)
+
+
+def _cost(label: str, measure: str, key: str, goal: Goal | None = None) -> Figure:
+    return Figure("CPU, µs", label, measure, key, "µs", goal=goal)
+
+
+def _time(label: str, measure: str, key: str, goal: Goal | None = None) -> Figure:
+    return Figure("time, ms", label, measure, key, "ms", goal=goal)
+
+
+def _memory(label: str, measure: str, key: str, goal: Goal | None = None) -> Figure:
+    return Figure("memory, MB", label, measure, key, "MB", goal=goal)
+
+
+FIGURES: tuple[Figure, ...] = (
+    *_rates(
+        "bus", "bus-one", "bus-100", "bus-callable", "bus-byline", "bus-normal", "bus-blocking", "executemany",
+        "executemany-byline", "limit", "direct", "direct-100", "connection-per-job", "queue", "sqlite_rx", "peewee",
+    ),
+    _ratio("bus ÷ executemany", "bus", "executemany", _at_least(1.0)),
+    _ratio("bus ÷ limit", "bus", "limit", _at_least(0.45)),
+    _ratio("bus ÷ direct, a transaction for each row", "bus", "direct", _at_least(12)),
+    _ratio("bus ÷ direct, jobs of a hundred rows", "bus-100", "direct-100"),
+    _ratio("bus ÷ executemany, jobs of a hundred rows", "bus-100", "executemany"),
+    _ratio("bus ÷ executemany, 27 columns", "bus-byline", "executemany-byline"),
+    _ratio("bus ÷ a connection for each job", "bus", "connection-per-job"),
+    _ratio("bus ÷ multiprocessing.Queue", "bus", "queue"),
+    _ratio("bus ÷ sqlite_rx", "bus", "sqlite_rx"),
+    _ratio("bus, waiting for each row ÷ sqlite_rx", "bus-blocking", "sqlite_rx"),
+    _ratio("bus ÷ peewee", "bus", "peewee"),
+    _ratio("bus, waiting for each row ÷ peewee", "bus-blocking", "peewee"),
+    _ratio("durability full ÷ normal", "bus", "bus-normal", _at_least(0.9)),
+    Figure(
+        RATIOS, "bus, 64 ÷ 4 producers", "scale", "rows_per_s_64", over=("scale", "rows_per_s_4"), goal=_at_least(0.85)
+    ),
+    *(
+        Figure("producers", f"rows per second, {count} producer{'s' * (count > 1)}", "scale", f"rows_per_s_{count}")
+        for count in through_bus.SCALE
+    ),
+    _cost("execute, calling thread", "bus", "calling_cpu_us", _at_most(1.5)),
+    _cost("row, whole producer", "bus", "process_cpu_us", _at_most(2.5)),
+    _cost("row, writer", "bus", "writer_cpu_us"),
+    _cost("callable of two statements, calling thread", "bus-callable", "calling_cpu_us", _at_most(5)),
+    _cost("execute, calling thread, one producer", "bus-one", "calling_cpu_us", _at_most(1.5)),
+    _cost("row, whole producer, one producer", "bus-one", "process_cpu_us", _at_most(2.5)),
+    _cost("callable, calling thread, one producer", "bus-callable-one", "calling_cpu_us", _at_most(5)),
+    _cost("row, whole producer, 10,000 jobs a second", "latency", "process_cpu_us"),
+    _cost("row, writer, 10,000 jobs a second", "latency", "writer_cpu_us"),
+    _time("slowest execute through the bus", "bus-worst", "worst_ms", _at_most(20)),
+    _time("slowest transaction of a direct writer", "direct", "worst_ms"),
+    _time("until visible, 10,000 jobs a second, p50", "latency", "p50_ms", _at_most(3)),
+    _time("until visible, 10,000 jobs a second, p99", "latency", "p99_ms", _at_most(15)),
+    Figure("time, ms", "jobs a second meanwhile", "latency", "jobs_per_s"),
+    _time("until visible, one at a time, p50", "latency-idle", "p50_ms"),
+    _time("until visible, one at a time, p99", "latency-idle", "p99_ms"),
+    _time("until flush returns, one at a time, p50", "latency-idle", "acknowledged_ms"),
+    _time("import telemetry_bus", "import", "import_ms", _at_most(30)),
+    _time("CPU of that", "import", "import_cpu_ms"),
+    _time("first execute without a writer", "cold-start", "submit_ms", _at_most(5)),
+    _time("until its row is visible", "cold-start", "visible_ms", _at_most(400)),
+    Figure("recovery", "jobs per second, of an orphaned journal", "recovery", "jobs_per_s", goal=_at_least(300_000)),
+    _memory("writer at most, 16 producers", "memory", "writer_peak_mb", _at_most(120)),
+    _memory("writer at most, the same on a slow disk", "memory-slow-disk", "writer_peak_mb", _at_most(120)),
+    _memory("writer at most, recovery", "recovery", "writer_peak_mb", _at_most(120)),
+    _memory("producer without journal, above Python", "memory-producer", "above_python_mb", _at_most(15)),
+    _memory("pages of its journal", "memory-producer", "journal_mb"),
+)

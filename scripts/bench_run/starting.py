@@ -1,0 +1,130 @@
+"""What it takes to begin: the import, the first `execute` without a writer, an orphaned journal."""
+
+from __future__ import annotations
+
+import resource
+import sqlite3
+import statistics
+import subprocess
+import sys
+import time
+
+from .crowd import ProcessFailed
+from .fresh import end_writer, line, program
+from .processes import peak_mb
+from .rows import BUSY_S, FETCHES
+from .setting import Figures, Measure, Setting
+from .writer import launched, writing
+
+#: Of processes in one round; the median counts.
+IMPORTS, COLD_STARTS = 9, 3
+#: Of the orphaned journal: in a quick run with few rows there are fewer.
+MOST_JOBS, JOBS_PER_ROW = 1_000_000, 5
+BYTES_PER_JOB = 300
+POLL_S = 0.002
+#: Also when nobody is left to end it.
+LEAVES_SOON = {"TELEMETRY_BUS_IDLE_TIMEOUT": "1"}
+
+COLD = """
+import sys
+from time import perf_counter
+from telemetry_bus import TelemetryStore
+database, ddl, sql = sys.argv[1:]
+row = ("https://news.example.com/local/1", "news.example.com", 200, 12.5, 1, "newspaper4k", "2026-01-01")
+began = perf_counter()
+store = TelemetryStore(database)
+store.execute(sql, row, ensure=[ddl])
+returned = perf_counter()
+store.flush()
+visible = perf_counter()
+print(returned - began, visible - began, store.stats().writer.pid, flush=True)
+"""
+ORPHAN = """
+import sys
+from telemetry_bus import TelemetryStore
+database, sql, jobs, journal_bytes = sys.argv[1:]
+store = TelemetryStore(database, spawn=False, on_full="raise", journal_bytes=int(journal_bytes))
+for n in range(int(jobs)):
+    store.execute(sql, (
+        f"https://news.example.com/local/{n:07d}", "news.example.com", 200, n % 900 / 7, 10_000 + n, "newspaper4k",
+        "2026-01-01 00:00:00",
+    ))
+print("submitted", flush=True)
+sys.stdin.read()
+"""
+
+
+def import_time(setting: Setting) -> Figures:
+    """Fresh processes that import the package, and others that import nothing, by turns."""
+    seconds: dict[str, list[float]] = {"pass": [], "import telemetry_bus": []}
+    cpu_seconds: dict[str, list[float]] = {"pass": [], "import telemetry_bus": []}
+    for _ in range(IMPORTS):
+        for source in seconds:
+            began, used = time.perf_counter(), _cpu_of_children()
+            subprocess.run([sys.executable, "-P", "-c", source], check=True, start_new_session=True)
+            seconds[source].append(time.perf_counter() - began)
+            cpu_seconds[source].append(_cpu_of_children() - used)
+    plain, whole = map(statistics.median, seconds.values())
+    cpu_plain, cpu_whole = map(statistics.median, cpu_seconds.values())
+    return {
+        "import_ms": (whole - plain) * 1e3, "python_ms": plain * 1e3, "import_cpu_ms": (cpu_whole - cpu_plain) * 1e3,
+    }
+
+
+def cold(setting: Setting) -> Figures:
+    """The first `execute` of a program, when there is no database and no writer: until it returns, and until `flush`
+    does, which is a moment after the row is visible."""
+    submits, visible = [], []
+    for number in range(COLD_STARTS):
+        database = setting.folder / f"cold{number}.db"
+        with program(COLD, database, FETCHES.ddl, FETCHES.sql, environment=LEAVES_SOON) as process:
+            returned_s, visible_s, pid = line(process)
+            process.wait()
+        end_writer(int(pid))
+        FETCHES.check(database, 1)
+        submits.append(float(returned_s) * 1e3)
+        visible.append(float(visible_s) * 1e3)
+    return {"submit_ms": statistics.median(submits), "visible_ms": statistics.median(visible)}
+
+
+def recovery(setting: Setting) -> Figures:
+    """A killed producer's journal: from the start of the writer's process until a reader sees the last row."""
+    jobs = min(MOST_JOBS, setting.rows * JOBS_PER_ROW)
+    with writing(setting.database, FETCHES.ddl):
+        pass  # the table is there; nobody is
+    with program(ORPHAN, setting.database, FETCHES.sql, jobs, jobs * BYTES_PER_JOB) as process:
+        line(process)
+        process.kill()
+        process.wait()
+    reader = sqlite3.connect(f"file:{setting.database}?mode=ro", uri=True, timeout=BUSY_S)
+    newest = f"SELECT max(rowid) FROM {FETCHES.table}"
+    began = time.perf_counter()
+    first = None
+    with launched(setting.database) as writer:
+        while (rows := reader.execute(newest).fetchone()[0] or 0) < jobs:
+            if rows and first is None:
+                first = time.perf_counter()
+            if writer.poll() is not None:
+                raise ProcessFailed(f"the writer has ended with {writer.returncode}")
+            time.sleep(POLL_S)
+        ended = time.perf_counter()
+        peak = peak_mb(writer.pid)
+    reader.close()
+    FETCHES.check(setting.database, jobs)
+    return {
+        "jobs_per_s": jobs / (ended - began), "seconds": ended - began, "jobs": jobs,
+        "first_row_s": (first or ended) - began, "writer_peak_mb": peak,
+    }
+
+
+def _cpu_of_children() -> float:
+    """Seconds of those that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+MEASURES = (
+    Measure("import", "import telemetry_bus", import_time, rare=True),
+    Measure("cold-start", "the first execute, without a writer", cold, rare=True),
+    Measure("recovery", "the journal of a killed producer", recovery, rare=True),
+)
