@@ -93,6 +93,7 @@ def test_under_load(bus: Bus) -> None:
     ends = {name: int(bus.finish(process)) for name, process in zip("abcd", producers, strict=True)}
     assert {"file", "bytes", "seconds", "pending_jobs"} == told.keys()
     assert (str(copy), copy.stat().st_size, 0o600) == (told["file"], told["bytes"], copy.stat().st_mode & 0o777)
+    assert b"\1\1" == copy.read_bytes()[18:20]  # without a log: https://www.sqlite.org/fileformat.html
     held = snapshot(copy)
     assert before <= 2 * sum(held.values())
     assert all(0 < held[name] <= ends[name] for name in ends)
@@ -131,8 +132,11 @@ def test_what_waits_in_the_journals_is_told(quiet: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
-def test_nothing_is_written_over(quiet: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_written_over(
+    quiet: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Whatever stands there stays, and it is said before anything is copied."""
+    monkeypatch.delattr(command, "_copy")
     target = quiet.parent / "copy.db"
     match kind:
         case "file":
