@@ -52,7 +52,7 @@ class Operator:
         assert len(answers) == 2 * len(block.commands) + 1, f"{block}: a command ended the shell: {said}"
         for command, answer, code in zip(block.commands, answers[::2], answers[1::2], strict=False):
             print(f"$ {command.text}\n{answer}", end="")  # what a person sees: pytest -s
-            where = f"{block.page.name}, line {command.line}: {command.text}\n{answer}"
+            where = f"line {command.line}: {command.text}\n{answer}"
             assert command.code == int(code), where
             assert command.answers(answer), where
         return answers[:-1:2]

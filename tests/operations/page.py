@@ -1,4 +1,4 @@
-"""The console blocks of the documentation: commands, what the page shows of their answers, and who runs them.
+"""The console blocks of the operations page: commands, what the page shows of their answers, and who runs them.
 
     <!-- run: backup -->
     ```console
@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "docs" / "operations.md", ROOT / "docs" / "producers.md")
+PAGE = ROOT / "docs" / "operations.md"
 
 _FENCE = re.compile(
-    r"(?:^<!-- (?P<word>run|not run): (?P<name>[^\n]+) -->\n)?^```console\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"(?:^<!-- run: (?P<name>[^\n]+) -->\n)?^```console\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 _EXIT_CODE = re.compile(r"# exit code (\d+)$")
 
@@ -52,27 +52,23 @@ class Command:
 class Block:
     """A console block, and the name of the test that runs it; None when no comment stands before it."""
 
-    page: Path
     line: int
     scenario: str | None
-    not_run: str | None
     commands: tuple[Command, ...]
 
     def __str__(self) -> str:
-        return f"{self.page.name}, line {self.line}"
+        return f"line {self.line}"
 
 
 def console_blocks() -> list[Block]:
-    """All of them, in the order of the pages."""
-    return [block for page in PAGES for block in _blocks(page)]
+    """All of them, in the page's order."""
+    return list(_blocks(PAGE.read_text(encoding="utf-8")))
 
 
-def _blocks(page: Path) -> Iterator[Block]:
-    text = page.read_text(encoding="utf-8")
+def _blocks(text: str) -> Iterator[Block]:
     for found in _FENCE.finditer(text):
         line = text.count("\n", 0, found.start("text"))
-        run, not_run = (found["name"] if found["word"] == word else None for word in ("run", "not run"))
-        yield Block(page, line, run, not_run, tuple(_commands(found["text"], line + 1)))
+        yield Block(line, found["name"], tuple(_commands(found["text"], line + 1)))
 
 
 def _commands(text: str, line: int) -> Iterator[Command]:

@@ -61,7 +61,7 @@ class Load:
 
 
 @contextmanager
-def under_load(bus: Bus, names: str = "ab", **environment: str) -> Iterator[Load]:
+def under_load(bus: Bus, names: str, **environment: str) -> Iterator[Load]:
     """Producers with these names, each a letter. Afterwards every job of theirs is in the database once."""
     load = Load(bus, names, **environment)
     yield load

@@ -35,7 +35,7 @@ def test_locked(operator: Operator, bus: Bus) -> None:
 
 def test_writer_stuck(operator: Operator, bus: Bus) -> None:
     """The next one goes on where it stood."""
-    with situations.under_load(bus):
+    with situations.under_load(bus, "a"):
         before = situations.stopped(bus)
         operator.goes_on()
         assert before != bus.status()["pid"]

@@ -24,22 +24,12 @@ with TelemetryStore(database) as store:
         at = "2001-01-01 00:00:00" if number < 100 else "9999-01-01 00:00:00"
         store.execute("INSERT INTO fetches VALUES (?, ?)", ("x" * 1000, at), ensure=[FETCHES])
 """
-#: What `docs/producers.md` records before its reports.
-EXTRACTION = """
-from producers.extraction import ComprehensiveExtractionTelemetry, ExtractionMetrics
-with TelemetryStore(database) as store:
-    metrics = ExtractionMetrics("op-1", "article-1", "https://a.example/news/1", "A Example")
-    metrics.start_method("newspaper4k")
-    metrics.end_method("newspaper4k", success=True, extracted_fields={"title": "News", "content": "." * 200})
-    metrics.finalize({"title": "News", "content": "." * 200})
-    ComprehensiveExtractionTelemetry(store=store).record_extraction(metrics)
-"""
 
 
 def test_watch(operator: Operator, bus: Bus) -> None:
     """With producers at work."""
     situations.spawned_writer(bus)
-    with situations.under_load(bus):
+    with situations.under_load(bus, "a"):
         while operator.left:
             operator.goes_on()
 
@@ -135,11 +125,3 @@ def test_move_to_machine(operator: Operator, bus: Bus) -> None:
     bus.path.parent.rename(bus.home / "here")
     operator.goes_on()
     assert [("p", 10)] == at_its_place(bus.path)
-
-
-def test_reports(operator: Operator, bus: Bus) -> None:
-    """Each report of the page on what one extraction has recorded."""
-    bus.run(EXTRACTION)
-    (bus.home / "telemetry.db").symlink_to(bus.path)
-    said = operator.goes_on()
-    assert "A Example" in said[0] or "a.example" in said[0]

@@ -1,4 +1,4 @@
-"""No command of the documentation is left out, and what the page shows is looked at."""
+"""No command of the page is left out, and what the page shows is looked at."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .page import Block, Command, console_blocks
 
 
 def test_every_block_is_run() -> None:
-    """Each console block names a test that is there, or says why nobody runs it; each test has its blocks."""
+    """Each console block names a test that is there, and each test has its blocks."""
     blocks = console_blocks()
-    assert [] == [str(block) for block in blocks if block.scenario is None and block.not_run is None]
+    assert [] == [str(block) for block in blocks if block.scenario is None]
     tests = {
         node.name.removeprefix("test_").replace("_", "-")
         for path in Path(__file__).parent.glob("test_*.py") if path != Path(__file__)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     }
-    assert {block.scenario for block in blocks if block.not_run is None} == tests
+    assert {block.scenario for block in blocks} == tests
 
 
 @pytest.mark.parametrize(("shown", "said", "same"), [
@@ -52,6 +52,6 @@ def test_what_the_operator_minds(command: Command, problem: str) -> None:
         ended = subprocess.run(["bash"], input=script, capture_output=True, text=True, check=False)
         return ended.returncode, ended.stdout
 
-    operator = Operator(bash, [Block(Path("page.md"), 1, "name", None, (Command(1, "true"), command))])
+    operator = Operator(bash, [Block(1, "name", (Command(1, "true"), command))])
     with pytest.raises(AssertionError, match=problem):
         operator.goes_on()

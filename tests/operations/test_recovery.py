@@ -79,7 +79,7 @@ def test_corrupt(operator: Operator, bus: Bus) -> None:
 
 def test_lost_folder(operator: Operator, bus: Bus) -> None:
     """Producers that live lose nothing."""
-    with situations.under_load(bus):
+    with situations.under_load(bus, "a"):
         shutil.rmtree(bus.folder.path)
         wait_until(lambda: bus.folder.journal_paths() and bus.status_or_none(), "a producer has made it anew")
         operator.goes_on()
