@@ -37,8 +37,11 @@ def test_watch(operator: Operator, bus: Bus) -> None:
 def test_foreground(operator: Operator, bus: Bus) -> None:
     """In one terminal the writer, in another who stops it."""
     with operator.meanwhile():
-        wait_until(bus.status_or_none, "the writer answers")
-        operator.goes_on()
+        try:
+            wait_until(bus.status_or_none, "the writer answers")
+            operator.goes_on()
+        finally:
+            situations.gone(bus)
 
 
 def test_size(operator: Operator, bus: Bus) -> None:
@@ -67,9 +70,11 @@ def test_metrics(operator: Operator, bus: Bus) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         operator.instead["9464"] = str(free.getsockname()[1])
     with operator.meanwhile():
-        wait_until(bus.status_or_none, "the writer answers")
-        operator.goes_on()
-        bus.ask("stop")
+        try:
+            wait_until(bus.status_or_none, "the writer answers")
+            operator.goes_on()
+        finally:
+            situations.gone(bus)
 
 
 def test_backup(operator: Operator, bus: Bus) -> None:

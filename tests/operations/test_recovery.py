@@ -144,6 +144,7 @@ def test_killed(operator: Operator, bus: Bus) -> None:
     wait_until(lambda: seen.journals().pending_jobs, "jobs wait")
     load.killed()
     operator.goes_on()
+    assert 0 == seen.journals().pending_jobs
     numbers = bus.numbers()["a"]
     assert list(range(1, len(numbers) + 1)) == numbers
     bus.sound()
