@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import ConfigError, TelemetryError, WriterAbsent
-from . import dead_letters, doctor, exit_codes, flush, prune, service, status, stop, top
+from . import backup, dead_letters, doctor, exit_codes, flush, prune, service, status, stop, top
 from .arguments import Parser, global_defaults
 from .output import Output, printable
 
-_COMMANDS = (status, top, flush, stop, dead_letters, doctor, prune, service)
+_COMMANDS = (status, top, flush, stop, dead_letters, doctor, prune, backup, service)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import pytest
@@ -109,8 +109,10 @@ def _command_lines(text: str) -> Iterator[list[str]]:
     """The words of each call of a program of ours, from its name on. Prompts (`$ `) mark commands, if there are any."""
     text = text.replace("\\\n", " ")
     for line in re.findall(r"^\$ (.*)", text, re.MULTILINE) or text.splitlines():
-        for part in re.split(r"\|\|?|&&?|;", line):
-            words = [Path(word).name for word in shlex.split(part, comments=True)]
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;")
+        lexer.whitespace_split = True
+        for between, part in groupby(lexer, lambda word: set(word) <= set("|&;")):
+            words = [] if between else [Path(word).name for word in part]
             if words[1:3] == ["-m", "writer_daemon"]:
                 words = ["telemetry-writer", *words[3:]]
             starts = [at for at, word in enumerate(words) if word in _programs()]

@@ -1,0 +1,145 @@
+"""`telemetry-bus backup`: a whole copy of the database as it is at one moment, while everybody goes on."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from ..config import DEFAULT_TIMEOUT, Database
+from ..errors import ConfigError, DatabaseFault
+from ..reading import connect
+from . import exit_codes
+from .arguments import Parser
+from .output import Output, counted, size
+from .survey import Bus
+
+#: Copied between two looks at Ctrl-C and the progress bar: 4 MiB.
+_PAGES = 1000
+#: What SQLite may put beside a database that it writes.
+_BESIDE = ("-journal", "-wal", "-shm")
+
+
+def add_to(whole: Parser) -> None:
+    parser = whole.command(
+        "backup", run, "copy the database, whole and checked",
+        "Copy the database as it is at this moment to a new file, whole and checked, while everybody goes on.\n"
+        "Jobs that are still in the journals are not in it: telemetry-bus flush before it waits for them.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="what to make; is never written over")
+
+
+def run(arguments: argparse.Namespace, output: Output) -> int:
+    bus = Bus.of(arguments.database)
+    started = time.monotonic()
+    with _progress(output) as tell:
+        backup(bus.database, arguments.file, tell)
+    report = {
+        "file": os.path.abspath(arguments.file), "bytes": arguments.file.stat().st_size,
+        "seconds": round(time.monotonic() - started, 3), "pending_jobs": bus.journals().pending_jobs,
+    }
+    if output.as_json:
+        output.document(report)
+    else:
+        output.line(f"{report['file']}: {size(report['bytes'])} in {report['seconds']:.1f} s, checked")
+        if report["pending_jobs"]:
+            output.line(f"{counted(report['pending_jobs'], 'job')} in the journals, which no backup holds")
+    return exit_codes.DONE
+
+
+def backup(database: Database, target: Path, tell: Callable[[int, int], None]) -> None:
+    """Copy a database to the new file `target`, of mode 0600, which appears when it is whole, checked, and on the disk.
+    `tell` is called with the pages that are left, and those there are.
+
+    Raises `ConfigError` when `target` is there already, `DatabaseFault` when the database is corrupt or cannot be
+    copied, and `OSError` when no file can be made there.
+    """
+    if database.path is None or not database.path.exists():
+        raise DatabaseFault("there is no such database", operation="backup", subject=database.masked,
+                            hint="name it with --database")
+    _refuse(target)
+    with _unfinished(target) as copy:
+        with _fault(database, target), closing(sqlite3.connect(copy, isolation_level=None)) as written:
+            _copy(database, written, tell)
+            _check(database, written)
+        _refuse(target)
+        os.rename(copy, target)
+    _sync(target.parent)
+
+
+def _copy(database: Database, written: sqlite3.Connection, tell: Callable[[int, int], None]) -> None:
+    """In one read transaction: without it SQLite begins anew whenever somebody has committed between two steps
+    (https://www.sqlite.org/c3ref/backup_finish.html), and a busy writer never lets it end."""
+    with connect(database, DEFAULT_TIMEOUT, True, None) as source:
+        source.execute("BEGIN")
+        source.execute("SELECT 1 FROM sqlite_master").fetchall()
+        source.backup(written, pages=_PAGES, progress=lambda status, left, pages: tell(left, pages))
+
+
+def _check(database: Database, written: sqlite3.Connection) -> None:
+    # One file by itself: with the write-ahead log it could not be read from a place that cannot be written to.
+    written.execute("PRAGMA journal_mode=DELETE")
+    (found,), *_ = written.execute("PRAGMA integrity_check(1)")
+    if found != "ok":
+        raise DatabaseFault(
+            f"the database is corrupt, and nothing was kept: {found}", operation="backup", subject=database.masked,
+            hint="keep your older backups; telemetry-bus doctor --full",
+        )
+
+
+def _refuse(target: Path) -> None:
+    if os.path.lexists(target):
+        raise ConfigError("is there already", operation="backup", subject=str(target), hint="name a new file")
+
+
+@contextmanager
+def _unfinished(target: Path) -> Iterator[Path]:
+    """A file beside the target, which is gone at the end unless it has been renamed."""
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".unfinished", dir=target.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        for path in (name, *(name + suffix for suffix in _BESIDE)):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+@contextmanager
+def _fault(database: Database, target: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        where = f"{database.masked} to {target}"
+        raise DatabaseFault(f"cannot be copied: {error}", operation="backup", subject=where) from error
+
+
+def _sync(folder: Path) -> None:
+    """Make the new name survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _progress(output: Output) -> Iterator[Callable[[int, int], None]]:
+    """Tells how much is copied; nobody, unless at a terminal."""
+    if not output.on_terminal or output.as_json:
+        yield lambda left, pages: None
+        return
+    from rich.progress import Progress
+
+    with Progress(transient=True) as progress:
+        task = progress.add_task("copying", total=None)
+
+        def tell(left: int, pages: int) -> None:
+            progress.update(task, completed=pages - left, total=pages, description="copying" if left else "checking")
+
+        yield tell
