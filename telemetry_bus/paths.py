@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import hashlib
 import os
 import stat
@@ -24,6 +25,14 @@ def share(fd: int, folder: Path) -> None:
         os.fchmod(fd, 0o660)
 
 
+def group_id(name: str, option: str) -> int:
+    """The number of a group. Raises `ConfigError` that names the option, when there is none of this name."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ConfigError("there is no such group", operation=option, subject=name) from None
+
+
 class BusFolder:
     """The folder of one database's bus, and the names in it.
 
@@ -42,9 +51,12 @@ class BusFolder:
 
     @classmethod
     def of(cls, database: Database, group: int | None = None, environ: Mapping[str, str] = os.environ) -> BusFolder:
-        """The bus folder of a database; nothing is made yet. Raises `ConfigError` for `:memory:`."""
+        """The bus folder of a database; nothing is made yet. Its group is the one that is given, else that of
+        `TELEMETRY_BUS_GROUP`. Raises `ConfigError` for `:memory:`, and for a group that there is not."""
         if database.is_memory:
             raise ConfigError(":memory: has no bus folder", operation="bus folder", subject=database.url)
+        if group is None and (name := environ.get("TELEMETRY_BUS_GROUP")):
+            group = group_id(name, "TELEMETRY_BUS_GROUP")
         parent = environ.get("TELEMETRY_BUS_DIR") or None
         if parent is None and database.path is not None:
             return cls(database.path.with_name(database.path.name + ".bus"), group)
@@ -143,7 +155,8 @@ class BusFolder:
             folder.chmod(0o700)
 
     def _shared(self, found: os.stat_result) -> bool:
-        """Whether a folder is a group's on purpose, and the group is ours (and the configured one, if any)."""
+        """Whether a folder is a group's on purpose, and the group is ours, and the configured one. A producer that
+        names no group takes that of any it is in: the owner of the folder has chosen it."""
         if not found.st_mode & stat.S_ISGID or found.st_mode & 0o007:
             return False
         if self.group is not None and found.st_gid != self.group:

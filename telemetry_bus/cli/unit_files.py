@@ -107,8 +107,9 @@ TELEMETRY_DATABASE_URL={url}
 WRITER_OPTIONS=--group {group}
 #
 # Producers run as any member of the group, with the same TELEMETRY_DATABASE_URL, and with TELEMETRY_BUS_SPAWN=0, so
-# that none starts a writer of its own while this one is being restarted. A service joins the group by
-# SupplementaryGroups={group}, a person by: usermod --append --groups {group} NAME
+# that none starts a writer of its own while this one is being restarted; with TELEMETRY_BUS_GROUP={group} they take
+# no other group's folder for this one. A service joins the group by SupplementaryGroups={group}, a person by:
+# usermod --append --groups {group} NAME
 """
 
 _USERS = """\

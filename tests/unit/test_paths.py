@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import stat
 import subprocess
@@ -163,6 +164,18 @@ def test_folder_of_our_group(tmp_path: Path, group: int | None, mode: int, taken
         with pytest.raises(ConfigError):
             folder.prepare()
     assert mode == mode_of(folder.path)
+
+
+def test_the_group_of_the_environment(tmp_path: Path) -> None:
+    """`TELEMETRY_BUS_GROUP` is what `--group` is to the writer: a folder of another group that is ours too is refused.
+    One that says nothing is none, and one that does not exist is an error that names the variable."""
+    database = parse_database(tmp_path / "x.db")
+    name = grp.getgrgid(os.getegid()).gr_name
+    assert os.getegid() == BusFolder.of(database, None, {"TELEMETRY_BUS_GROUP": name}).group
+    assert STRANGER == BusFolder.of(database, STRANGER, {"TELEMETRY_BUS_GROUP": name}).group
+    assert BusFolder.of(database, None, {"TELEMETRY_BUS_GROUP": ""}).group is None
+    with pytest.raises(ConfigError, match="TELEMETRY_BUS_GROUP: there is no such group \\[no-such-group\\]"):
+        BusFolder.of(database, None, {"TELEMETRY_BUS_GROUP": "no-such-group"})
 
 
 def test_with_a_group(tmp_path: Path) -> None:
