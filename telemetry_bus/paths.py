@@ -79,7 +79,7 @@ class BusFolder:
         except OSError as error:
             raise ConfigError(
                 f"cannot make the bus folder: {error.strerror}", operation="bus folder", subject=str(self.path),
-                hint="correct the rights of its parent, or set TELEMETRY_BUS_DIR",
+                hint=_way_in(self.path.parent),
             ) from error
 
     def endpoint(self, name: str) -> str:
@@ -147,9 +147,11 @@ class BusFolder:
             )
         shared = self._shared(found)
         if found.st_uid != os.geteuid() and not shared:
+            another = self.group not in (None, found.st_gid)
             raise ConfigError(
                 f"the bus folder belongs to user {found.st_uid}, not to us", operation="bus folder",
-                subject=str(folder), hint="run as its owner, join its group, or set TELEMETRY_BUS_DIR",
+                subject=str(folder), hint="its group is another one than TELEMETRY_BUS_GROUP or --group says" if another
+                else "run as its owner, join its group, or set TELEMETRY_BUS_DIR",
             )
         if found.st_uid == os.geteuid() and not shared and stat.S_IMODE(found.st_mode) & 0o077:
             folder.chmod(0o700)
@@ -162,3 +164,11 @@ class BusFolder:
         if self.group is not None and found.st_gid != self.group:
             return False
         return found.st_gid == os.getegid() or found.st_gid in os.getgroups()
+
+
+def _way_in(parent: Path) -> str:
+    """What helps who may not make a folder in `parent`: often only its group may enter, as with a service."""
+    with suppress(OSError, KeyError):
+        if parent.stat().st_mode & 0o010 and not os.access(parent, os.X_OK):
+            return f"only members of group {parent.group()} may enter {parent}; or set TELEMETRY_BUS_DIR"
+    return "correct the rights of its parent, or set TELEMETRY_BUS_DIR"

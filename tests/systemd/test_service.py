@@ -73,7 +73,7 @@ def test_a_member_of_the_group_produces(service: Service) -> None:
 
 
 def test_a_stranger_is_told(service: Service) -> None:
-    """Who is not in the group gets an error that names the folder, and nothing is written."""
+    """Who is not in the group gets an error that names the folder and the group, and nothing is written."""
     service.prepare()
     service.control("start")
     process = service.produce("stranger", "stranger")
@@ -82,6 +82,8 @@ def test_a_stranger_is_told(service: Service) -> None:
     assert 1 == process.returncode
     assert "telemetry_bus.errors." in errors.splitlines()[-1]
     assert f"{service.path}.bus" in errors.splitlines()[-1]
+    assert "only members of group telemetry may enter" in errors.splitlines()[-1]
+    assert not service.machine.run("sh", "-c", 'ls "$1.bus/journals"', "sh", service.path)
 
 
 def test_killed_under_load(service: Service) -> None:
