@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from ..processes.failing_calls import strace_or_skip
 
 pytestmark = [pytest.mark.root, pytest.mark.integration, pytest.mark.slow]
 
+UNIT = "/etc/systemd/system/telemetry-writer@.service"
 FOUR = ("one", "two", "three", "four")
 
 ORPHANED = 20_000
@@ -225,6 +227,20 @@ def test_the_environment_file_is_read_at_a_restart(service: Service) -> None:
     service.control("restart")
     assert "durability normal" in service.journal()
     assert service.end_load().submitted == service.rows()
+
+
+def test_metrics(service: Service) -> None:
+    """With the settings that the unit's comment names the service listens, on the loopback address."""
+    (comment,) = re.findall(r"# a drop-in says: (.*)\.$", service.machine.run("cat", UNIT), re.MULTILINE)
+    service.prepare(FOR_TESTS + "\n".join(re.split(r", (?=[A-Z]\w+=)", comment)))
+    service.machine.run("sed", "-i", "s/^WRITER_OPTIONS=.*/& --metrics 0/", service.environment)
+    service.control("start")
+    service.under_load("only")
+    jobs = sum(service.end_load().submitted.values())
+    (url,) = re.findall(r"metrics at (http://127\.0\.0\.1:\d+/metrics)", service.journal())
+    look = ("-c", "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())", url)
+    committed = f"telemetry_writer_jobs_committed_total {float(jobs)}"
+    wait_until(lambda: committed in service.machine.python(*look, user="stranger"), "all of them are in the figures")
 
 
 def test_exposure(service: Service) -> None:
