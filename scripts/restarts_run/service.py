@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -122,6 +123,10 @@ class Service:
         for process in [self.produce(name, "member") for name in names]:
             assert process.stdout is not None
             assert process.stdout.readline() == "begun\n", process.communicate()
+
+    def commits(self) -> None:
+        """The writer that runs has committed something."""
+        wait_until(lambda: re.match("[1-9]", self.show("StatusText")[0]), f"{self.unit} commits")
 
     def end_load(self) -> Load:
         """The producers end by themselves, when everything is committed."""

@@ -93,6 +93,7 @@ def test_killed_under_load(service: Service) -> None:
     service.prepare()
     service.control("start")
     service.under_load(*FOUR)
+    service.commits()
     service.signal("KILL")
     service.restarted(1)
     assert service.end_load().submitted == service.rows()
@@ -120,6 +121,7 @@ def test_stopped_under_load(service: Service) -> None:
     service.prepare()
     service.control("start")
     service.under_load(*FOUR)
+    service.commits()
     service.control("stop")
     assert ["inactive", "success", "0"] == service.show("ActiveState", "Result", "ExecMainStatus")
     service.control("start")
@@ -131,6 +133,7 @@ def test_a_stuck_writer_is_replaced(service: Service) -> None:
     service.prepare(f"{FOR_TESTS}WatchdogSec=4s\nTimeoutAbortSec=1s\n")
     service.control("start")
     service.under_load("only")
+    service.commits()
     service.signal("STOP")
     service.restarted(1)
     assert "Watchdog timeout" in service.journal()
@@ -142,13 +145,14 @@ def test_a_stuck_commit_is_replaced(service: Service) -> None:
     commit are applied once by the next one."""
     service.prepare(f"{FOR_TESTS}WatchdogSec=4s\nTimeoutAbortSec=1s\n")
     service.control("start")
+    service.under_load("only")
+    service.commits()
     disk = service.machine.popen(
         strace_or_skip(), "-f", "-qq", "-p", str(service.pid), "-e", "trace=fdatasync",
         "-e", f"inject=fdatasync:delay_enter={10**9}",
     )
     look = ("sed", "-n", "s/^TracerPid:\t//p", f"/proc/{service.pid}/status")
     tracer = wait_until(lambda: service.machine.run(*look).strip("0"), "strace is there")
-    service.under_load("only")
     wait_until(lambda: "Watchdog timeout" in service.journal(), "the watchdog bites")
     service.machine.run("kill", "-KILL", tracer)  # no signal ends a process that waits for its disk
     _, traced = disk.communicate()
@@ -222,6 +226,7 @@ def test_the_environment_file_is_read_at_a_restart(service: Service) -> None:
     service.prepare()
     service.control("start")
     service.under_load("only")
+    service.commits()
     assert "durability full" in service.journal()
     service.machine.run("sed", "-i", "s/^WRITER_OPTIONS=.*/& --durability normal/", service.environment)
     service.control("restart")
