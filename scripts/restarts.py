@@ -87,7 +87,7 @@ def run(service: Service, restarts: int, producers: int, *, paced: bool) -> int:
         f"{DEFAULT_JOURNAL_BYTES / MIB:g} MiB: {'producers' if waited else 'nobody'} had to wait for room"
     )
     if not clean:
-        print("a writer did not end as it was asked to, see above\n" + service.journal())
+        print("a writer did not end as it was asked to:\n" + service.journal())
     print(f"lost {lost}, doubled {doubled}")
     return EXIT_WRONG if lost or doubled or not clean or (paced and waited) else EXIT_SOUND
 

@@ -43,7 +43,7 @@ print(json.dumps([number, 1000 * longest, fullest]))
 
 #: See `Service.found`; nothing is wrong with the database, and there are no dead letters.
 ORACLE = """
-import contextlib, json, os, sqlite3, sys
+import contextlib, json, sqlite3, sys
 with contextlib.closing(sqlite3.connect(sys.argv[1])) as connection:
     assert ("ok",) == connection.execute("PRAGMA integrity_check").fetchone()
     assert (0,) == connection.execute("SELECT count(*) FROM telemetry_bus_dead_letters").fetchone()
