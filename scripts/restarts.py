@@ -30,7 +30,7 @@ from telemetry_bus.config import DEFAULT_JOURNAL_BYTES
 EXIT_SOUND, EXIT_WRONG, EXIT_USAGE = 0, 1, 2
 #: A submit waits for a journal with less room than this; a job of this load has some 50 bytes.
 ROOM_BYTES = 4096
-MIB = 1024 * 1024
+KIB = 1024
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,8 +83,8 @@ def run(service: Service, restarts: int, producers: int, *, paced: bool) -> int:
         f"restarts {restarts}, the longest {max(took):.2f} s"
     )
     print(
-        f"longest submit {load.longest_ms:.1f} ms; the fullest journal had {load.fullest_bytes / MIB:.1f} of "
-        f"{DEFAULT_JOURNAL_BYTES / MIB:g} MiB: {'producers' if waited else 'nobody'} had to wait for room"
+        f"longest submit {load.longest_ms:.1f} ms; the fullest journal had {load.fullest_bytes / KIB:,.0f} of "
+        f"{DEFAULT_JOURNAL_BYTES / KIB:,.0f} KiB: {'producers' if waited else 'nobody'} had to wait for room"
     )
     if not clean:
         print("a writer did not end as it was asked to:\n" + service.journal())
