@@ -86,7 +86,7 @@ class Adopter:
 
     def _next(self) -> bool:
         """Claim the next orphan, if there is one."""
-        while self._found:
+        while self._found and self._intake.fault is None:
             path = self._found.pop(0)
             try:
                 journal = OrphanJournal.claim(path)
@@ -108,7 +108,8 @@ class Adopter:
             gone = self._intake.protocol.watermark(journal.stream, journal.trimmed[0], time.monotonic())
         except DatabaseFault as fault:
             journal.close()
-            self._intake.degrade(fault)  # it is found again when the database works again
+            self._intake.degrade(fault)
+            self._found.insert(0, journal.path)  # again when the database works again
             return False
         log_gone(gone, journal.stream)
         if self._intake.protocol.received(journal.stream) < journal.trimmed[0]:
@@ -129,7 +130,9 @@ class Adopter:
         if intake.protocol.received(journal.stream) >= message.last:
             adoption.last = message.last
         elif intake.fault is not None:  # begin anew when the database works again
-            self.close()
+            adoption.journal.close()
+            self._let_go()
+            self._found.insert(0, journal.path)
         else:
             reason = "malformed" if intake.malformed > malformed else "not readable without its definitions"
             journal.damage = journal.damage or f"jobs from {message.first} on are {reason}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import hashlib
 import os
 import stat
@@ -24,6 +25,14 @@ def share(fd: int, folder: Path) -> None:
         os.fchmod(fd, 0o660)
 
 
+def group_id(name: str, option: str) -> int:
+    """The number of a group. Raises `ConfigError` that names the option, when there is none of this name."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ConfigError("there is no such group", operation=option, subject=name) from None
+
+
 class BusFolder:
     """The folder of one database's bus, and the names in it.
 
@@ -42,9 +51,12 @@ class BusFolder:
 
     @classmethod
     def of(cls, database: Database, group: int | None = None, environ: Mapping[str, str] = os.environ) -> BusFolder:
-        """The bus folder of a database; nothing is made yet. Raises `ConfigError` for `:memory:`."""
+        """The bus folder of a database; nothing is made yet. Its group is the one that is given, else that of
+        `TELEMETRY_BUS_GROUP`. Raises `ConfigError` for `:memory:`, and for a group that there is not."""
         if database.is_memory:
             raise ConfigError(":memory: has no bus folder", operation="bus folder", subject=database.url)
+        if group is None and (name := environ.get("TELEMETRY_BUS_GROUP")):
+            group = group_id(name, "TELEMETRY_BUS_GROUP")
         parent = environ.get("TELEMETRY_BUS_DIR") or None
         if parent is None and database.path is not None:
             return cls(database.path.with_name(database.path.name + ".bus"), group)
@@ -67,7 +79,7 @@ class BusFolder:
         except OSError as error:
             raise ConfigError(
                 f"cannot make the bus folder: {error.strerror}", operation="bus folder", subject=str(self.path),
-                hint="correct the rights of its parent, or set TELEMETRY_BUS_DIR",
+                hint=_way_in(self.path.parent),
             ) from error
 
     def endpoint(self, name: str) -> str:
@@ -135,17 +147,28 @@ class BusFolder:
             )
         shared = self._shared(found)
         if found.st_uid != os.geteuid() and not shared:
+            another = self.group not in (None, found.st_gid)
             raise ConfigError(
                 f"the bus folder belongs to user {found.st_uid}, not to us", operation="bus folder",
-                subject=str(folder), hint="run as its owner, join its group, or set TELEMETRY_BUS_DIR",
+                subject=str(folder), hint="its group is another one than TELEMETRY_BUS_GROUP or --group says" if another
+                else "run as its owner, join its group, or set TELEMETRY_BUS_DIR",
             )
         if found.st_uid == os.geteuid() and not shared and stat.S_IMODE(found.st_mode) & 0o077:
             folder.chmod(0o700)
 
     def _shared(self, found: os.stat_result) -> bool:
-        """Whether a folder is a group's on purpose, and the group is ours (and the configured one, if any)."""
+        """Whether a folder is a group's on purpose, and the group is ours, and the configured one. A producer that
+        names no group takes that of any it is in: the owner of the folder has chosen it."""
         if not found.st_mode & stat.S_ISGID or found.st_mode & 0o007:
             return False
         if self.group is not None and found.st_gid != self.group:
             return False
         return found.st_gid == os.getegid() or found.st_gid in os.getgroups()
+
+
+def _way_in(parent: Path) -> str:
+    """What helps who may not make a folder in `parent`: often only its group may enter, as with a service."""
+    with suppress(OSError, KeyError):
+        if parent.stat().st_mode & 0o010 and not os.access(parent, os.X_OK):
+            return f"only members of group {parent.group()} may enter {parent}; or set TELEMETRY_BUS_DIR"
+    return "correct the rights of its parent, or set TELEMETRY_BUS_DIR"

@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _fill_closed_streams()
     try:
         given = options.parse(arguments)
-        os.umask(0o077 if given.group is None else 0o007)
         folder = BusFolder.of(given.database, given.group)
+        os.umask(0o077 if folder.group is None else 0o007)
         folder.prepare()
         logs.configure(given.log_level, given.log_format, folder.log if given.spawned else None)
     except TelemetryError as error:

@@ -129,6 +129,7 @@ class Daemon:
         self._started = self._last_seen = time.monotonic()
         self._look_at = 0.0
         self._gone_since: float | None = None
+        self._begun = False
         self._register()
 
     def run(self) -> int:
@@ -138,7 +139,7 @@ class Daemon:
         while not (self.leaving or self._signals.leave):
             self._poll()
             self._turn()
-            self._notifier.turn(self._doing)
+            self._tell()
             now = time.monotonic()
             if now >= self._look_at:
                 self._look_at = now + LOOK_AROUND_S
@@ -165,6 +166,18 @@ class Daemon:
     def last_error(self) -> str | None:
         fault = self.intake.fault
         return str(fault) if fault else self.intake.last_failure
+
+    def _tell(self) -> None:
+        """The service manager, how it is: ready when the journals that the dead have left are adopted."""
+        self._begun = self._begun or not self.adopter.busy
+        if self._begun:
+            self._notifier.turn(self._doing)
+        else:
+            self._notifier.starting(self._doing, self._progress)
+
+    def _progress(self) -> tuple[int, ...]:
+        """Another one when something was decided."""
+        return self.intake.writer.snapshot().batches, self.intake.protocol.duplicates, self.adopter.adopted
 
     def _doing(self) -> str:
         """One line for the service manager."""

@@ -10,6 +10,8 @@ from contextlib import suppress
 
 #: The status line is looked at so often. Each sending wakes the service manager.
 STATUS_EVERY_S = 1.0
+#: What a start that makes progress is given from then on: longer than any transaction, as the unit's `WatchdogSec=`.
+EXTENSION_S = 180
 
 
 class Notifier:
@@ -27,13 +29,26 @@ class Notifier:
         self._address = "\0" + path[1:] if path.startswith("@") else path
         self._clock = clock
         self._said: str | None = None
-        self._status_at = clock()
+        self._reached: object = None
+        self._extend_at = self._status_at = clock()
         self._beat_s = _half_interval(environ)
         self._beat_at = clock() if self._address and self._beat_s else float("inf")
 
     def due_in(self) -> float:
         """Seconds until the watchdog wants to hear of the next turn."""
         return max(0.0, self._beat_at - self._clock())
+
+    def starting(self, status: Callable[[], str], progress: Callable[[], object]) -> None:
+        """The loop has come round once more, and is not ready yet. The manager gives it more time for as long as
+        `progress` is another one each time: one that stands still is stopped at the end of its time."""
+        now = self._clock()
+        if not self._address or now < self._extend_at:
+            return
+        self._extend_at = now + STATUS_EVERY_S
+        reached = progress()
+        more = () if reached == self._reached else (f"EXTEND_TIMEOUT_USEC={EXTENSION_S * 1_000_000}",)
+        if self._send(*more, _status(status())):
+            self._reached = reached
 
     def turn(self, status: Callable[[], str]) -> None:
         """The loop has come round once more, and is ready. `status` says in one line what it does."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import grp
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from telemetry_bus import __version__
 from telemetry_bus.config import DEFAULT_IDLE_TIMEOUT, Database, env_seconds, parse_database
-from telemetry_bus.errors import ConfigError
 from telemetry_bus.intake import BatchLimits
+from telemetry_bus.paths import group_id
 
 EPILOG = """exit codes: 0 done, 1 a defect, 2 usage, 3 another writer owns the database, 4 the database cannot be
 opened, 5 the bus folder was removed, 6 left at once at the second signal"""
@@ -48,7 +47,8 @@ def parse(arguments: Sequence[str] | None = None) -> WriterOptions:
         help="wait so long for more jobs before committing (default %(default)g)")
     add("--durability", choices=("full", "normal"), default="full",
         help="normal: a power cut may undo acknowledged commits (default %(default)s)")
-    add("--group", metavar="NAME", help="share the bus with this group; else it is the user's own")
+    add("--group", metavar="NAME",
+        help="share the bus with this group, else with TELEMETRY_BUS_GROUP; else it is the user's own")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     add("--log-format", choices=("text", "json"), default="text")
     add("--metrics", metavar="HOST:PORT", help="serve the figures to Prometheus; PORT alone: on 127.0.0.1")
@@ -63,7 +63,7 @@ def parse(arguments: Sequence[str] | None = None) -> WriterOptions:
     return WriterOptions(
         database=parse_database(given.database), idle_timeout=idle,
         limits=BatchLimits(given.batch_rows, given.batch_bytes, given.batch_delay_ms / 1000),
-        durability=given.durability, group=None if given.group is None else _group(given.group),
+        durability=given.durability, group=None if given.group is None else group_id(given.group, "--group"),
         log_level=given.log_level, log_format=given.log_format, spawned=given.spawned, metrics=given.metrics,
     )
 
@@ -73,10 +73,3 @@ def _positive(text: str) -> int:
     if number < 1:
         raise ValueError(text)
     return number
-
-
-def _group(name: str) -> int:
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise ConfigError("there is no such group", operation="--group", subject=name) from None

@@ -14,7 +14,7 @@ Documentation=man:systemd.exec(5)
 StartLimitIntervalSec=0
 
 [Service]
-# Ready when its sockets are bound and it has looked for journals of dead producers; these it adopts while it works.
+# Ready when its sockets are bound and the journals that dead producers have left are adopted.
 Type=notify
 NotifyAccess=main
 EnvironmentFile=/etc/telemetry-bus/%i.env
@@ -26,7 +26,7 @@ RestartSec=2s
 RestartPreventExitStatus=2
 # Longer than any transaction: a statement may take 30 s. The loop tells of itself once a minute and a half.
 WatchdogSec=180s
-# A log that a crash has left behind is read before it is ready.
+# A log that a crash has left behind is read before it is ready. As long as it adopts it asks for more time.
 TimeoutStartSec=300s
 # SIGTERM finishes the batch. What is killed after this time loses nothing either.
 TimeoutStopSec=60s
@@ -92,7 +92,7 @@ RequiresMountsFor={folder}
 User={user}
 Group={group}
 # The database, its log, and the bus folder beside it.
-ReadWritePaths={folder}
+{place}
 """
 
 _IN_A_HOME = """\
@@ -107,8 +107,9 @@ TELEMETRY_DATABASE_URL={url}
 WRITER_OPTIONS=--group {group}
 #
 # Producers run as any member of the group, with the same TELEMETRY_DATABASE_URL, and with TELEMETRY_BUS_SPAWN=0, so
-# that none starts a writer of its own while this one is being restarted. A service joins the group by
-# SupplementaryGroups={group}, a person by: usermod --append --groups {group} NAME
+# that none starts a writer of its own while this one is being restarted; with TELEMETRY_BUS_GROUP={group} they take
+# no other group's folder for this one. A service joins the group by SupplementaryGroups={group}, a person by:
+# usermod --append --groups {group} NAME
 """
 
 _USERS = """\
@@ -119,6 +120,9 @@ m {user} {group}
 
 #: Members of the group may pass to the bus folder; nobody else may do anything. The database is the writer's own.
 _FOLDER = "d {folder} 0750 {user} {group} -\n"
+
+#: What `StateDirectory=` is below; there a `:` would name a second place.
+_STATE = Path("/var/lib")
 
 UNIT_FOLDER = Path("/etc/systemd/system")
 _HOMES = ("/home", "/root", "/run/user")
@@ -143,7 +147,7 @@ class Service:
         """Every file by its path. With `make_folder` systemd-tmpfiles makes the database's folder."""
         named = {
             "name": self.name, "user": self.user, "group": self.group, "folder": quoted(str(self.folder)),
-            "python": quoted(str(self.python)).replace("$", "$$"),
+            "python": quoted(str(self.python)).replace("$", "$$"), "place": self._place(make_folder=make_folder),
         }
         files = {
             UNIT_FOLDER / "telemetry-writer@.service": _UNIT.replace("{python}", named["python"]),
@@ -154,6 +158,12 @@ class Service:
         if make_folder:
             files[folder_file(self.name)] = _FOLDER.format_map(named)
         return files
+
+    def _place(self, *, make_folder: bool) -> str:
+        """How the drop-in names the folder. systemd gives a state directory to the service, whoever owned it."""
+        if make_folder and self.folder != _STATE and self.folder.is_relative_to(_STATE) and ":" not in str(self.folder):
+            return f"StateDirectory={quoted(str(self.folder.relative_to(_STATE)))}\nStateDirectoryMode=0750"
+        return f"ReadWritePaths={quoted(str(self.folder))}"
 
 
 def drop_in(name: str) -> Path:

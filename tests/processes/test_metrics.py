@@ -218,11 +218,11 @@ def test_dashboard_and_alerts_have_data(bus: Bus, tmp_path: Path) -> None:
         for query in [target["expr"] for panel in panels for target in panel["targets"]]:
             wait_until(lambda query=query: numbers(api, query.replace("$__rate_interval", "1m")), f"data for {query}")
         (group,) = ask(api, "rules")["groups"]
-        assert 10 == len(group["rules"])
+        assert 11 == len(group["rules"])
         for rule in group["rules"]:
             assert {"summary", "description", "runbook"} == set(rule["annotations"])
             assert f"docs/operations.md#{rule['name'].lower()}" == rule["annotations"]["runbook"]
-            for name in re.findall(r"telemetry_writer_\w+", rule["query"]):
+            for name in re.findall(r"(?:telemetry_writer|process)_\w+", rule["query"]):
                 assert numbers(api, name), name
 
 

@@ -26,6 +26,8 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
     ("fuzz", ["--replay", "/no/such/file", "--target", "codec"], "--replay"),
     ("fuzz", ["--replay", __file__], "--target"),
     ("fuzz", ["--replay", __file__, "--target", "codec"], "--replay"),
+    ("restarts", ["--restarts", "0"], "--restarts"),
+    ("restarts", ["--rate", "-1"], "--rate"),
     ("soak", ["--seconds", "0"], "--seconds"),
     ("soak", ["--seconds", "nan"], "--seconds"),
     ("soak", ["--seconds", "1", "--out", "/no/such/folder/x.svg"], "--out"),

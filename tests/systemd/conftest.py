@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .machine import ROOT, Machine, Service
+from scripts.restarts_run.machine import Machine
+from scripts.restarts_run.service import Service
 
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """With two users: `member` of the group telemetry, and `stranger`. Skips where systemd cannot be booted."""
+    """With its users. Skips where systemd cannot be booted."""
     if os.geteuid() != 0:
         pytest.skip("only root may boot a systemd")
     if not Path("/lib/systemd/systemd").exists():
@@ -23,11 +23,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     try:
         if not machine.boots():
             pytest.skip(f"systemd cannot be booted here: {machine.why_not()}")
-        machine.run("groupadd", "--force", "telemetry")
-        machine.run("useradd", "--groups", "telemetry", "member")
-        machine.run("useradd", "stranger")
-        for path in (ROOT / "x", Path(sys.executable), Path(sys.executable).resolve()):
-            machine.open_to_all(path)
+        machine.people()
         yield machine
     finally:
         machine.close()

@@ -304,12 +304,13 @@ def test_forgotten_before_it_is_let_go(folder: BusFolder, writer: MemoryWriter, 
 
 
 def test_database_at_fault(folder: BusFolder, writer: MemoryWriter, life: Life) -> None:
-    """While the database is at fault the orphan stays; afterwards it is applied once."""
+    """While the database is at fault the orphan stays, and is not taken for done; afterwards it is applied once."""
     journal = orphan(folder)
     writer.fault = DatabaseFault("disk full")
     for _ in range(5):
         life.adopter.scan()
         life.turn()
+        assert life.adopter.busy
         life.now += 60.0
     assert [journal.path] == folder.journal_paths()
     writer.fault = None
@@ -328,6 +329,7 @@ def test_database_fails_in_between(folder: BusFolder, writer: MemoryWriter, limi
             life.turn()
         writer.fault = DatabaseFault("locked")
         life.turn()
+        assert life.adopter.busy == bool(folder.journal_paths())
         life.adopter.scan()
         writer.fault = None
         life.now += RETRY_AFTER_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import resource
@@ -282,10 +283,16 @@ def test_a_bus_folder_that_may_not_be_used(doctor: Doctor, folder: BusFolder) ->
     expect(doctor(), "bus folder", "problem", "0500", f"chmod 700 {folder.journals}")
 
 
-def test_a_bus_folder_of_somebody_else(doctor: Doctor, monkeypatch: Patch) -> None:
-    """It is not used."""
+def test_a_bus_folder_of_somebody_else(doctor: Doctor, folder: BusFolder, monkeypatch: Patch) -> None:
+    """It is not used, unless it is a group's on purpose, the group is ours, and the one that is set, if any is."""
     uid = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
+    expect(doctor(), "bus folder", "problem", f"belongs to user {uid}", "run as its owner")
+    for path in (folder.path, folder.journals):
+        path.chmod(0o2770)
+    assert {} == wrong(doctor())
+    other = next(each.gr_name for each in grp.getgrall() if each.gr_gid not in (os.getegid(), *os.getgroups()))
+    monkeypatch.setenv("TELEMETRY_BUS_GROUP", other)
     expect(doctor(), "bus folder", "problem", f"belongs to user {uid}", "run as its owner")
 
 

@@ -82,6 +82,20 @@ def test_special_characters_are_quoted(tmp_path: Path) -> None:
     assert '\nd "/srv/a 5%% \\"b\\" $c" 0750' in folder
 
 
+@pytest.mark.parametrize(("database", "place"), [
+    ("/var/lib/a 5%/b/x.db", 'StateDirectory="a 5%%/b"\nStateDirectoryMode=0750\n'),
+    ("/var/lib/x.db", "ReadWritePaths=/var/lib\n"), ("/var/lib/a:b/x.db", "ReadWritePaths=/var/lib/a:b\n"),
+    ("/srv/a/x.db", "ReadWritePaths=/srv/a\n"), ("/var/lib/there/x.db", "ReadWritePaths=/var/lib/there\n"),
+])
+def test_the_folder_is_the_state_of_the_service(tmp_path: Path, database: str, place: str) -> None:
+    """Where systemd keeps the state of services, and when it is not there yet: what is there may be others' too."""
+    (tmp_path / "var/lib/there").mkdir(parents=True)
+    assert exit_codes.DONE == install(tmp_path, database=database)
+    drop_in = files(tmp_path)[own("main")[0]]
+    assert f"\n{place}" in drop_in
+    assert 1 == drop_in.count("StateDirectory=") + drop_in.count("ReadWritePaths=")
+
+
 @pytest.mark.parametrize(("database", "seen"), [("/srv/x.db", False), ("/home/me/x.db", True)])
 def test_a_home_is_seen_only_when_it_must_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str, seen: bool

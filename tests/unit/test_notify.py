@@ -59,6 +59,20 @@ def test_ready_comes_with_the_first_turn(manager: Manager) -> None:
     assert ["READY=1\nSTATUS=running"] == manager.heard()
 
 
+def test_a_start_that_makes_progress_is_given_more_time(manager: Manager) -> None:
+    """Once a second, whatever the number of turns; one that stands still only tells its status. Ready comes with the
+    first turn of a writer that is, and not a second later."""
+    notifier = manager.notifier()
+    more = f"EXTEND_TIMEOUT_USEC={180 * SECOND}\nSTATUS=adopting"
+    for second, reached, heard in ((0, 1, more), (0.5, 2, None), (1, 2, more), (2, 2, "STATUS=adopting"), (3, 3, more)):
+        manager.now = float(second)
+        notifier.starting(lambda: "adopting", lambda reached=reached: reached)  # type: ignore[misc]
+        assert ([] if heard is None else [heard]) == manager.heard()
+    manager.now = 3.1
+    notifier.turn(lambda: "running")
+    assert ["READY=1\nSTATUS=running"] == manager.heard()
+
+
 def test_the_status_is_looked_at_once_a_second(manager: Manager) -> None:
     """However often the loop comes round, and it is sent only when it is another one."""
     notifier = manager.notifier()
@@ -142,6 +156,7 @@ def test_without_a_manager_nothing_is_sent(environ: dict[str, str] | None, monke
     monkeypatch.setattr("writer_daemon.notify.socket", None)
     notifier = Notifier(environ)
     notifier.turn(lambda: pytest.fail("asked"))
+    notifier.starting(lambda: pytest.fail("asked"), lambda: pytest.fail("asked"))
     notifier.say("opening")
     notifier.stopping()
     assert float("inf") == notifier.due_in()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import stat
 import subprocess
@@ -160,9 +161,21 @@ def test_folder_of_our_group(tmp_path: Path, group: int | None, mode: int, taken
     if taken:
         folder.prepare()
     else:
-        with pytest.raises(ConfigError):
+        with pytest.raises(ConfigError, match="join its group" if group is None else "than TELEMETRY_BUS_GROUP or --g"):
             folder.prepare()
     assert mode == mode_of(folder.path)
+
+
+def test_the_group_of_the_environment(tmp_path: Path) -> None:
+    """`TELEMETRY_BUS_GROUP` is what `--group` is to the writer: a folder of another group that is ours too is refused.
+    One that says nothing is none, and one that does not exist is an error that names the variable."""
+    database = parse_database(tmp_path / "x.db")
+    name = grp.getgrgid(os.getegid()).gr_name
+    assert os.getegid() == BusFolder.of(database, None, {"TELEMETRY_BUS_GROUP": name}).group
+    assert STRANGER == BusFolder.of(database, STRANGER, {"TELEMETRY_BUS_GROUP": name}).group
+    assert BusFolder.of(database, None, {"TELEMETRY_BUS_GROUP": ""}).group is None
+    with pytest.raises(ConfigError, match="TELEMETRY_BUS_GROUP: there is no such group \\[no-such-group\\]"):
+        BusFolder.of(database, None, {"TELEMETRY_BUS_GROUP": "no-such-group"})
 
 
 def test_with_a_group(tmp_path: Path) -> None:
@@ -199,7 +212,24 @@ def test_parent_that_cannot_be_written(tmp_path: Path) -> None:
     )
     assert (0, "") == (ended.returncode, ended.stderr)
     assert "Permission denied" in ended.stdout
-    assert "TELEMETRY_BUS_DIR" in ended.stdout
+    assert "correct the rights of its parent, or set TELEMETRY_BUS_DIR" in ended.stdout
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_parent_that_only_a_group_may_enter(tmp_path: Path) -> None:
+    """Somebody else is told which group that is."""
+    parent = tmp_path / "theirs"
+    parent.mkdir()
+    parent.chmod(0o750)
+    for folder in [tmp_path, *tmp_path.parents]:
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o001)
+    ended = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, parent / "x.db.bus"], capture_output=True, text=True, check=False
+    )
+    assert (0, "") == (ended.returncode, ended.stderr)
+    assert f"only members of group {parent.group()} may enter {parent}" in ended.stdout
 
 
 def test_parent_that_is_a_file(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def rights(case: Case) -> Finding:
         if path in (folder.path, folder.journals):
             if not stat.S_ISDIR(found.st_mode):
                 return problem(f"{path} is not a folder", f"remove it: rm {path}")
-            if (trouble := _entry(path, found)) is not None:
+            if (trouble := _entry(path, found, folder.group)) is not None:
                 return trouble
     return ok(str(folder.path))
 
@@ -120,10 +120,12 @@ def orphans(case: Case) -> Finding:
     return ok(f"none; {counted(case.journals.pending_jobs, 'job')} of {counted(living, 'living producer')} pending")
 
 
-def _entry(path: Path, found: os.stat_result) -> Finding | None:
+def _entry(path: Path, found: os.stat_result, group: int | None) -> Finding | None:
     """What is wrong with the owner and the rights of a folder."""
     shared = bool(found.st_mode & stat.S_ISGID) and not found.st_mode & 0o007
     groups = {os.getegid(), *os.getgroups()}
+    if group is not None:
+        groups &= {group}
     if found.st_uid != os.geteuid() and not (shared and found.st_gid in groups):
         return problem(
             f"{path} belongs to user {found.st_uid}, not to us",
