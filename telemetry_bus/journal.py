@@ -24,7 +24,7 @@ from .journal_file import (
     write_watermark,
 )
 from .paths import share
-from .records import seal
+from .records import checksum, seal
 
 
 class Journal:
@@ -47,7 +47,7 @@ class Journal:
         self._free_to = ring_bytes
         self.definitions_end: Position = (0, 0)  # number of the last definition, and where it ends
         self._marks: deque[Position] = deque()
-        self._marked = 0
+        self._next_mark = CHUNK_BYTES  # where the message that is being filled is whole
         self._generation = 0
         header = Header(stream, ring_bytes, DEFINITIONS_BYTES, os.getpid(), database).pack()
         total = PAGE_BYTES + DEFINITIONS_BYTES + ring_bytes
@@ -66,21 +66,22 @@ class Journal:
         the next record.
         """
         sequence, start = self.end
-        if start - self._marked >= CHUNK_BYTES:
+        if start >= self._next_mark:
             self._marks.append(self.end)
-            self._marked = start
+            self._next_mark = start + CHUNK_BYTES
         sequence += 1
-        record = seal(record, sequence)
-        end = start + len(record)
+        record += checksum(record, sequence)
+        size = len(record)
+        end = start + size
         if end > self._free_to:
             return 0
         position = start % self.ring_bytes
-        room = self.ring_bytes - position
-        if len(record) <= room:
-            self._ring[position : position + len(record)] = record
+        if position + size <= self.ring_bytes:
+            self._ring[position : position + size] = record
         else:
+            room = self.ring_bytes - position
             self._ring[position:] = record[:room]
-            self._ring[: len(record) - room] = record[room:]
+            self._ring[: size - room] = record[room:]
         self.end = (sequence, end)
         self._words[TAIL] = end
         return sequence

@@ -37,8 +37,13 @@ MIN_RECORD_BYTES = 1 + 1 + _CHECKSUM_BYTES
 
 
 def seal(data: bytes, seed: int) -> bytes:
-    """`data` with its checksum behind it, as a msgpack integer of fixed width."""
-    return data + (0xCE_0000_0000 | crc32(data, seed & 0xFFFFFFFF)).to_bytes(_CHECKSUM_BYTES, "big")
+    """`data` with its checksum behind it."""
+    return data + checksum(data, seed)
+
+
+def checksum(data: bytes, seed: int) -> bytes:
+    """CRC-32 as a msgpack integer of fixed width."""
+    return (0xCE_0000_0000 | crc32(data, seed & 0xFFFFFFFF)).to_bytes(_CHECKSUM_BYTES, "big")
 
 
 class Encoder:

@@ -195,7 +195,7 @@ MUTATIONS = [
         "the checksum does not depend on the number: what lay in the ring a lap ago counts",
         (
             _change(records, "_scan", "crc32(data[start:end], seed & 0xFFFFFFFF)", "crc32(data[start:end])"),
-            _change(journal, "seal", "crc32(data, seed & 0xFFFFFFFF)", "crc32(data)"),
+            _change(journal, "checksum", "crc32(data, seed & 0xFFFFFFFF)", "crc32(data)"),
         ),
     ),
     # adoption
