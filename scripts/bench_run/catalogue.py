@@ -6,14 +6,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from . import direct, latency, memory, one_process, peers, starting, through_bus
+from . import direct, latency, memory, one_process, peers, stages, starting, through_bus
 from .setting import Figures, Measure
 
 MEASURES: dict[str, Measure] = {
     measure.name: measure
     for measure in (
         *through_bus.MEASURES, *one_process.MEASURES, *direct.MEASURES, *peers.MEASURES,
-        *latency.MEASURES, *memory.MEASURES, *starting.MEASURES,
+        *latency.MEASURES, *memory.MEASURES, *starting.MEASURES, *stages.MEASURES,
     )
 }
 
@@ -112,6 +112,10 @@ def _memory(label: str, measure: str, key: str, goal: Goal | None = None) -> Fig
     return Figure("memory, MB", label, measure, key, "MB", goal=goal)
 
 
+def _stage(label: str, key: str) -> Figure:
+    return Figure("each step by itself, CPU µs of a row", label, "stages", key, "µs")
+
+
 FIGURES: tuple[Figure, ...] = (
     *_rates(
         "bus", "bus-one", "bus-100", "bus-callable", "bus-byline", "bus-normal", "bus-blocking", "executemany",
@@ -164,4 +168,21 @@ FIGURES: tuple[Figure, ...] = (
     _memory("writer at most, recovery", "recovery", "writer_peak_mb", _at_most(120)),
     _memory("producer without journal, above Python", "memory-producer", "above_python_mb", _at_most(15)),
     _memory("pages of its journal", "memory-producer", "journal_mb"),
+    _stage("execute, all of it", "execute"),
+    _stage("- check and encode", "encode"),
+    _stage("  floor: msgpack's packer", "encode_floor"),
+    _stage("- journal: seal, copy, publish", "journal"),
+    _stage("  of which seal", "seal"),
+    _stage("  floor: crc32", "seal_floor"),
+    _stage("  floor: copy", "copy_floor"),
+    _stage("cut and frame a message", "cut"),
+    _stage("send and receive it", "network"),
+    _stage("check it", "decode"),
+    _stage("unpack it, and its place in the stream", "unpack"),
+    _stage("  floor: msgpack's unpackb", "unpack_floor"),
+    _stage("apply, all of it", "apply"),
+    _stage("- group and insert", "insert"),
+    _stage("  floor: the same statements, values in line", "insert_floor"),
+    _stage("- commit", "commit"),
+    _stage("acknowledge", "acknowledge"),
 )
