@@ -196,8 +196,15 @@ _TYPES: dict[str, type] = {
 }
 
 
+#: The names and types of each kind's fields, in their order on the wire.
+_FIELDS = {cls: [(declared.name, str(declared.type)) for declared in fields(cls)] for cls in _KINDS.values()}
+
+
 def encode_control(message: Control) -> bytes:
-    packed: bytes = msgpack.packb([VERSION, message.kind, *astuple(message)])
+    values = [getattr(message, name) for name, _ in _FIELDS[type(message)]]
+    if isinstance(message, Ack):
+        values[-1] = [astuple(report) for report in message.reports]
+    packed: bytes = msgpack.packb([VERSION, message.kind, *values])
     return packed
 
 
@@ -212,10 +219,10 @@ def decode_control(data: bytes) -> Control:
     if version != VERSION:
         raise _malformed(f"version {str(version)[:20]}, this is version {VERSION}")
     cls = _KINDS.get(kind)
-    if cls is None or len(values) != len(fields(cls)):
+    if cls is None or len(values) != len(_FIELDS[cls]):
         raise _malformed(f"unknown kind {kind[:20]!r} or wrong number of fields")
-    for declared, value in zip(fields(cls), values, strict=True):
-        _check_field(kind, declared.name, str(declared.type), value)
+    for (name, declared), value in zip(_FIELDS[cls], values, strict=True):
+        _check_field(kind, name, declared, value)
     if issubclass(cls, Ack):
         values[-1] = [_report(item) for item in values[-1]]
     return cls(*values)
