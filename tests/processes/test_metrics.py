@@ -113,7 +113,9 @@ def test_promtool_finds_nothing_to_say(bus: Bus) -> None:
 
 
 def test_journals_are_counted(bus: Bus) -> None:
-    """A producer's journal waits while it lives, and is adopted when it is dead."""
+    """A producer's journal waits while it lives, and is adopted when it is dead; one of another version is left."""
+    bus.folder.prepare()
+    (bus.folder.journals / "newer.journal").write_bytes(b"TBUSJRN9" + bytes(10_000))
     port = port_of(bus, bus.answering_writer("--metrics", "127.0.0.1:0"))
     producer = bus.start("""
 store = TelemetryStore(database)
@@ -128,6 +130,7 @@ time.sleep(3600)
     producer.kill()
     wait_until(lambda: value(scrape(port), "journals_adopted_total") == 1, "the journal is adopted")
     wait_until(lambda: value(scrape(port), "journals", state="waiting") == 0, "the journal is gone")
+    assert 1 == value(scrape(port), "journals_unread") == value(scrape(port), "journals", state="orphaned")
 
 
 @pytest.mark.slow
