@@ -151,7 +151,7 @@ def fields(report: dict[str, Any], output: Output) -> dict[str, str]:
 def gone(report: dict[str, Any]) -> str:
     """What keeps a writer degraded although its database works; empty when no job is gone."""
     number = report.get("jobs_gone")  # none when no writer answers
-    return f"{number} that were committed (the database was deleted, replaced or restored)" if number else ""
+    return f"{number} that were committed, for the database was deleted, replaced or restored" if number else ""
 
 
 #: The names of what `stream_cells` returns.

@@ -210,6 +210,13 @@ def test_every_alert_is_tested() -> None:
     assert sorted(alerts) == sorted(set(re.findall(r'alertname="(\w+)"', (MONITORING / "alerts_test.yml").read_text())))
 
 
+def test_every_alert_has_a_runbook() -> None:
+    """Under its name, on the operations page."""
+    page = (MONITORING.parents[1] / "docs" / "operations.md").read_text(encoding="utf-8")
+    alerts = re.findall(r"- alert: (\w+)", (MONITORING / "alerts.yml").read_text())
+    assert alerts == re.findall(r"^### (Telemetry\w+)$", page, re.MULTILINE)
+
+
 def test_dashboard_and_alerts_have_data(bus: Bus, tmp_path: Path) -> None:
     """A Prometheus that scrapes a writer under load has a number for every query of the dashboard, and every time
     series that an alert asks for; each alert says what it means and where to read on."""

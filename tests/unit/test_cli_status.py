@@ -145,7 +145,7 @@ def test_jobs_that_are_gone_are_told_to_people(
     finally:
         lock.release()
     assert (
-        "jobs gone     20 that were committed (the database was deleted, replaced or restored)"
+        "jobs gone     20 that were committed, for the database was deleted, replaced or restored"
         in capsys.readouterr().out.splitlines()
     )
 

@@ -57,7 +57,10 @@ def state(case: Case) -> Finding:
     if report["state"] != "running":
         causes = [f"jobs gone: {loss}"] if (loss := gone(report)) else []
         causes += [report["last_error"]] if report["last_error"] else []
-        return problem(f"{report['state']}: {'; '.join(causes)}", "mend that; jobs are kept and tried again meanwhile")
+        hint = "mend that; jobs are kept and tried again meanwhile"
+        if not report["last_error"]:
+            hint = "look for them in the database that was replaced; the next writer is not degraded by it"
+        return problem(f"{report['state']}: {'; '.join(causes)}", hint)
     if report["last_error"]:
         return warning(f"running; its last error: {report['last_error']}", "telemetry-bus dead-letters list")
     return ok("running")
