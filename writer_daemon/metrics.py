@@ -125,6 +125,8 @@ def take(daemon: Daemon, folder: BusFolder) -> Figures:
             ("pending_bytes", "Bytes that wait: received here, in journals of living producers, in orphaned journals.",
              "state", {"received": protocol.pending_bytes, **journal_bytes}),
             ("journals", "Journals on the disk, of living producers and orphaned ones.", "state", journals),
+            _one("journals_unread", "Journals of another version, left to a writer that can read them.",
+                 len(adopter.unread)),
             _one("dead_letters", "Dead letters in the table.", written.dead_letters),
             _one("streams", "Streams that the writer knows.", intake.streams),
             _one("definitions_cached", "Definitions (DDL) that were seen to.", written.ddl_cached),

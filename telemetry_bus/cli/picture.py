@@ -12,6 +12,7 @@ from rich.text import Text
 
 from .output import STATE_STYLES, STREAM_DIGITS, nouns, printable, size
 from .rates import ASCII, BLOCKS, KEPT, Course, Rate, Report, most_urgent_first, sparkline
+from .status import gone
 from .survey import COUNTED_BYTES
 
 #: Below so many lines the picture does without what can be done without.
@@ -64,6 +65,8 @@ def _head(sample: Report, width: int) -> list[Text]:
 def _complaints(sample: Report, console: Console, most: int) -> list[Text]:
     """What is wrong, in full as long as that leaves room for the rest."""
     lines: list[Text] = []
+    if loss := gone(sample):
+        lines += _wrapped(f"jobs gone: {loss}", "bold red", console)
     if sample["last_error"]:
         style = "bold red" if sample["state"] == "degraded" else "yellow"
         lines += _wrapped(f"last error: {sample['last_error']}", style, console)

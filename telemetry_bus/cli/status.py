@@ -110,7 +110,7 @@ def _add_damage(report: dict[str, Any], journals: Journals) -> None:
     report["damaged_journals"] = list(journals.damaged)
     if journals.damaged:
         name, problem = next(iter(journals.damaged.items()))
-        report["last_error"] = report["last_error"] or f"journal {name} is damaged: {problem}"
+        report["last_error"] = report["last_error"] or f"journal {name} cannot be read: {problem}"
         if report["state"] == "running":
             report["state"] = "degraded"
 
@@ -141,9 +141,17 @@ def fields(report: dict[str, Any], output: Output) -> dict[str, str]:
     fields["log"] = f"{size(report['wal_bytes'])} (WAL)"
     for drift in report["drift"]:
         fields["drift"] = f"{fields['drift']}; {drift}" if "drift" in fields else drift
+    if loss := gone(report):
+        fields["jobs gone"] = loss
     if report["last_error"]:
         fields["last error"] = report["last_error"]
     return fields
+
+
+def gone(report: dict[str, Any]) -> str:
+    """What keeps a writer degraded although its database works; empty when no job is gone."""
+    number = report.get("jobs_gone")  # none when no writer answers
+    return f"{number} that were committed, for the database was deleted, replaced or restored" if number else ""
 
 
 #: The names of what `stream_cells` returns.

@@ -113,7 +113,9 @@ def test_promtool_finds_nothing_to_say(bus: Bus) -> None:
 
 
 def test_journals_are_counted(bus: Bus) -> None:
-    """A producer's journal waits while it lives, and is adopted when it is dead."""
+    """A producer's journal waits while it lives, and is adopted when it is dead; one of another version is left."""
+    bus.folder.prepare()
+    (bus.folder.journals / "newer.journal").write_bytes(b"TBUSJRN9" + bytes(10_000))
     port = port_of(bus, bus.answering_writer("--metrics", "127.0.0.1:0"))
     producer = bus.start("""
 store = TelemetryStore(database)
@@ -128,6 +130,7 @@ time.sleep(3600)
     producer.kill()
     wait_until(lambda: value(scrape(port), "journals_adopted_total") == 1, "the journal is adopted")
     wait_until(lambda: value(scrape(port), "journals", state="waiting") == 0, "the journal is gone")
+    assert 1 == value(scrape(port), "journals_unread") == value(scrape(port), "journals", state="orphaned")
 
 
 @pytest.mark.slow
@@ -205,6 +208,13 @@ def test_every_alert_is_tested() -> None:
     alerts = re.findall(r"- alert: (\w+)", (MONITORING / "alerts.yml").read_text())
     assert alerts
     assert sorted(alerts) == sorted(set(re.findall(r'alertname="(\w+)"', (MONITORING / "alerts_test.yml").read_text())))
+
+
+def test_every_alert_has_a_runbook() -> None:
+    """Under its name, on the operations page."""
+    page = (MONITORING.parents[1] / "docs" / "operations.md").read_text(encoding="utf-8")
+    alerts = re.findall(r"- alert: (\w+)", (MONITORING / "alerts.yml").read_text())
+    assert alerts == re.findall(r"^### (Telemetry\w+)$", page, re.MULTILINE)
 
 
 def test_dashboard_and_alerts_have_data(bus: Bus, tmp_path: Path) -> None:

@@ -405,6 +405,7 @@ def test_dead_letters(doctor: Doctor, database: Path) -> None:
     ("report", "check", "state", "words"),
     [
         ({"state": "degraded", "last_error": "disk is full"}, "writer state", "problem", ["degraded: disk is full"]),
+        ({"state": "degraded", "jobs_gone": 20}, "writer state", "problem", ["degraded: jobs gone: 20", "look for"]),
         ({"last_error": "no such table"}, "writer state", "warning", ["no such table", "dead-letters list"]),
         ({"drift": ["t has no column b"]}, "drift", "warning", ["t has no column b", "change the table"]),
         ({"version": "0.0.1"}, "writer", "warning", ["version 0.0.1", "telemetry-bus stop"]),

@@ -113,6 +113,11 @@ def test_what_is_wrong_is_told_in_full_above_the_rest() -> None:
     assert text.endswith(r"[bold]\x1b[31m磁盘已满END")
 
 
+def test_jobs_that_are_gone_are_told() -> None:
+    """They keep a writer degraded that has no last error."""
+    assert "jobs gone: 20 that were committed" in drawn(80, 24, report(state="degraded", jobs_gone=20))[2]
+
+
 def test_what_is_wrong_leaves_room() -> None:
     """Half of the lines at most; that something is left out can be seen."""
     lines = drawn(40, 16, report(stream("a" * 32), state="degraded", last_error=TROUBLE))

@@ -16,6 +16,7 @@ from telemetry_bus.cli.survey import Bus
 from telemetry_bus.instance import InstanceLock
 from telemetry_bus.orphan import inspect
 
+from . import sampling
 from .writing import Stream, opened, template
 
 KEYS = {
@@ -130,6 +131,25 @@ def test_an_owner_is_degraded_where_the_system_does_not_tell_who_it_is(
     assert "thread mode" in found["last_error"]
 
 
+def test_jobs_that_are_gone_are_told_to_people(
+    database: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that is degraded for this alone has no last error: else nothing would say why."""
+    folder = Bus.of(str(database)).folder
+    folder.prepare()
+    monkeypatch.setattr(status, "ask", lambda *arguments: sampling.report(state="degraded", jobs_gone=20))
+    lock = InstanceLock.acquire(folder.writer_lock)
+    assert lock is not None
+    try:
+        assert exit_codes.DEGRADED == main(["status", "--database", str(database)])
+    finally:
+        lock.release()
+    assert (
+        "jobs gone     20 that were committed, for the database was deleted, replaced or restored"
+        in capsys.readouterr().out.splitlines()
+    )
+
+
 def test_a_program_in_thread_mode_is_told_at_once(
     report: Report, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,7 +173,7 @@ def test_damaged_journals_are_told_and_do_not_hide_the_others(report: Report, st
     found = report(exit_codes.ABSENT)
     assert 1 == found["pending_jobs"]
     assert ["cut-off.journal", "foreign.journal"] == found["damaged_journals"]
-    assert "cut-off.journal is damaged" in found["last_error"]
+    assert "cut-off.journal cannot be read" in found["last_error"]
 
 
 def test_a_journal_that_goes_away_meanwhile_is_none(

@@ -129,7 +129,7 @@ def _wrapped(path: Path) -> None:
         for number in range(_LAPS):
             scenes.lap(store, number)
             peer.take(store.stats().submitted)
-            peer.acknowledge()
+            peer.acknowledge_and_hold(lambda: store.stats().writer.answering)
             store.flush()
     scenes.lap(store, _LAPS)
 

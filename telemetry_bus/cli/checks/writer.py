@@ -6,6 +6,7 @@ from ... import __version__
 from ...errors import TelemetryError, WriterAbsent
 from ..letters import Letters
 from ..output import counted
+from ..status import gone
 from .case import Case
 from .finding import Finding, ok, problem, warning
 
@@ -54,8 +55,12 @@ def state(case: Case) -> Finding:
     if report is None:
         return ok("no writer is asked")
     if report["state"] != "running":
-        cause = report["last_error"] or f"{report.get('jobs_gone', 0)} jobs are gone with a database that was replaced"
-        return problem(f"{report['state']}: {cause}", "mend that; jobs are kept and tried again meanwhile")
+        causes = [f"jobs gone: {loss}"] if (loss := gone(report)) else []
+        causes += [report["last_error"]] if report["last_error"] else []
+        hint = "mend that; jobs are kept and tried again meanwhile"
+        if not report["last_error"]:
+            hint = "look for them in the database that was replaced; the next writer is not degraded by it"
+        return problem(f"{report['state']}: {'; '.join(causes)}", hint)
     if report["last_error"]:
         return warning(f"running; its last error: {report['last_error']}", "telemetry-bus dead-letters list")
     return ok("running")
