@@ -26,7 +26,7 @@ class Statement(NamedTuple):
     rows: Sequence[Row] = ((),)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # not frozen: to make one would cost every `submit` three times as much
 class Job:
     """The atomic unit: definitions to ensure, then statements in order. All of it commits, or none."""
 

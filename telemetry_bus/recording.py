@@ -36,7 +36,10 @@ class RecordingConnection:
     def execute(self, sql: str, parameters: Any = ()) -> RecordingCursor:
         """Record one statement. Counts are checked at once; raises `ParameterCount`, `NotRecordable`."""
         prepared = prepare(sql)
-        row: Row = tuple(bind(prepared, parameters))  # the caller may change its list and go on
+        if prepared.order is None and type(parameters) is tuple and len(parameters) == prepared.count:
+            row: Row = parameters  # `bind`, without the call
+        else:
+            row = tuple(bind(prepared, parameters))  # the caller may change its list and go on
         if prepared.sql == self._last:
             self._rows.append(row)
         else:
