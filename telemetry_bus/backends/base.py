@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import AbstractContextManager
 from importlib import import_module
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..config import StoreOptions
 from ..jobs import Job, Row
-from ..protocol.messages import Report
-from ..views import StoreStats
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+    from ..protocol.messages import Report
+    from ..views import StoreStats
 
 
 class Backend(Protocol):
@@ -45,7 +48,7 @@ class Backend(Protocol):
     def close(self) -> None:
         """Stop. What is pending stays in the journal, and somebody is left to adopt it. Idempotent."""
 
-    def memory(self) -> AbstractContextManager[sqlite3.Connection] | None:
+    def memory(self) -> AbstractContextManager[Connection] | None:
         """For `:memory:`, the database's one connection, locked for the length of the context; else None."""
 
 

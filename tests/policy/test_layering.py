@@ -21,7 +21,7 @@ LAYERS = {
         *("paths", "lifecycle", "pace", "waker", "views"),
     ),
     2: ("journal_file", "journal", "orphan", "instance", "writer"),
-    3: ("outbox", "link", "intake", "adoption", "control", "spawn", "sender", "reading", "bridge"),
+    3: ("outbox", "link", "intake", "adoption", "control", "spawn", "transport", "sender", "reading", "bridge"),
     4: ("store", "backends", "tables"),
     5: ("handlers", "testing", "pytest_plugin", "cli", "__main__", "__init__"),
 }
@@ -35,7 +35,7 @@ FORBIDDEN = {
 
 #: Who may import a library; nobody else does.
 OWNERS = {
-    "zmq": ("telemetry_bus.sender", "telemetry_bus.control", "writer_daemon"),
+    "zmq": ("telemetry_bus.transport", "telemetry_bus.control", "writer_daemon"),
     "sqlalchemy": (
         "telemetry_bus.tables",
         "producers",  # their tables are SQLAlchemy's, so that they stay portable
