@@ -1,7 +1,7 @@
 """Many processes write telemetry, one writer process puts it into one database: every row exactly once.
 
-`TelemetryStore` (or `get_store`, one shared store per database) is what a program uses. Importing this package is
-cheap: neither ZeroMQ nor SQLAlchemy is loaded before it is needed.
+`TelemetryStore` (or `get_store`, one shared store per database) is what a program uses. Importing this package loads
+what a first job needs, and not what comes later: ZeroMQ, SQLite, SQLAlchemy.
 
 PYTEST_DONT_REWRITE: it may have been imported before pytest begins.
 """

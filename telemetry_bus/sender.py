@@ -15,7 +15,7 @@ from .lifecycle import importing
 from .outbox import Outbox
 from .pace import Pace
 from .paths import BusFolder
-from .spawn import Spawner
+from .spawn import Spawner, load
 from .waker import Waker
 
 if TYPE_CHECKING:
@@ -84,6 +84,11 @@ class Sender:
     def resent(self) -> int:
         return self._transport.resent if self._transport else 0
 
+    @property
+    def answering(self) -> bool:
+        """Whether the writer answers, as far as is known."""
+        return self._transport is not None and self._transport.answering
+
     def writer(self) -> WriterView:
         """The writer as far as it is known."""
         from .views import WriterView
@@ -121,6 +126,7 @@ class Sender:
     def _load(self) -> Transport:
         with importing():
             from .transport import Transport
+        load()
 
         return Transport(
             self._outbox, self._waker, self._folder, self._database, self._spawner, self._orders, self._pace

@@ -181,7 +181,9 @@ class Spawner:
 
 
 def load() -> None:
-    """Load what it takes to start a process. When the interpreter has come to its end that is no longer possible."""
+    """Load what it takes to start a process. At the interpreter's end it is too late: modules are gone by then, and an
+    import may change the exit code (after a KeyboardInterrupt Python 3.11 forgets the signal when it evaluates text).
+    """
     with importing():
         import subprocess  # noqa: F401
 

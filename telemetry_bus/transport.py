@@ -66,6 +66,10 @@ class Transport:
     def resent(self) -> int:
         return self._protocol.resent
 
+    @property
+    def answering(self) -> bool:
+        return self._protocol.welcomed
+
     def writer(self) -> WriterView:
         """The writer as far as it is known."""
         protocol = self._protocol

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..config import StoreOptions
 from ..jobs import Job, Row
+from .daemon import DaemonBackend
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -52,15 +53,17 @@ class Backend(Protocol):
         """For `:memory:`, the database's one connection, locked for the length of the context; else None."""
 
 
+#: Loaded when they are wanted. The default mode comes with the package: a first job does not wait for its modules.
 _BACKENDS = {
-    "daemon": ("daemon", "DaemonBackend"),
     "thread": ("thread", "ThreadBackend"),
     "sync": ("sync", "SyncBackend"),
 }
 
 
 def make_backend(options: StoreOptions) -> Backend:
-    """The backend of a mode; its module, and what that imports, is loaded only now."""
+    """The backend of a mode."""
+    if options.mode == "daemon":
+        return DaemonBackend(options)
     module, name = _BACKENDS[options.mode]
     backend: Backend = getattr(import_module(f"{__package__}.{module}"), name)(options)
     return backend

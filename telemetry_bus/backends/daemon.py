@@ -37,7 +37,6 @@ class DaemonBackend(JournaledBackend):
             return
         self._probe(outbox, sender)
         sender.stop(limit)
-        load()
         outbox.wake_always(self._late)
         if outbox.pending:
             self._late()
@@ -76,7 +75,7 @@ class DaemonBackend(JournaledBackend):
 
     def _probe(self, outbox: Outbox, sender: Sender) -> None:
         """With jobs pending, hear whether the writer lives: one that was killed just now still holds its lock."""
-        if outbox.pending and sender.writer().answering:
+        if outbox.pending and sender.answering:
             sender.answers(PROBE_S)
 
     def _forked(self) -> None:

@@ -123,6 +123,8 @@ def test_a_sudden_end_loses_nothing(
 
 ENDLESS = LEAVING + """
 store = TelemetryStore(database)
+event(store, "first", 1)
+store.flush()
 number = 0
 while True:
     number += 1
@@ -356,7 +358,7 @@ if __name__ == "__main__":
 
 def test_a_stopped_producer_is_not_taken_for_a_dead_one(bus: Bus) -> None:
     """While it is stopped, a writer comes and goes; its journal is left to it, and it goes on where it was."""
-    process = bus.start(ENDLESS.replace("while True:", "event(store, 'first', 1)\nstore.flush()\nwhile True:"))
+    process = bus.start(ENDLESS)
     wait_until(lambda: bus.notes[1] > 2000, "it is in mid stream")
     os.kill(process.pid, signal.SIGSTOP)
     bus.kill_writers()
