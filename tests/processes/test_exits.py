@@ -149,6 +149,18 @@ def test_a_signal_in_mid_stream_loses_nothing(
     accepted_is_there(bus, "p", 1)
 
 
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_the_beginning_loses_nothing(bus: Bus, kind: signal.Signals) -> None:
+    """It comes while the thread is being loaded. (Python 3.11 forgets a KeyboardInterrupt, and ends with 1, when
+    another thread evaluates text meanwhile, as the import of ZeroMQ does.)"""
+    process = bus.start(ENDLESS.replace("store.flush()\n", ""))
+    wait_until(lambda: bus.notes[1] > 0, "it has begun")
+    process.send_signal(kind)
+    assert process.wait() in ((-kind, 1) if kind == signal.SIGINT else (-kind,))
+    bus.next_comes()
+    accepted_is_there(bus, "p", 1)
+
+
 def accepted_is_there(bus: Bus, producer: str, word: int) -> None:
     """What a producer noted as accepted is there, with at most the one job more that it had in hand."""
     accepted = bus.notes[word]
