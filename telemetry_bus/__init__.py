@@ -1,10 +1,12 @@
 """Many processes write telemetry, one writer process puts it into one database: every row exactly once.
 
-`TelemetryStore` (or `get_store`, one shared store per database) is what a program uses. Importing this package is
-cheap: neither ZeroMQ nor SQLAlchemy is loaded before it is needed.
+`TelemetryStore` (or `get_store`, one shared store per database) is what a program uses. Importing this package loads
+what a first job needs, and not what comes later: ZeroMQ, SQLite, SQLAlchemy.
 
 PYTEST_DONT_REWRITE: it may have been imported before pytest begins.
 """
+
+import typing as _typing
 
 from .errors import (
     BadDefinition,
@@ -33,7 +35,9 @@ from .errors import (
 )
 from .jobs import Job, Statement
 from .store import TelemetryStore, get_store
-from .views import StoreStats, WriterView
+
+if _typing.TYPE_CHECKING:
+    from .views import StoreStats, WriterView
 
 __version__ = "0.1.0"
 
@@ -69,3 +73,12 @@ __all__ = [
     "__version__",
     "get_store",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What hardly anybody names is loaded when somebody does."""
+    if name in ("StoreStats", "WriterView"):
+        from . import views
+
+        return getattr(views, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
 
 from .errors import ConfigError
@@ -28,14 +27,13 @@ _MODES = ("daemon", "thread", "sync")
 _ON_FULL = ("block", "raise", "drop")
 _JOB_READS = ("refuse", "flush")
 #: Rather too much than too little: a password may hold anything, and stand among the options too.
-_PASSWORD = re.compile(r"^([^:/?#]+://[^:/?#@]*):.*@", re.DOTALL)
-_PASSWORD_PARAMETER = re.compile(r"([?&]\w*(?:passw|pwd|secret|token)\w*=)[^&]*", re.IGNORECASE)
+_PASSWORD = r"(?s)^([^:/?#]+://[^:/?#@]*):.*@"
+_PASSWORD_PARAMETER = r"(?i)([?&]\w*(?:passw|pwd|secret|token)\w*=)[^&]*"
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 
-@dataclass(frozen=True)
-class Database:
+class Database(NamedTuple):
     """One target database. Equal values mean the same database.
 
     `url` is a SQLAlchemy URL with an absolute, link-free path; `path` that path, or None for `:memory:` and for
@@ -56,12 +54,16 @@ class Database:
     @property
     def identity(self) -> str:
         """The URL without a password: names the database to others, may be logged."""
-        return _PASSWORD_PARAMETER.sub(r"\1", _PASSWORD.sub(r"\1@", self.url))
+        return self.url if self.path else _without_password(self.url, "@", "")
 
     @property
     def masked(self) -> str:
         """The URL with `***` for a password, as SQLAlchemy shows it."""
-        return _PASSWORD_PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1:***@", self.url))
+        return self.url if self.path else _without_password(self.url, ":***@", "***")
+
+
+def _without_password(url: str, password: str, parameter: str) -> str:
+    return re.sub(_PASSWORD_PARAMETER, rf"\1{parameter}", re.sub(_PASSWORD, rf"\1{password}", url))
 
 
 def parse_database(database: object = None, environ: Mapping[str, str] = os.environ) -> Database:
@@ -85,7 +87,7 @@ def parse_database(database: object = None, environ: Mapping[str, str] = os.envi
             operation="database",
             hint="for example sqlite:///data/telemetry.db",
         )
-    if not re.match(r"[A-Za-z][\w+.-]*://", database):
+    if "://" not in database or not re.match(r"[A-Za-z][\w+.-]*://", database):
         return _sqlite(database)
     scheme, _, rest = database.partition("://")
     dialect = scheme.partition("+")[0].lower()
@@ -161,8 +163,7 @@ def check_seconds(name: str, value: object) -> float:
     return float(value)
 
 
-@dataclass(frozen=True)
-class StoreOptions:
+class StoreOptions(NamedTuple):
     """The options of a `TelemetryStore`, resolved and checked. Two stores with equal options are alike."""
 
     database: Database

@@ -35,7 +35,7 @@ import re
 
 _TRACEBACK = "\nTraceback (most recent call last):\n"
 #: From the first quote to the last one of its kind: what is quoted may hold others. Without a last one, to the end.
-_QUOTED = re.compile(r"""(['"])(.*)\1|(['"])(.*)""", re.DOTALL)
+_QUOTED = r"""(?s)(['"])(.*)\1|(['"])(.*)"""
 
 
 class TelemetryError(Exception):
@@ -82,7 +82,7 @@ def without_values(error: str, sql: str) -> tuple[str, str]:
     stays if it stands in the statement.
     """
     message, head, trace = error.partition(_TRACEBACK)
-    safe = _QUOTED.sub(lambda found: found[0] if (found[2] or found[4] or "") in sql else "'…'", message)
+    safe = re.sub(_QUOTED, lambda found: found[0] if (found[2] or found[4] or "") in sql else "'…'", message)
     return safe, (head + trace).replace(message, safe).strip("\n")
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
-import logging
+import logging  # here, even if others did without: see `watch`
 import os
 import sys
 import threading
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 logger = logging.getLogger("telemetry_bus")
@@ -65,12 +67,17 @@ class ForkSafeLock:
 _living: weakref.WeakSet[Living] = weakref.WeakSet()
 _resting: weakref.WeakSet[Resting] = weakref.WeakSet()
 _forking = threading.local()
+_importing = threading.Lock()
 _registered = False
 _finalizer_pid: int | None = None  # the process in which `_at_exit` is a finalizer of multiprocessing
 
 
 def watch(part: Living) -> None:
-    """Tell `part` of forks and of the end, as long as somebody else holds it."""
+    """Tell `part` of forks and of the end, as long as somebody else holds it.
+
+    What is registered last runs first before a fork: `logging`, which holds its lock during one, must have been
+    imported by then, or a thread that is to come to rest would wait for that lock.
+    """
     global _registered
     if not _registered:
         os.register_at_fork(
@@ -85,6 +92,14 @@ def watch(part: Living) -> None:
 def rest_at_fork(part: Resting) -> None:
     """Have `part` at rest during each fork, as long as somebody else holds it. `watch` it as well."""
     _resting.add(part)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Around an import in a thread of ours. A fork waits for its end: each module has a lock while it is imported, and
+    in a child that a fork has made meanwhile it would be held for ever."""
+    with _importing:
+        yield
 
 
 def _hook_multiprocessing() -> None:
@@ -105,15 +120,18 @@ def _before_fork() -> None:
     _forking.parts = sorted(_resting, key=id)  # in one order, or two forks at once could wait for each other
     for part in _forking.parts:
         part.before_fork()
+    _importing.acquire()
 
 
 def _after_fork_in_parent() -> None:
+    _importing.release()
     for part in _forking.parts:
         part.after_fork_in_parent()
     _forking.parts = []
 
 
 def _after_fork() -> None:
+    _importing.release()
     for part in list(_living):
         part.after_fork()
 

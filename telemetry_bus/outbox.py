@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from .codec import check_size
 from .config import OnFull
@@ -18,8 +18,10 @@ from .jobs import MAX_JOB_BYTES, Job, Row
 from .journal import Journal
 from .journal_file import Position
 from .pace import Pace
-from .protocol.messages import Jobs, Report
 from .records import Encoder
+
+if TYPE_CHECKING:
+    from .protocol.messages import Jobs, Report
 
 logger = logging.getLogger("telemetry_bus")
 
@@ -172,6 +174,8 @@ class Outbox:
     ) -> tuple[Jobs, Position, Position] | None:
         """The message that begins at `start` (and ends at `end` if that is given), its end, and the end of the
         definitions in it; None when there is nothing after `start`."""
+        from .protocol.messages import Jobs  # whoever submits does without
+
         self._tracing = logger.isEnabledFor(logging.DEBUG)
         end = end or self.journal.boundary(start)
         if end[0] <= start[0]:

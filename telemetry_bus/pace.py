@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from .errors import shorten
@@ -15,13 +14,14 @@ PERIOD_S = 10.0
 _KINDS = 100
 
 
-@dataclass(slots=True)
 class _Kind:
-    level: int
-    ends: float
-    logged: int = 0
-    left_out: int = 0
-    last: tuple[str, tuple[object, ...]] = ("", ())
+    __slots__ = ("ends", "last", "left_out", "level", "logged")
+
+    def __init__(self, level: int, ends: float) -> None:
+        self.level = level
+        self.ends = ends
+        self.logged = self.left_out = 0
+        self.last: tuple[str, tuple[object, ...]] = ("", ())
 
 
 class Pace:

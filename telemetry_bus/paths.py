@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import grp
-import hashlib
 import os
 import stat
 import sys
@@ -63,6 +62,8 @@ class BusFolder:
         if parent is None:
             state = environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
             parent = os.path.join(state, "telemetry-bus")
+        import hashlib  # 3 ms and a megabyte, for this alone
+
         digest = hashlib.sha256(database.identity.encode()).hexdigest()[:12]
         name = os.path.basename(database.identity.rstrip("/")) or database.dialect
         return cls(Path(os.path.abspath(parent), f"{name}-{digest}"), group)

@@ -1,41 +1,44 @@
-"""The thread that owns every ZeroMQ socket of a producer: journal to writer, acknowledgements back."""
+"""The thread of a producer that moves its jobs: begins at the first of them, starts over when it fails.
+
+Whoever submits that first job does not wait for ZeroMQ and the like: the thread loads them (`transport`).
+"""
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import zmq
+from typing import TYPE_CHECKING
 
 from .config import Database
-from .errors import ConfigError, JournalUnavailable, ProtocolError
-from .link import Link
-from .outbox import NEVER, Outbox
+from .lifecycle import importing
+from .outbox import Outbox
 from .pace import Pace
 from .paths import BusFolder
-from .protocol.messages import MAX_CONTROL_BYTES, Control, decode_control, encode_control
-from .spawn import Spawner
-from .views import WriterView
+from .spawn import Spawner, load
 from .waker import Waker
+
+if TYPE_CHECKING:
+    from .transport import Transport
+    from .views import WriterView
 
 logger = logging.getLogger("telemetry_bus")
 
-#: ZeroMQ tries to reach a writer that is not there at this pace (milliseconds).
-_RECONNECT_MS, _RECONNECT_LIMIT_MS = 10, 200
-#: A goodbye may take so long to leave; losing it costs nothing.
-_LINGER_MS = 50
-#: After a failure of the thread itself, and while a child of ours may end.
+#: After a failure of the thread itself.
 _RESTART_AFTER_S = 1.0
 _LOOK_UP_S = 0.05
-_REAP_EVERY_S = 0.5
-#: Somebody may have removed the bus folder: while there is work, the journal's file is looked for so often.
-_LOOK_FOR_JOURNAL_S = 1.0
-#: What a context, two sockets and their connections take of them. Where they run out libzmq ends the process.
-_DESCRIPTORS = 16
+#: Imports hold the interpreter's lock for milliseconds: let whoever submitted the first job return before.
+_GIVE_WAY_S = 0.001
+
+
+class Orders:
+    """What the thread is asked to do. `heard` is set whenever the writer says something."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self.goodbye = False
+        self.ask = False
+        self.heard = threading.Event()
 
 
 class Sender:
@@ -45,16 +48,11 @@ class Sender:
         self._outbox = outbox
         self._waker = waker
         self._folder = folder
+        self._database = database
         self._spawner = spawner
-        self._link = Link(outbox, database)
-        self._protocol = self._link.protocol
-        self._stopping = False
-        self._goodbye = False
-        self._ask = False
-        self._look_at = 0.0
-        self._misunderstood = ""
+        self._orders = Orders()
         self._pace = Pace(logger)
-        self._heard = threading.Event()
+        self._transport: Transport | None = None
         self._thread: threading.Thread | None = None
 
     def start(self, name: str) -> None:
@@ -64,7 +62,7 @@ class Sender:
 
     def stop(self, timeout: float) -> bool:
         """End the thread, whatever is pending; whether it ended in time. Sockets are closed then."""
-        self._stopping = True
+        self._orders.stopping = True
         self._waker.wake()
         if self._thread is None or self._thread is threading.current_thread():
             return True
@@ -73,160 +71,63 @@ class Sender:
 
     def goodbye(self) -> None:
         """Tell the writer at the end that the journal will be gone. Before `stop`."""
-        self._goodbye = True
+        self._orders.goodbye = True
 
     def answers(self, timeout: float) -> bool:
         """Ask the writer; whether it says anything within `timeout` seconds."""
-        self._heard.clear()
-        self._ask = True
+        self._orders.heard.clear()
+        self._orders.ask = True
         self._waker.wake()
-        return self._heard.wait(timeout)
+        return self._orders.heard.wait(timeout)
 
     @property
     def resent(self) -> int:
-        return self._protocol.resent
+        return self._transport.resent if self._transport else 0
+
+    @property
+    def answering(self) -> bool:
+        """Whether the writer answers, as far as is known."""
+        return self._transport is not None and self._transport.answering
 
     def writer(self) -> WriterView:
         """The writer as far as it is known."""
-        protocol = self._protocol
-        return WriterView(protocol.writer_pid, protocol.epoch.hex(), protocol.welcomed)
+        from .views import WriterView
+
+        return self._transport.writer() if self._transport else WriterView()
 
     def known(self) -> str:
         """What is known of the writer, for an error's text."""
-        if (refusal := self._protocol.refused) is not None:
-            return refusal.text
-        if self._misunderstood and not self._protocol.welcomed:
-            return f"one answers and is not understood: {self._misunderstood}"
-        if self._protocol.welcomed:
-            return f"process {self._protocol.writer_pid} answers; see telemetry-bus status"
-        return self._spawner.known()
+        return (self._transport.known() if self._transport else "") or self._spawner.known()
 
     def _run(self) -> None:
-        while not self._stopping:
+        self._await_first()
+        while not self._orders.stopping:
             try:
-                with self._sockets() as (push, control):
-                    self._loop(push, control)
+                if self._transport is None:
+                    self._spawner.ensure()  # at once: it takes longer to start than we do
+                    self._transport = self._load()
+                self._transport.run()
             except Exception as error:  # the thread must outlive it: out of descriptors, a defect
                 self._pace.log(logging.ERROR, "the sender failed and starts again", exc_info=True)
                 self._outbox.note_error(f"sender: {error}")
                 again = time.monotonic() + _RESTART_AFTER_S
-                while not self._stopping and time.monotonic() < again:
+                while not self._orders.stopping and time.monotonic() < again:
                     self._waker.sleep(_LOOK_UP_S)  # a job does not cut it short, or a busy program would spin here
         self._pace.flush()
 
-    @contextmanager
-    def _sockets(self) -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]]:
-        """A context of our own, so that the program's ZeroMQ is not our concern, nor ours the program's."""
-        _need_descriptors()
-        context = zmq.Context(io_threads=1)
-        try:
-            push, control = context.socket(zmq.PUSH), context.socket(zmq.DEALER)
-            for socket in (push, control):
-                socket.setsockopt(zmq.LINGER, 0)
-                socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
-                socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_LIMIT_MS)
-                socket.setsockopt(zmq.IMMEDIATE, 1)  # queue for a connected writer only
-            control.setsockopt(zmq.MAXMSGSIZE, MAX_CONTROL_BYTES)
-            push.connect(self._folder.endpoint("jobs"))
-            control.connect(self._folder.endpoint("control"))
-            yield push, control
-        finally:
-            context.destroy(linger=_LINGER_MS if self._goodbye else 0)
-
-    def _loop(self, push: zmq.Socket[bytes], control: zmq.Socket[bytes]) -> None:
-        poller = zmq.Poller()
-        poller.register(control, zmq.POLLIN)
-        poller.register(self._waker.fileno(), zmq.POLLIN)
-        while not self._stopping:
-            now = time.monotonic()
-            self._receive(control, now)
-            if now >= self._look_at:
-                self._look_at = now + _LOOK_FOR_JOURNAL_S
-                self._keep_journal()
-            blocked = not self._push(push, now)
-            if self._ask:
-                self._ask = False
-                self._protocol.ask()
-            for message in self._link.due(now):
-                if not _say(control, message):
-                    self._protocol.unreachable()
-            if self._protocol.welcomed:
-                self._spawner.settled()
-            elif self._link.waiting or self._protocol.under_way:
-                self._spawner.ensure()
-            poller.register(push, zmq.POLLOUT if blocked else 0)
-            self._sleep(poller, blocked)
-        self._keep_journal()
-        if self._goodbye and self._protocol.welcomed:
-            _say(control, self._protocol.bye())
-
-    def _keep_journal(self) -> None:
-        if not self._outbox.pending or not self._outbox.journal.lost():
-            return
-        try:
-            self._folder.prepare()
-            self._outbox.renew_journal()
-        except (JournalUnavailable, ConfigError) as error:
-            self._pace.log(logging.ERROR, "the journal was removed, and jobs are in memory only: %s", error)
-            self._outbox.note_error(str(error))
-
-    def _receive(self, control: zmq.Socket[bytes], now: float) -> None:
-        messages = []
-        while control.poll(0):
-            try:
-                messages.append(decode_control(control.recv(zmq.NOBLOCK)))
-            except ProtocolError as error:
-                if self._misunderstood != str(error):  # it is repeated as often as the writer is asked
-                    logger.warning("dropped a message of the writer: %s", error)
-                self._misunderstood = str(error)
-        if messages:
-            self._heard.set()
-            self._link.receive(messages, now)
-
-    def _push(self, push: zmq.Socket[bytes], now: float) -> bool:
-        """Send what the window allows; False when ZeroMQ's queue is full."""
-        while (message := self._link.next()) is not None:
-            try:
-                push.send_multipart(message.encode(), zmq.NOBLOCK)
-            except zmq.Again:
-                return False
-            self._link.sent(now)
-        return True
-
-    def _timeout(self) -> float | None:
-        deadline = self._protocol.deadline(self._link.waiting)
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if self._spawner.busy:
-            return _REAP_EVERY_S if left is None else min(left, _REAP_EVERY_S)
-        return left
-
-    def _sleep(self, poller: zmq.Poller, blocked: bool) -> None:
-        """Until there is something to do. Looks for it once more when those who wake know of the sleeper."""
+    def _await_first(self) -> None:
+        """Sleep until the first job is in the journal."""
         self._waker.sleeping = True
-        self._outbox.wake_at = self._link.wake_at
-        timeout = self._timeout()
-        if self._stopping or self._ask or (not blocked and self._link.ready):
-            timeout = 0
-        poller.poll(None if timeout is None else round(timeout * 1000 + 0.5))
-        self._outbox.wake_at = NEVER
+        if not (self._outbox.pending or self._orders.stopping):
+            self._waker.sleep(None)
         self._waker.clear()
+        time.sleep(_GIVE_WAY_S)
 
+    def _load(self) -> Transport:
+        with importing():
+            from .transport import Transport
+        load()
 
-def _need_descriptors() -> None:
-    """Raises `OSError` unless there are enough of them left."""
-    taken: list[int] = []
-    try:
-        while len(taken) < _DESCRIPTORS:
-            taken.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-    finally:
-        for fd in taken:
-            os.close(fd)
-
-
-def _say(control: zmq.Socket[bytes], message: Control) -> bool:
-    """Send, if somebody is connected; whether so. What is not said now is said again when its time has come."""
-    try:
-        control.send(encode_control(message), zmq.NOBLOCK)
-    except zmq.Again:
-        return False
-    return True
+        return Transport(
+            self._outbox, self._waker, self._folder, self._database, self._spawner, self._orders, self._pace
+        )

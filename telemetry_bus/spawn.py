@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from .config import Database
 from .errors import ConfigError, shorten
 from .instance import InstanceLock, is_held
+from .lifecycle import importing
 from .paths import BusFolder
+
+if TYPE_CHECKING:
+    import subprocess
 
 #: After a writer that failed to start, wait so long before the next, doubling up to the limit.
 BACKOFF_S = 0.2
@@ -127,6 +131,9 @@ class Spawner:
             self._starting = None
 
     def _start(self) -> subprocess.Popen[bytes]:
+        load()
+        import subprocess
+
         environment = dict(os.environ)
         if environment.get("TELEMETRY_BUS_DIR"):  # the writer stands in another folder
             environment["TELEMETRY_BUS_DIR"] = str(self._folder.path.parent)
@@ -171,6 +178,14 @@ class Spawner:
         except OSError as error:
             return f"(unreadable: {error})"
         return shorten(lines[-1]) if lines else "(empty)"
+
+
+def load() -> None:
+    """Load what it takes to start a process. At the interpreter's end it is too late: modules are gone by then, and an
+    import may change the exit code (after a KeyboardInterrupt Python 3.11 forgets the signal when it evaluates text).
+    """
+    with importing():
+        import subprocess  # noqa: F401
 
 
 def _collect() -> None:

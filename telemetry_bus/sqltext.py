@@ -6,9 +6,8 @@ Syntax is not judged. What is not understood passes, and the database says what 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import BadDefinition, JobError, NotRecordable, ParameterCount, shorten
 from .sqltokens import NOTHING, REMEMBERED, Reader, Token, first_statement, says
@@ -33,16 +32,15 @@ _VALUES = "give a list or tuple with a value for each ?, or a mapping with a val
 _REPEATABLE = "ensure= takes CREATE …, ALTER TABLE … ADD COLUMN … and what says IF EXISTS or IF NOT EXISTS"
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A statement that a job may hold, with `count` positional `?` placeholders.
+class Prepared(NamedTuple):
+    """A statement that a job may hold, with so many positional `?` placeholders.
 
     `order` says which value goes to each: a name without its sigil, or an index from 0. It is None when the text
     had plain `?` already, and the values come in their order.
     """
 
     sql: str
-    count: int
+    placeholders: int
     order: tuple[str | int, ...] | None
 
 
@@ -76,9 +74,9 @@ def bind(prepared: Prepared, params: object) -> Sequence[Any]:
     """
     order = prepared.order
     if order is None:
-        if isinstance(params, (list, tuple)) and len(params) == prepared.count:
+        if isinstance(params, (list, tuple)) and len(params) == prepared.placeholders:
             return params
-        return _sequence(prepared, params, prepared.count)
+        return _sequence(prepared, params, prepared.placeholders)
     indices = [index for index in order if isinstance(index, int)]
     if indices:
         values = _sequence(prepared, params, max(indices) + 1)

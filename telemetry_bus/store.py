@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 from .backends.base import Backend, make_backend
-from .bridge import BridgeConnection
 from .config import Mode, StoreOptions, check_seconds, store_options
 from .errors import BadDefinition, ConfigError, FlushTimeout, JobError, JobFailed, StoreClosed, shorten
 from .jobs import Job, Row, Statement
 from .lifecycle import ForkSafeLock
-from .reading import connect, open_reader
 from .recording import RecordingConnection
 from .sqltext import bind, check_definition, prepare
-from .views import StoreStats
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from sqlalchemy import Index, Table
     from sqlalchemy.engine import Engine
+
+    from .views import StoreStats
 
 #: What `submit` takes: a callable that writes to the connection it is given, or a job.
 Task = Callable[[Any], object] | Job
@@ -100,7 +100,7 @@ class TelemetryStore:
     ) -> int:
         """Hand in one statement with one row of values. See `submit`."""
         prepared = prepare(sql)
-        if prepared.order is None and type(parameters) is tuple and len(parameters) == prepared.count:
+        if prepared.order is None and type(parameters) is tuple and len(parameters) == prepared.placeholders:
             row: Row = parameters  # `bind`, without the call
         else:
             row = bind(prepared, parameters)
@@ -166,12 +166,15 @@ class TelemetryStore:
         """
         if self._closed and self._options.database.is_memory:
             raise StoreClosed("the store is closed, and :memory: with it", operation="connection")
+        from .reading import connect
+
         return connect(self._options.database, self._options.timeout, readonly, self._backend.memory())
 
     @property
     def engine(self) -> Engine:
         """A SQLAlchemy engine for reading (pandas, ORM)."""
         if self._engine is None:
+            from .reading import open_reader
             from .tables import reading_engine
 
             options = self._options
@@ -251,6 +254,8 @@ class TelemetryStore:
         return sequence
 
     def _bridged(self, task: Callable[[Any], object], definitions: tuple[str, ...]) -> int:
+        from .bridge import BridgeConnection
+
         with self._bridging:
             bridge = BridgeConnection(self.flush, lambda: self.connection(readonly=False), definitions)
             try:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import AbstractContextManager
 from importlib import import_module
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..config import StoreOptions
 from ..jobs import Job, Row
-from ..protocol.messages import Report
-from ..views import StoreStats
+from .daemon import DaemonBackend
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+    from ..protocol.messages import Report
+    from ..views import StoreStats
 
 
 class Backend(Protocol):
@@ -45,19 +49,21 @@ class Backend(Protocol):
     def close(self) -> None:
         """Stop. What is pending stays in the journal, and somebody is left to adopt it. Idempotent."""
 
-    def memory(self) -> AbstractContextManager[sqlite3.Connection] | None:
+    def memory(self) -> AbstractContextManager[Connection] | None:
         """For `:memory:`, the database's one connection, locked for the length of the context; else None."""
 
 
+#: Loaded when they are wanted. The default mode comes with the package: a first job does not wait for its modules.
 _BACKENDS = {
-    "daemon": ("daemon", "DaemonBackend"),
     "thread": ("thread", "ThreadBackend"),
     "sync": ("sync", "SyncBackend"),
 }
 
 
 def make_backend(options: StoreOptions) -> Backend:
-    """The backend of a mode; its module, and what that imports, is loaded only now."""
+    """The backend of a mode."""
+    if options.mode == "daemon":
+        return DaemonBackend(options)
     module, name = _BACKENDS[options.mode]
     backend: Backend = getattr(import_module(f"{__package__}.{module}"), name)(options)
     return backend

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from ..config import StoreOptions
 from ..lifecycle import EXIT_LIMIT_S
 from ..outbox import Outbox
 from ..paths import BusFolder
 from ..sender import Sender
-from ..spawn import Spawner
-from ..views import WriterView
+from ..spawn import Spawner, load
 from ..waker import Waker
 from .journaled import JournaledBackend
+
+if TYPE_CHECKING:
+    from ..views import WriterView
 
 #: A living writer answers within milliseconds; a busy one may take longer, and then costs this much at the end.
 PROBE_S = 0.3
@@ -56,6 +59,7 @@ class DaemonBackend(JournaledBackend):
             if threading.main_thread().is_alive():
                 outbox.release()
                 raise
+            load()
             outbox.wake_always(self._late)  # the interpreter ends, and since Python 3.12 starts no thread then
         return outbox
 
@@ -71,7 +75,7 @@ class DaemonBackend(JournaledBackend):
 
     def _probe(self, outbox: Outbox, sender: Sender) -> None:
         """With jobs pending, hear whether the writer lives: one that was killed just now still holds its lock."""
-        if outbox.pending and sender.writer().answering:
+        if outbox.pending and sender.answering:
             sender.answers(PROBE_S)
 
     def _forked(self) -> None:
@@ -83,7 +87,7 @@ class DaemonBackend(JournaledBackend):
         return self._sender.known() if self._sender else self._spawner.known()
 
     def _writer(self) -> WriterView:
-        return self._sender.writer() if self._sender else WriterView()
+        return self._sender.writer() if self._sender else super()._writer()
 
     def _resent(self) -> int:
         return self._sender.resent if self._sender else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from sqlite3 import Connection
+from typing import TYPE_CHECKING
 
 from .. import lifecycle
 from ..config import StoreOptions
@@ -15,8 +15,12 @@ from ..journal import Journal
 from ..lifecycle import ForkSafeLock
 from ..outbox import Outbox
 from ..paths import BusFolder
-from ..protocol.messages import Report
-from ..views import StoreStats, WriterView
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+    from ..protocol.messages import Report
+    from ..views import StoreStats, WriterView
 
 STREAM_BYTES = 16
 
@@ -67,6 +71,8 @@ class JournaledBackend:
         return self._outbox.failure(sequence) if self._outbox else None
 
     def stats(self) -> StoreStats:
+        from ..views import StoreStats
+
         outbox = self._outbox
         if outbox is None:
             return StoreStats(writer=self._writer())
@@ -143,6 +149,8 @@ class JournaledBackend:
         raise AssertionError("a subclass says what it knows of the writer")
 
     def _writer(self) -> WriterView:
+        from ..views import WriterView
+
         return WriterView()
 
     def _resent(self) -> int:

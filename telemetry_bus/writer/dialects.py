@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from sqlalchemy import Table
-
 from ..config import Database
 from ..errors import ConfigError, DatabaseFault
 from ..jobs import Row
@@ -147,6 +145,8 @@ class Dialect(Protocol):
 
     #: What a driver raises about a job or a connection. Anything else is a mistake of this program.
     errors: tuple[type[BaseException], ...]
+    #: What the database calls the types in `schema.BUS_TABLES`.
+    types: Mapping[str, str]
 
     def open(self, database: Database, settings: Settings) -> Connection:
         """Open for writing; what is not there is made. Raises `DatabaseFault` and `ConfigError`."""
@@ -171,10 +171,6 @@ class Dialect(Protocol):
 
     def same_type(self, one: str, other: str) -> bool:
         """Whether a column of one declared type stores every value as one of the other does."""
-
-    def create_statement(self, table: Table) -> str:
-        """CREATE TABLE IF NOT EXISTS."""
-
 
 def dialect_of(database: Database) -> Dialect:
     """Raises `ConfigError` for a kind of database that the writer does not know."""

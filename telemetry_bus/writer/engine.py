@@ -10,8 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import NullPool, create_engine
-
 from ..config import Database
 from ..errors import ConfigError, DatabaseFault
 from .dialects import Settings
@@ -96,18 +94,17 @@ def _prepare_file(path: Path, *, create: bool) -> None:
 
 def _connect(database: Database) -> sqlite3.Connection:
     name = ":memory:" if database.path is None else f"file:{quote(str(database.path))}?mode=rw"
-
-    def connect() -> sqlite3.Connection:
-        return sqlite3.connect(
-            name, uri=database.path is not None, isolation_level=None, check_same_thread=False,
-            cached_statements=CACHED_STATEMENTS,
-        )
-
-    pooled = create_engine(database.url, poolclass=NullPool, creator=connect).raw_connection()
-    connection = pooled.driver_connection
-    pooled.detach()
-    assert isinstance(connection, sqlite3.Connection)
+    connection = sqlite3.connect(
+        name, uri=database.path is not None, isolation_level=None, check_same_thread=False,
+        cached_statements=CACHED_STATEMENTS,
+    )
+    connection.create_function("regexp", 2, _regexp, deterministic=True)
     return connection
+
+
+def _regexp(pattern: str, text: str | None) -> bool | None:
+    """SQLite knows the operator REGEXP and leaves it to the program; SQLAlchemy's connections have the same."""
+    return None if text is None else re.search(pattern, text) is not None
 
 
 def _set_pragmas(connection: sqlite3.Connection, database: Database, settings: Settings) -> None:

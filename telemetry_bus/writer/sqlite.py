@@ -13,10 +13,6 @@ from math import inf
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
-from sqlalchemy import Table
-from sqlalchemy.dialects import sqlite as sqlalchemy_sqlite
-from sqlalchemy.schema import CreateTable
-
 from ..config import Database
 from ..errors import DatabaseFault
 from ..jobs import Row
@@ -50,6 +46,9 @@ class SqliteDialect:
     """What is known about SQLite without a connection."""
 
     errors = sqlite_errors.ERRORS
+    types: Mapping[str, str] = {
+        "bytes": "BLOB", "integer": "INTEGER", "serial": "INTEGER", "text": "TEXT", "timestamp": "TIMESTAMP",
+    }
     blames_database = staticmethod(sqlite_errors.blames_database)
     breaks_connection = staticmethod(sqlite_errors.breaks_connection)
     is_missing = staticmethod(sqlite_errors.is_missing)
@@ -78,9 +77,6 @@ class SqliteDialect:
 
     def same_type(self, one: str, other: str) -> bool:
         return _affinity(one) == _affinity(other)
-
-    def create_statement(self, table: Table) -> str:
-        return str(CreateTable(table, if_not_exists=True).compile(dialect=sqlalchemy_sqlite.dialect()))
 
 
 def _affinity(declared: str) -> str:

@@ -127,6 +127,28 @@ if __name__ == "__main__":
     store.shutdown(wait=True)
 """
 
+#: The parent's thread is in the middle of its import of ZeroMQ.
+EARLY = """
+import os, sys
+from telemetry_bus import TelemetryStore
+database, mode, definition, sql = sys.argv[1:]
+store = TelemetryStore(database, mode=mode, timeout=20)
+store.execute(sql, ("parent", 1), ensure=[definition])
+while "zmq" not in sys.modules:
+    pass
+if (child := os.fork()) == 0:
+    code = 1
+    try:
+        store.execute(sql, ("child", 1), ensure=[definition])
+        store.flush()
+        code = 0
+    finally:
+        os._exit(code)
+_, status = os.waitpid(child, 0)
+store.shutdown(wait=True)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
 
 def run(program: str, database: Path, mode: str) -> int:
     ended = subprocess.run(
@@ -154,6 +176,14 @@ def test_fork_in_mid_stream(open_store: OpenStore, database: Path, mode: str) ->
         assert 0 == code
         assert CHILDS == [name for name in found if name.startswith("child")]
     assert mode == "sync" or [] == dead_letters(open_store())
+
+
+@in_daemon_mode
+@pytest.mark.integration
+def test_fork_while_the_thread_begins(open_store: OpenStore, database: Path) -> None:
+    """The child can import what its parent's thread was importing."""
+    assert 0 == run(EARLY, database, "daemon")
+    assert ["child", "parent"] == sorted(names(open_store()))
 
 
 @in_sync_mode

@@ -1,16 +1,77 @@
-"""`import telemetry_bus` stays light: a program that only might record something does not pay for the libraries."""
+"""What is not loaded, where it is not needed: beginnings stay quick, and processes small."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+DDL = "CREATE TABLE IF NOT EXISTS events (name TEXT)"
+INSERT = "INSERT INTO events (name) VALUES (?)"
 
-@pytest.mark.parametrize("library", ["sqlalchemy", "zmq"])
-def test_import_leaves_the_libraries_alone(library: str) -> None:
-    """They are imported when a store is first used."""
-    program = f"import sys, telemetry_bus; print({library!r} in sys.modules)"
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert ("", "False\n") == (ended.stderr, ended.stdout)
+#: Libraries, and what of the standard library is large or slow to load.
+LARGE = ("asyncio", "sqlalchemy", "rich", "argparse", "email", "hashlib", "importlib.metadata", "json", "ssl")
+#: What a program needs when it reads, or when its jobs are under way.
+LATER = ("sqlite3", "subprocess", "zmq", "telemetry_bus.protocol", "telemetry_bus.transport", "telemetry_bus.writer")
+
+#: The thread that sends stands still, so that nothing is there but what the caller itself has loaded.
+FIRST_JOB = f"""
+from telemetry_bus import TelemetryStore
+from telemetry_bus.sender import Sender
+Sender._run = lambda sender: None
+TelemetryStore(folder + "/x.db", spawn=False).execute({INSERT!r}, ("x",), ensure=[{DDL!r}])
+assert os.listdir(folder + "/x.db.bus/journals")
+"""
+PRODUCER = f"""
+from telemetry_bus import TelemetryStore
+from telemetry_bus.sender import Sender
+store = TelemetryStore(folder + "/x.db", spawn=False, timeout=20)
+store.execute({INSERT!r}, ("x",), ensure=[{DDL!r}])
+while not store._backend._sender._transport: time.sleep(0.001)
+"""
+WRITER = f"""
+import writer_daemon.__main__
+from telemetry_bus.config import parse_database
+from telemetry_bus.jobs import Run, Template
+from telemetry_bus.writer import Writer
+writer = Writer(parse_database(folder + "/x.db"))
+assert [] == writer.apply([Run(b"s" * 16, 1, Template(({DDL!r},), (({INSERT!r}, False),)), [("x",)])])
+writer.close()
+"""
+
+
+def loaded(program: str, folder: Path, modules: tuple[str, ...]) -> str:
+    """Which of the modules are there when a program has run."""
+    ended = subprocess.run(
+        [sys.executable, "-c", f"import os, sys, time\nfolder, *modules = sys.argv[1:]\n{program}\n"
+         "print(*(module for module in modules if module in sys.modules))", folder, *modules],
+        capture_output=True, text=True, check=False, env={**os.environ, "TELEMETRY_BUS_MODE": "daemon"},
+    )
+    assert (0, "") == (ended.returncode, ended.stderr)
+    return ended.stdout.strip()
+
+
+@pytest.mark.parametrize("program", ["import telemetry_bus", FIRST_JOB], ids=["import", "first job"])
+def test_a_first_job_waits_for_nothing_that_comes_later(program: str, tmp_path: Path) -> None:
+    """It is in the journal before ZeroMQ, the protocol, or what starts a process is loaded."""
+    assert "" == loaded(program, tmp_path, LARGE + LATER)
+
+
+def test_a_first_job_finds_its_modules_loaded(tmp_path: Path) -> None:
+    """The import of the package has brought them."""
+    program = f"import telemetry_bus\nbefore = set(sys.modules)\n{FIRST_JOB}\nprint(*set(sys.modules) - before)"
+    assert "" == loaded(program, tmp_path, ())
+
+
+def test_a_producer_stays_without_the_database(tmp_path: Path) -> None:
+    """Sending does not take a database, nor the writer."""
+    few = tuple(module for module in LARGE if module not in ("json", "hashlib"))  # pyzmq's
+    assert "" == loaded(PRODUCER, tmp_path, (*few, "sqlite3", "telemetry_bus.writer", "telemetry_bus.intake"))
+
+
+def test_the_writer_of_a_sqlite_database_does_without_sqlalchemy(tmp_path: Path) -> None:
+    """From its command line to a job that is applied."""
+    assert "" == loaded(WRITER, tmp_path, ("asyncio", "sqlalchemy", "rich", "email", "ssl", "importlib.metadata"))

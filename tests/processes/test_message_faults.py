@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 import zmq
 
-from telemetry_bus import TelemetryStore, sender
+from telemetry_bus import TelemetryStore, transport
 from telemetry_bus.errors import ProtocolError
 from telemetry_bus.journal import Journal
 from telemetry_bus.protocol.messages import Ack, Bye, Control, Jobs, decode_control, encode_control
@@ -115,7 +115,7 @@ def losing(every: Callable[[int], bool]) -> Callable[[bytes], Control]:
 )
 def test_lost_acknowledgements(bus: Bus, every: Callable[[int], bool], monkeypatch: pytest.MonkeyPatch) -> None:
     """The producer asks, and the next answer heals it; what it sends again is known to the writer."""
-    monkeypatch.setattr(sender, "decode_control", losing(every))
+    monkeypatch.setattr(transport, "decode_control", losing(every))
     bus.answering_writer()
     with TelemetryStore(bus.path, spawn=False, journal_bytes=1 << 20) as store:
         for number in range(1, 3001):

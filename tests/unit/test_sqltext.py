@@ -67,7 +67,7 @@ def test_no_text_raises_anything_but_an_error_of_the_bus(sql: str) -> None:
 def test_placeholders_are_counted_where_they_are_placeholders(sql: str, expected: int) -> None:
     """Not in strings, quoted names, comments and casts; and the text is left as it is."""
     prepared = prepare(sql)
-    assert expected == prepared.count
+    assert expected == prepared.placeholders
     assert prepared.order is None
     assert sql == prepared.sql
 
@@ -197,7 +197,7 @@ def test_statements_end_where_sqlite_says(sql: str) -> None:
                 prepare(f"{piece} DELETE FROM u")
         else:
             prepare(piece)
-    assert 0 == prepare(text).count
+    assert 0 == prepare(text).placeholders
 
 
 @given(st.sampled_from(STATEMENTS), st.sampled_from(STATEMENTS), st.sampled_from(["", " ", "\n", "/**/", "-- x\n"]))
@@ -456,7 +456,7 @@ def test_many_rows_in_one_statement_mean_the_same(sql: str, data: st.DataObject,
     shape = insert_shape(sql)
     assert shape is not None
     assert "t" == shape.table.lower()
-    assert shape.parameters == prepare(sql).count
+    assert shape.parameters == prepare(sql).placeholders
     cells = st.lists(CELLS, min_size=shape.parameters, max_size=shape.parameters)
     rows = data.draw(st.lists(cells, min_size=count, max_size=count))
     with closing(_memory()) as one_by_one, closing(_memory()) as together:

@@ -13,7 +13,7 @@ from telemetry_bus.errors import ConfigError
 from telemetry_bus.writer import core
 from telemetry_bus.writer.engine import LOG_BYTES, file_system, refuse_network_file_system
 
-from .writing import EVENT, Stream, execute, opened, rows
+from .writing import EVENT, EVENTS, Stream, execute, opened, rows, template
 
 MOUNTS = r"""
 22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
@@ -90,6 +90,14 @@ def test_pragmas(tmp_path: Path, options: dict[str, Any], pragma: str, value: ob
     with opened(tmp_path, **options) as writer:
         writer.driver_connection.set_authorizer(None)
         assert (value,) == writer.driver_connection.execute(f"PRAGMA {pragma}").fetchone()
+
+
+def test_jobs_may_use_the_operator_regexp(tmp_path: Path) -> None:
+    """SQLite leaves its function to the program; it searches as Python does, and NULL stays NULL."""
+    add = template("INSERT INTO events (name, size) VALUES (?, ? REGEXP 'b+$')", ensure=(EVENTS,))
+    with opened(tmp_path) as writer:
+        assert [] == writer.apply([Stream().run(add, ["x", "abb"], ["y", "ba"], ["z", None])])
+    assert [("x", 1), ("y", 0), ("z", None)] == rows(tmp_path, "SELECT name, size FROM events")
 
 
 def test_another_process_database_keeps_what_it_has(tmp_path: Path) -> None:
