@@ -1,9 +1,11 @@
-"""What travels: a job, its statements, and the template that a job's values are poured into."""
+"""What travels: a job, its statements, and the template that a job's values are poured into.
+
+None is a dataclass: these take a fifth of the package's import, and a frozen one three times as long to make.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 #: One encoded job. Larger ones are refused at `submit`, so that a message never meets a socket's limit.
@@ -26,12 +28,23 @@ class Statement(NamedTuple):
     rows: Sequence[Row] = ((),)
 
 
-@dataclass(slots=True, unsafe_hash=True)  # not frozen: to make one would cost every `submit` three times as much
 class Job:
     """The atomic unit: definitions to ensure, then statements in order. All of it commits, or none."""
 
-    statements: tuple[Statement, ...] = ()
-    ensure: tuple[str, ...] = ()
+    __slots__ = ("ensure", "statements")
+
+    def __init__(self, statements: tuple[Statement, ...] = (), ensure: tuple[str, ...] = ()) -> None:
+        self.statements = statements
+        self.ensure = ensure
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Job) and (self.statements, self.ensure) == (other.statements, other.ensure)
+
+    def __hash__(self) -> int:
+        return hash((self.statements, self.ensure))
+
+    def __repr__(self) -> str:
+        return f"Job(statements={self.statements!r}, ensure={self.ensure!r})"
 
     def __call__(self, connection: Any) -> None:
         """Run the statements on a connection, so that a job can stand wherever a callable that writes is asked for."""
@@ -44,8 +57,7 @@ class Job:
         return Job(self.statements + other.statements, tuple(dict.fromkeys(self.ensure + other.ensure)))
 
 
-@dataclass(frozen=True)
-class Template:
+class Template(NamedTuple):
     """A job without its values. Jobs of one template differ in nothing but their payload.
 
     `statements` holds the SQL texts, each with a flag that says whether its part of the payload is *many* rows
@@ -55,18 +67,6 @@ class Template:
 
     ensure: tuple[str, ...]
     statements: tuple[tuple[str, bool], ...]
-
-    _hash: int = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """Templates are looked up for every run of jobs: hash the texts once.
-
-        Not with `cached_property`: before Python 3.12 it takes a lock, which a fork may find held for ever.
-        """
-        object.__setattr__(self, "_hash", hash((self.ensure, self.statements)))
-
-    def __hash__(self) -> int:
-        return self._hash
 
     def fill(self, payload: Any) -> Iterator[tuple[str, Sequence[Row]]]:
         """Each statement's SQL with its rows."""
@@ -79,8 +79,7 @@ class Template:
         return Job(tuple(Statement(sql, rows) for sql, rows in self.fill(payload)), self.ensure)
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Consecutive jobs of one stream that share a template: `payloads[i]` is job number `first + i`."""
 
     stream: bytes
@@ -93,8 +92,7 @@ class Run:
         return self.first + len(self.payloads) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """A job that the database refused for good, and why.
 
     `error_type` is the name of the driver's exception, `error` its text with the traceback below it,

@@ -7,9 +7,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from .codec import check_size
 from .config import OnFull
@@ -33,8 +32,7 @@ _FAILURES_KEPT = 1000
 _FAILURES_LOGGED = 5
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxCounts:
+class OutboxCounts(NamedTuple):
     """Jobs of one stream since its beginning; `pending_bytes` as they lie in the journal."""
 
     submitted: int

@@ -35,15 +35,15 @@ class RecordingConnection:
 
     def execute(self, sql: str, parameters: Any = ()) -> RecordingCursor:
         """Record one statement. Counts are checked at once; raises `ParameterCount`, `NotRecordable`."""
-        prepared = prepare(sql)
-        if prepared.order is None and type(parameters) is tuple and len(parameters) == prepared.count:
+        prepared = text, placeholders, order = prepare(sql)
+        if order is None and type(parameters) is tuple and len(parameters) == placeholders:
             row: Row = parameters  # `bind`, without the call
         else:
             row = tuple(bind(prepared, parameters))  # the caller may change its list and go on
-        if prepared.sql == self._last:
+        if text == self._last:
             self._rows.append(row)
         else:
-            self._append(prepared.sql, [row])
+            self._append(text, [row])
         return RecordingCursor(self)
 
     def executemany(self, sql: str, rows: Iterable[Any]) -> RecordingCursor:

@@ -64,6 +64,7 @@ class TelemetryStore:
             database, async_writes=async_writes, mode=mode, timeout=timeout, thread_name=thread_name, spawn=spawn,
             on_full=on_full, journal_bytes=journal_bytes, job_reads=job_reads, **unknown,
         )
+        self._debug = self._options.debug
         _make_parent(self._options)
         self._backend = make_backend(self._options)
         self._closed = False
@@ -99,14 +100,13 @@ class TelemetryStore:
         self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = (), *, ensure: Iterable[str] | None = None
     ) -> int:
         """Hand in one statement with one row of values. See `submit`."""
-        prepared = prepare(sql)
-        if prepared.order is None and type(parameters) is tuple and len(parameters) == prepared.placeholders:
+        prepared = text, placeholders, order = prepare(sql)
+        if order is None and type(parameters) is tuple and len(parameters) == placeholders:
             row: Row = parameters  # `bind`, without the call
         else:
             row = bind(prepared, parameters)
-        definitions = () if ensure is None else _definitions(ensure)
-        sequence = self._backend.put_row(prepared.sql, row, definitions)
-        return self._settled(sequence) if self._options.debug else sequence
+        sequence = self._backend.put_row(text, row, () if ensure is None else _definitions(ensure))
+        return self._settled(sequence) if self._debug else sequence
 
     def executemany(
         self, sql: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]], *, ensure: Iterable[str] | None = None
@@ -240,7 +240,7 @@ class TelemetryStore:
 
     def _settled(self, sequence: int) -> int:
         """With `TELEMETRY_DEBUG`, wait for the job's outcome and raise it."""
-        if self._options.debug and sequence:
+        if self._debug and sequence:
             self._backend.wait(sequence, self._options.timeout)
             if report := self._backend.failure(sequence):
                 message, _, traceback = report.error.partition("\n")
