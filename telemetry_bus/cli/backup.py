@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sqlite3
 import tempfile
@@ -23,6 +24,8 @@ from .survey import Bus
 _PAGES = 1000
 #: What SQLite may put beside a database that it writes.
 _BESIDE = ("-journal", "-wal", "-shm")
+#: What a file system says that has no hard links: link(2).
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 def add_to(whole: Parser) -> None:
@@ -57,7 +60,7 @@ def backup(database: Database, target: Path, tell: Callable[[int, int], None]) -
     `tell` is called with the pages that are left, and those there are.
 
     Raises `ConfigError` when `target` is there already, `DatabaseFault` when the database is corrupt or cannot be
-    copied, and `OSError` when no file can be made there.
+    copied, for the target's sake too.
     """
     if database.path is None or not database.path.exists():
         raise DatabaseFault("there is no such database", operation="backup", subject=database.masked,
@@ -67,8 +70,7 @@ def backup(database: Database, target: Path, tell: Callable[[int, int], None]) -
         with _fault(database, target), closing(sqlite3.connect(copy, isolation_level=None)) as written:
             _copy(database, written, tell)
             _check(database, written)
-        _refuse(target)
-        os.rename(copy, target)
+        _name(copy, target)
     _sync(target.parent)
 
 
@@ -97,10 +99,28 @@ def _refuse(target: Path) -> None:
         raise ConfigError("is there already", operation="backup", subject=str(target), hint="name a new file")
 
 
+def _name(copy: Path, target: Path) -> None:
+    """Give the copy its name, unless somebody else has got it meanwhile."""
+    try:
+        os.link(copy, target)
+    except FileExistsError:
+        _refuse(target)
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _refuse(target)
+        os.rename(copy, target)
+
+
 @contextmanager
 def _unfinished(target: Path) -> Iterator[Path]:
     """A file beside the target, which is gone at the end unless it has been renamed."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".unfinished", dir=target.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".unfinished", dir=target.parent)
+    except OSError as error:  # it names a file that nobody knows
+        raise DatabaseFault(f"cannot be made: {error.strerror}", operation="backup", subject=str(target),
+                            hint="name a file in a folder that you may write to") from None
     os.close(handle)
     try:
         yield Path(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import resource
 import signal
@@ -159,6 +160,32 @@ def test_a_target_that_comes_meanwhile(quiet: Path) -> None:
     assert 0 == target.stat().st_size
 
 
+def test_a_target_that_comes_at_the_last_moment(quiet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays, even if it comes behind the last look at the name."""
+    target = quiet.parent / "copy.db"
+    refuse = command._refuse
+
+    def look(path: Path) -> None:
+        refuse(path)
+        target.write_text("precious")
+
+    monkeypatch.setattr(command, "_refuse", look)
+    with pytest.raises(command.ConfigError, match="is there already"):
+        command.backup(parse_database(quiet), target, lambda left, pages: None)
+    assert "precious" == target.read_text()
+
+
+def test_a_file_system_without_hard_links(quiet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy gets its name all the same, and is the only file."""
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    copy = quiet.parent / "copy.db"
+    command.backup(parse_database(quiet), copy, lambda left, pages: None)
+    assert {"p": 2} == snapshot(copy)
+
+
 def test_a_database_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """None is made, and no copy of it."""
     assert exit_codes.FAILED == main(["backup", str(tmp_path / "copy.db"), "--database", str(tmp_path / "no.db")])
@@ -167,9 +194,12 @@ def test_a_database_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_folder_that_is_not_there(quiet: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The error names it."""
-    assert exit_codes.FAILED == main(["backup", str(quiet.parent / "no" / "copy.db"), "--database", str(quiet)])
-    assert "No such file or directory" in capsys.readouterr().err
+    """The error names what was asked for, and nothing that nobody knows."""
+    target = quiet.parent / "no" / "copy.db"
+    assert exit_codes.FAILED == main(["backup", str(target), "--database", str(quiet)])
+    told = capsys.readouterr().err
+    assert told.startswith(f"telemetry-bus: backup: cannot be made: No such file or directory [{target}] (")
+    assert "unfinished" not in told
 
 
 def test_a_corrupt_database(quiet: Path, capsys: pytest.CaptureFixture[str]) -> None:
