@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import resource
 import signal
 import sqlite3
@@ -163,13 +164,13 @@ def test_a_target_that_comes_meanwhile(quiet: Path) -> None:
 def test_a_target_that_comes_at_the_last_moment(quiet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It stays, even if it comes behind the last look at the name."""
     target = quiet.parent / "copy.db"
-    refuse = command._refuse
+    link = os.link
 
-    def look(path: Path) -> None:
-        refuse(path)
-        target.write_text("precious")
+    def late(copy: Path, name: Path) -> None:
+        name.write_text("precious")
+        link(copy, name)
 
-    monkeypatch.setattr(command, "_refuse", look)
+    monkeypatch.setattr("os.link", late)
     with pytest.raises(command.ConfigError, match="is there already"):
         command.backup(parse_database(quiet), target, lambda left, pages: None)
     assert "precious" == target.read_text()
