@@ -19,6 +19,7 @@ from . import exit_codes
 from .arguments import Parser
 from .output import Output, counted, size
 from .survey import Bus
+from .termination import ended_by_sigterm
 
 #: Copied between two looks at Ctrl-C and the progress bar: 4 MiB.
 _PAGES = 1000
@@ -40,7 +41,7 @@ def add_to(whole: Parser) -> None:
 def run(arguments: argparse.Namespace, output: Output) -> int:
     bus = Bus.of(arguments.database)
     started = time.monotonic()
-    with _progress(output) as tell:
+    with ended_by_sigterm(), _progress(output) as tell:
         backup(bus.database, arguments.file, tell)
     report = {
         "file": os.path.abspath(arguments.file), "bytes": arguments.file.stat().st_size,

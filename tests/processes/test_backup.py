@@ -10,8 +10,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -159,6 +159,19 @@ def test_a_target_that_comes_meanwhile(quiet: Path) -> None:
     with pytest.raises(command.ConfigError, match="is there already"):
         command.backup(parse_database(quiet), target, lambda left, pages: target.touch())
     assert 0 == target.stat().st_size
+
+
+def test_sigterm(quiet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after Ctrl-C, nothing is left: a timer that gives up, again and again, does not fill the disk."""
+    @contextmanager
+    def terminated(_: object) -> Iterator[Callable[[int, int], None]]:
+        yield lambda left, pages: os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(command, "_progress", terminated)
+    with pytest.raises(SystemExit) as ended:
+        main(["backup", str(quiet.parent / "copy.db"), "--database", str(quiet)])
+    assert exit_codes.TERMINATED == ended.value.code
+    assert [] == list(quiet.parent.glob("*copy*"))
 
 
 def test_a_target_that_comes_at_the_last_moment(quiet: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,7 +150,7 @@ def test_help_fits_the_usual_terminal(command: str, capsys: Captured, monkeypatc
         main([*command.split(), "--help"])
     told = capsys.readouterr().out.splitlines()
     assert 80 >= max(map(len, told))
-    assert told[-1].startswith("  130  ")
+    assert told[-1].startswith("  143  ")
 
 
 def test_the_version_is_that_of_the_package(capsys: Captured) -> None:
