@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     with ended_by_sigterm(), _progress(output) as tell:
         backup(bus.database, arguments.file, tell)
     report = {
-        "file": os.path.abspath(arguments.file), "bytes": arguments.file.stat().st_size,
+        "file": str(arguments.file.parent.resolve() / arguments.file.name), "bytes": arguments.file.stat().st_size,
         "seconds": round(time.monotonic() - started, 3), "pending_jobs": bus.journals().pending_jobs,
     }
     if output.as_json:
@@ -118,7 +118,8 @@ def _name(copy: Path, target: Path) -> None:
 def _unfinished(target: Path) -> Iterator[Path]:
     """A file beside the target, which is gone at the end unless it has been renamed."""
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".unfinished", dir=target.parent)
+        folder = target.parent.resolve(strict=True)  # as the system does it: behind a link, .. is another folder
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".unfinished", dir=folder)
     except OSError as error:  # it names a file that nobody knows
         raise DatabaseFault(f"cannot be made: {error.strerror}", operation="backup", subject=str(target),
                             hint="name a file in a folder that you may write to") from None

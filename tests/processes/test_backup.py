@@ -216,6 +216,21 @@ def test_a_folder_that_is_not_there(quiet: Path, capsys: pytest.CaptureFixture[s
     assert "unfinished" not in told
 
 
+def test_a_folder_behind_a_link(
+    quiet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`link/..` is where the system finds it; the copy is made, and told of, there."""
+    (tmp_path / "disk" / "below").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("disk/below")
+    monkeypatch.chdir(tmp_path)
+    assert exit_codes.DONE == main(["backup", "link/../copy.db", "--database", str(quiet)])
+    copy = tmp_path.resolve() / "disk" / "copy.db"
+    assert capsys.readouterr().out.startswith(f"{copy}: ")
+    assert {"p": 2} == snapshot(copy)
+    assert exit_codes.FAILED == main(["backup", "no/../copy.db", "--database", str(quiet)])
+    assert "backup: cannot be made: No such file or directory [no/../copy.db]" in capsys.readouterr().err
+
+
 def test_a_corrupt_database(quiet: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is not sound is no backup: it says so, and keeps nothing."""
     with quiet.open("r+b") as file:
