@@ -62,7 +62,7 @@ def _in_one_line(error: Exception) -> str:
     elif isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
         if isinstance(error, PermissionError):
-            text += " (run it as the user whose bus it is)"
+            text += " (run it as the user whose bus it is, or name another path)"
     else:
         text = f"{type(error).__name__}: {error} (a defect; --traceback shows where)"
     return printable(" ".join(text.split()))

@@ -194,13 +194,13 @@ def test_an_output_that_takes_nothing(database: Path, where: str, code: int, tol
 def test_who_lacks_rights_is_told_what_to_do(
     database: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    """As `doctor` says it."""
+    """In the words of `doctor`; it may be a file that is to be written, too."""
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(database))
 
     monkeypatch.setattr("telemetry_bus.cli.survey.Bus.journals", refuse)
     assert exit_codes.FAILED == main(["status", "--database", str(database)])
-    told = f"telemetry-bus: Permission denied: {database} (run it as the user whose bus it is)\n"
+    told = f"telemetry-bus: Permission denied: {database} (run it as the user whose bus it is, or name another path)\n"
     assert told == capsys.readouterr().err
 
 
