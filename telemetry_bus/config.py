@@ -128,6 +128,8 @@ def _sqlite(name: str) -> Database:
         ) from None
     if os.path.isdir(path):
         raise ConfigError("is a folder", operation="database", subject=str(path), hint="name a file in it")
+    if os.path.exists(path) and not os.path.isfile(path):  # to open a pipe would last for ever
+        raise ConfigError("is not a file", operation="database", subject=str(path), hint="name another one")
     for special in "%?#":  # a URL means something else by these
         text = text.replace(special, f"%{ord(special):02X}")
     return Database(f"sqlite:///{text}", "sqlite", path)

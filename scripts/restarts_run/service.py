@@ -106,9 +106,9 @@ class Service:
             lambda: self.show("NRestarts", "SubState") == [str(times), "running"], f"{self.unit} was started again"
         )
 
-    def journal(self) -> str:
+    def journal(self, *options: str) -> str:
         self.machine.run("journalctl", "--sync")
-        return self.machine.run("journalctl", "--no-pager", "--output=cat", "--unit", self.unit)
+        return self.machine.run("journalctl", "--no-pager", "--output=cat", "--unit", self.unit, *options)
 
     def produce(self, name: str, user: str) -> subprocess.Popen[str]:
         """A program of another user that produces, once it has begun."""

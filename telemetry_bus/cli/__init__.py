@@ -7,6 +7,7 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
 from .. import __version__
 from ..errors import ConfigError, TelemetryError, WriterAbsent
@@ -20,6 +21,7 @@ _COMMANDS = (status, top, flush, stop, dead_letters, doctor, prune, backup, serv
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code, see `exit_codes`. Prints help and exits as argparse does."""
     given = global_defaults()
+    _open_what_is_closed()
     try:
         parser().parse_args(arguments, given)
         code: int = given.run(given, Output(as_json=given.json))
@@ -28,12 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
     except BrokenPipeError:  # who read it has seen enough, as with `| head`
-        _silence_stdout()
+        _give_up_what_is_buffered()
         return exit_codes.FAILED
     except Exception as error:  # the last place that can say what happened
         if given.traceback:
             traceback.print_exc()
-        print(f"telemetry-bus: {_in_one_line(error)}", file=sys.stderr)
+        with suppress(OSError):  # nobody can be told
+            print(f"telemetry-bus: {_in_one_line(error)}", file=sys.stderr)
+        _give_up_what_is_buffered()
         return _code(error)
 
 
@@ -57,13 +61,26 @@ def _in_one_line(error: Exception) -> str:
         text = str(error)
     elif isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        if isinstance(error, PermissionError):
+            text += " (run it as the user whose bus it is, or name another path)"
     else:
         text = f"{type(error).__name__}: {error} (a defect; --traceback shows where)"
     return printable(" ".join(text.split()))
 
 
-def _silence_stdout() -> None:
-    """What is still buffered has nowhere to go; Python would complain of it at its exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+def _open_what_is_closed() -> None:
+    """After `>&-` what is printed has nowhere to go, and the next file that is opened must not take its number."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
+def _give_up_what_is_buffered() -> None:
+    """What cannot be written has nowhere to go; Python would complain of it at its exit, and change the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)

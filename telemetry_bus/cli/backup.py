@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sqlite3
 import tempfile
@@ -18,11 +19,14 @@ from . import exit_codes
 from .arguments import Parser
 from .output import Output, counted, size
 from .survey import Bus
+from .termination import ended_by_sigterm
 
 #: Copied between two looks at Ctrl-C and the progress bar: 4 MiB.
 _PAGES = 1000
 #: What SQLite may put beside a database that it writes.
 _BESIDE = ("-journal", "-wal", "-shm")
+#: What a file system says that has no hard links: link(2).
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 def add_to(whole: Parser) -> None:
@@ -37,10 +41,10 @@ def add_to(whole: Parser) -> None:
 def run(arguments: argparse.Namespace, output: Output) -> int:
     bus = Bus.of(arguments.database)
     started = time.monotonic()
-    with _progress(output) as tell:
+    with ended_by_sigterm(), _progress(output) as tell:
         backup(bus.database, arguments.file, tell)
     report = {
-        "file": os.path.abspath(arguments.file), "bytes": arguments.file.stat().st_size,
+        "file": str(arguments.file.parent.resolve() / arguments.file.name), "bytes": arguments.file.stat().st_size,
         "seconds": round(time.monotonic() - started, 3), "pending_jobs": bus.journals().pending_jobs,
     }
     if output.as_json:
@@ -57,7 +61,7 @@ def backup(database: Database, target: Path, tell: Callable[[int, int], None]) -
     `tell` is called with the pages that are left, and those there are.
 
     Raises `ConfigError` when `target` is there already, `DatabaseFault` when the database is corrupt or cannot be
-    copied, and `OSError` when no file can be made there.
+    copied, for the target's sake too.
     """
     if database.path is None or not database.path.exists():
         raise DatabaseFault("there is no such database", operation="backup", subject=database.masked,
@@ -67,8 +71,7 @@ def backup(database: Database, target: Path, tell: Callable[[int, int], None]) -
         with _fault(database, target), closing(sqlite3.connect(copy, isolation_level=None)) as written:
             _copy(database, written, tell)
             _check(database, written)
-        _refuse(target)
-        os.rename(copy, target)
+        _name(copy, target)
     _sync(target.parent)
 
 
@@ -97,10 +100,29 @@ def _refuse(target: Path) -> None:
         raise ConfigError("is there already", operation="backup", subject=str(target), hint="name a new file")
 
 
+def _name(copy: Path, target: Path) -> None:
+    """Give the copy its name, unless somebody else has got it meanwhile."""
+    try:
+        os.link(copy, target)
+    except FileExistsError:
+        _refuse(target)
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _refuse(target)
+        os.rename(copy, target)
+
+
 @contextmanager
 def _unfinished(target: Path) -> Iterator[Path]:
     """A file beside the target, which is gone at the end unless it has been renamed."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".unfinished", dir=target.parent)
+    try:
+        folder = target.parent.resolve(strict=True)  # as the system does it: behind a link, .. is another folder
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".unfinished", dir=folder)
+    except OSError as error:  # it names a file that nobody knows
+        raise DatabaseFault(f"cannot be made: {error.strerror}", operation="backup", subject=str(target),
+                            hint="name a file in a folder that you may write to") from None
     os.close(handle)
     try:
         yield Path(name)

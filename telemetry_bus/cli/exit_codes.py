@@ -12,6 +12,8 @@ USAGE = 2
 ABSENT = 3
 #: Ended by Ctrl-C: 128 and the signal's number, as shells have it.
 INTERRUPTED = 130
+#: Ended by SIGTERM, likewise.
+TERMINATED = 143
 
 EPILOG = """\
 exit codes:
@@ -20,4 +22,5 @@ exit codes:
   2    the command line, environment, URL or bus folder cannot be used
   3    no writer runs
   130  ended by Ctrl-C
+  143  ended by SIGTERM
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
 import termios
 import time
@@ -13,21 +12,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from threading import Thread
-from types import FrameType, TracebackType
-from typing import NoReturn, Self, TextIO
+from types import TracebackType
+from typing import Self, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
 
 from .picture import picture
 from .rates import Course, Report
+from .termination import ended_by_sigterm
 
 #: How often the size of the terminal is looked at.
 _LOOK_S = 0.2
 #: What takes no longer than this is waited for as it is.
 _PROMPT_S = 0.05
-#: 128 and the signal's number, as shells have it.
-_TERMINATED = 128 + signal.SIGTERM
 
 
 class Screen:
@@ -46,7 +44,7 @@ class Screen:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(_ended_by_sigterm())
+            stack.enter_context(ended_by_sigterm())
             self._keys = stack.enter_context(_keys())
             stack.enter_context(self._live)
             self._stack = stack.pop_all()
@@ -126,17 +124,3 @@ def _keys() -> Iterator[bool]:
         yield True
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSAFLUSH, before)
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the block as an exception, so that the terminal is put in order."""
-
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(_TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

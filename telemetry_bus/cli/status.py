@@ -24,7 +24,8 @@ ANSWER_S = 3.0
 #: What only a writer knows; a null in the JSON form when none answers.
 _OF_THE_WRITER = (
     "pid", "version", "epoch", "uptime_s", "jobs_committed", "rows_committed", "batches", "duplicates_dropped",
-    "resends_requested", "ddl_cached",
+    "resends_requested", "ddl_cached", "malformed", "jobs_gone", "journals_adopted", "journals_quarantined",
+    "journals_unread", "leaving",
 )
 _CODES = {"running": exit_codes.DONE, "degraded": exit_codes.DEGRADED, "absent": exit_codes.ABSENT}
 

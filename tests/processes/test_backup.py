@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import resource
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -159,6 +161,45 @@ def test_a_target_that_comes_meanwhile(quiet: Path) -> None:
     assert 0 == target.stat().st_size
 
 
+def test_sigterm(quiet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after Ctrl-C, nothing is left: a timer that gives up, again and again, does not fill the disk."""
+    @contextmanager
+    def terminated(_: object) -> Iterator[Callable[[int, int], None]]:
+        yield lambda left, pages: os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(command, "_progress", terminated)
+    with pytest.raises(SystemExit) as ended:
+        main(["backup", str(quiet.parent / "copy.db"), "--database", str(quiet)])
+    assert exit_codes.TERMINATED == ended.value.code
+    assert [] == list(quiet.parent.glob("*copy*"))
+
+
+def test_a_target_that_comes_at_the_last_moment(quiet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays, even if it comes behind the last look at the name."""
+    target = quiet.parent / "copy.db"
+    link = os.link
+
+    def late(copy: Path, name: Path) -> None:
+        name.write_text("precious")
+        link(copy, name)
+
+    monkeypatch.setattr("os.link", late)
+    with pytest.raises(command.ConfigError, match="is there already"):
+        command.backup(parse_database(quiet), target, lambda left, pages: None)
+    assert "precious" == target.read_text()
+
+
+def test_a_file_system_without_hard_links(quiet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy gets its name all the same, and is the only file."""
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    copy = quiet.parent / "copy.db"
+    command.backup(parse_database(quiet), copy, lambda left, pages: None)
+    assert {"p": 2} == snapshot(copy)
+
+
 def test_a_database_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """None is made, and no copy of it."""
     assert exit_codes.FAILED == main(["backup", str(tmp_path / "copy.db"), "--database", str(tmp_path / "no.db")])
@@ -167,9 +208,27 @@ def test_a_database_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_folder_that_is_not_there(quiet: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The error names it."""
-    assert exit_codes.FAILED == main(["backup", str(quiet.parent / "no" / "copy.db"), "--database", str(quiet)])
-    assert "No such file or directory" in capsys.readouterr().err
+    """The error names what was asked for, and nothing that nobody knows."""
+    target = quiet.parent / "no" / "copy.db"
+    assert exit_codes.FAILED == main(["backup", str(target), "--database", str(quiet)])
+    told = capsys.readouterr().err
+    assert told.startswith(f"telemetry-bus: backup: cannot be made: No such file or directory [{target}] (")
+    assert "unfinished" not in told
+
+
+def test_a_folder_behind_a_link(
+    quiet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`link/..` is where the system finds it; the copy is made, and told of, there."""
+    (tmp_path / "disk" / "below").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("disk/below")
+    monkeypatch.chdir(tmp_path)
+    assert exit_codes.DONE == main(["backup", "link/../copy.db", "--database", str(quiet)])
+    copy = tmp_path.resolve() / "disk" / "copy.db"
+    assert capsys.readouterr().out.startswith(f"{copy}: ")
+    assert {"p": 2} == snapshot(copy)
+    assert exit_codes.FAILED == main(["backup", "no/../copy.db", "--database", str(quiet)])
+    assert "backup: cannot be made: No such file or directory [no/../copy.db]" in capsys.readouterr().err
 
 
 def test_a_corrupt_database(quiet: Path, capsys: pytest.CaptureFixture[str]) -> None:

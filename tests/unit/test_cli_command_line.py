@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import subprocess
 import sys
@@ -149,7 +150,7 @@ def test_help_fits_the_usual_terminal(command: str, capsys: Captured, monkeypatc
         main([*command.split(), "--help"])
     told = capsys.readouterr().out.splitlines()
     assert 80 >= max(map(len, told))
-    assert told[-1].startswith("  130  ")
+    assert told[-1].startswith("  143  ")
 
 
 def test_the_version_is_that_of_the_package(capsys: Captured) -> None:
@@ -172,6 +173,35 @@ def test_a_reader_that_has_seen_enough_is_no_error(database: Path) -> None:
     finally:
         os.close(writer)
     assert (exit_codes.FAILED, "") == (ended.returncode, ended.stderr)
+
+
+@pytest.mark.parametrize(("where", "code", "told"), [
+    (">/dev/full", exit_codes.FAILED, "telemetry-bus: No space left on device\n"),
+    (">/dev/full 2>/dev/full", exit_codes.FAILED, ""),
+    (">&-", exit_codes.ABSENT, ""),
+    (">&- 2>&-", exit_codes.ABSENT, ""),
+])
+def test_an_output_that_takes_nothing(database: Path, where: str, code: int, told: str) -> None:
+    """One line at most says so. A closed output is as good as /dev/null."""
+    ended = subprocess.run(
+        ["bash", "-c", f'exec "$0" -m telemetry_bus status --database "$1" {where}', sys.executable, str(database)],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONUNBUFFERED": ""},  # what is buffered would be written at the exit
+    )
+    assert (code, "", told) == (ended.returncode, ended.stdout, ended.stderr)
+
+
+def test_who_lacks_rights_is_told_what_to_do(
+    database: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """In the words of `doctor`; it may be a file that is to be written, too."""
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(database))
+
+    monkeypatch.setattr("telemetry_bus.cli.survey.Bus.journals", refuse)
+    assert exit_codes.FAILED == main(["status", "--database", str(database)])
+    told = f"telemetry-bus: Permission denied: {database} (run it as the user whose bus it is, or name another path)\n"
+    assert told == capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "²", "9223372036854775808", "9" * 5000])

@@ -22,7 +22,8 @@ from .writing import Stream, opened, template
 KEYS = {
     "state", "pid", "version", "epoch", "uptime_s", "database", "pending_jobs", "streams", "jobs_committed",
     "rows_committed", "batches", "dead_letters", "duplicates_dropped", "resends_requested", "commit_ms", "ddl_cached",
-    "drift", "wal_bytes", "last_error",
+    "drift", "wal_bytes", "last_error", "malformed", "jobs_gone", "journals_adopted", "journals_quarantined",
+    "journals_unread", "leaving", "damaged_journals",
 }
 POISON = template("INSERT INTO missing VALUES (?)")
 

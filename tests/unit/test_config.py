@@ -89,7 +89,7 @@ def test_the_url_of_a_database_leads_to_it(name: str) -> None:
         ("", "neither"), (5, "neither"), (b"/x.db", "neither"), ("a\0b", "neither"), (object(), "neither"),
         ("sqlite://x.db", "three slashes"), ("sqlite:////x.db?mode=ro", "options"), ("file:x.db", "file: names"),
         ("postgresql://h/x", "SQLite only"), ("postgres://h/x", "SQLite only"), ("mysql://h/x", "unknown kind"),
-        ("/tmp", "is a folder"), ("\ud800.db", "UTF-8"), ("/x/\udcff.db", "UTF-8"),
+        ("/tmp", "is a folder"), ("/dev/null", "is not a file"), ("\ud800.db", "UTF-8"), ("/x/\udcff.db", "UTF-8"),
         ("mysql://u:p[w@h/x", "unknown kind"),
     ],
 )
