@@ -18,7 +18,7 @@ from uuid import UUID
 
 import msgpack
 
-from .errors import JobTooLarge, ProtocolError, UnsupportedValue
+from .errors import JobTooLarge, ProtocolError, TelemetryError, UnsupportedValue, shorten
 from .jobs import MAX_JOB_BYTES, MAX_JOB_ROWS, Job, Row, Statement
 
 #: Arrays of one job: one for each row, two for each statement, and a few around them.
@@ -88,7 +88,7 @@ def pack_parts(parts: Sequence[bytes]) -> bytes:
 
 def check_rows(job: Job, size: int) -> None:
     """Raises `JobTooLarge` when one job, of `size` bytes encoded, has more rows and statements than the limit."""
-    if size <= MAX_JOB_ROWS:  # each of them takes a byte at least
+    if size <= MAX_JOB_ROWS // 2:  # a byte holds a statement and its only row at most
         return
     rows = len(job.statements) + sum(len(statement.rows) for statement in job.statements)
     if rows > MAX_JOB_ROWS:
@@ -173,11 +173,24 @@ def unpack_job(data: bytes) -> Job:
 
 def _pack_with_care(pack: Callable[[Any], bytes], row: Row) -> bytes:
     """A row that `pack` has refused, with what can be made storable; raises for the value to blame."""
-    storable = [_storable(value, position) for position, value in enumerate(row, 1)]
+    storable = [_storable_with_care(value, position) for position, value in enumerate(row, 1)]
     try:
         return pack(storable)
     except (UnicodeEncodeError, OverflowError, ValueError) as error:
         _blame(storable, error)
+
+
+def _storable_with_care(value: Any, position: int) -> Any:
+    """As `_storable`; a value whose own methods fail, as those of an array of numpy, cannot be stored either."""
+    try:
+        return _storable(value, position)
+    except TelemetryError:
+        raise
+    except Exception as error:
+        raise UnsupportedValue(
+            f"value {position} is of type {_name_of(type(value))} and cannot be converted: {shorten(str(error))}",
+            operation="submit", hint="store its text, or json.dumps() of it",
+        ) from error
 
 
 def _extension(value: Any) -> Any:
@@ -212,17 +225,21 @@ def _storable(value: Any, position: int) -> Any:
     if hasattr(kind, "__index__"):  # the integers of numpy
         return operator.index(value)
     raise UnsupportedValue(
-        f"value {position} is of type {kind.__module__}.{kind.__qualname__}".replace("builtins.", ""),
-        operation="submit",
+        f"value {position} is of type {_name_of(kind)}", operation="submit",
         hint="store its text, or json.dumps() of it",
     )
+
+
+def _name_of(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}".replace("builtins.", "")
 
 
 def _check_integers(row: Row) -> None:
     for position, value in enumerate(row, 1):
         if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
             raise UnsupportedValue(
-                f"value {position} is an integer beyond 64 bit", operation="submit", subject=str(value)[:40],
+                f"value {position} is an integer beyond 64 bit", operation="submit",
+                subject=f"{value.bit_length()} bits",  # not its digits, which Python refuses to make of a huge one
                 hint="store it as text",
             )
 

@@ -66,9 +66,7 @@ class Encoder:
             prefix = self._single[sql, ensure]
         except KeyError:
             prefix = self._prefix(ensure, ((sql, False),))
-            if len(self._single) >= _PREFIXES:
-                self._single.clear()
-            self._single[sql, ensure] = prefix
+            _keep(self._single, (sql, ensure), prefix)
         return prefix + codec.pack_row(self._pack, row)
 
     def job(self, job: Job) -> bytes:
@@ -90,9 +88,7 @@ class Encoder:
                 prefix = msgpack.packb(number)
             else:
                 prefix = b"\x00\x92" + msgpack.packb([ensure, shapes])
-            if len(self._prefixes) >= _PREFIXES:
-                self._prefixes.clear()
-            self._prefixes[ensure, shapes] = prefix
+            _keep(self._prefixes, (ensure, shapes), prefix)
         return prefix
 
     def _number(self, item: str | Template) -> int:
@@ -119,6 +115,15 @@ class Encoder:
         if defined:
             self._numbers[item] = defined
         return defined
+
+
+def _keep(prefixes: dict[Any, bytes], key: object, prefix: bytes) -> None:
+    """Unless it is long: a program that writes its values into the SQL has a new one each time."""
+    if len(prefix) > MAX_DEFINITION_BYTES:
+        return
+    if len(prefixes) >= _PREFIXES:
+        prefixes.clear()
+    prefixes[key] = prefix
 
 
 class Definitions:

@@ -114,6 +114,7 @@ class Sender:
                 while not self._orders.stopping and time.monotonic() < again:
                     self._waker.sleep(_LOOK_UP_S)  # a job does not cut it short, or a busy program would spin here
         self._pace.flush()
+        self._outbox.wake_at = 0  # whoever was to be called for late jobs may have been named while this thread ended
 
     def _await_first(self) -> None:
         """Sleep until the first job is in the journal."""

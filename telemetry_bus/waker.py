@@ -25,11 +25,16 @@ class Waker:
         return self._read
 
     def wake(self) -> None:
-        """May be called from any thread, and from a signal handler."""
+        """May be called from any thread, and from a signal handler. When it is interrupted, the next wake wakes."""
         if self.sleeping:
-            self.sleeping = False
-            with contextlib.suppress(BlockingIOError):  # the pipe is full: the reader will wake
+            try:
+                self.sleeping = False
                 os.write(self._write, b"\0")
+            except BlockingIOError:
+                pass  # the pipe is full: the reader will wake
+            except BaseException:
+                self.sleeping = True
+                raise
 
     def clear(self) -> None:
         """The reader is awake."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from traceback import format_exception
 from typing import Any
 
@@ -65,22 +65,27 @@ class RetryResult:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The database refused a job: the driver's exception, and the statement that met it."""
+    """The database refused a job: the driver's exception, and the statement that met it.
+
+    `text` is the error's message, its traceback below it, within bounds. The exception itself lets go of its
+    traceback: the frames in it hold the whole batch and this refusal, and only the collector, which seldom looks,
+    would find that circle.
+    """
 
     error: BaseException
     statement: str | None
+    text: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", _text(self.error))
+        link: BaseException | None = self.error
+        while link is not None:
+            link.__traceback__ = None
+            link = link.__cause__ or link.__context__
 
     @property
     def error_type(self) -> str:
         return type(self.error).__name__
-
-    @property
-    def text(self) -> str:
-        """The error's message, its traceback below it, within bounds."""
-        text = f"{self.error}\n{''.join(format_exception(self.error))}"
-        if len(text) <= MAX_ERROR_TEXT:
-            return text
-        return f"{text[: MAX_ERROR_TEXT // 2]}\n…\n{text[-MAX_ERROR_TEXT // 2 :]}"
 
     def failure(self, stream: bytes, sequence: int) -> Failure:
         return Failure(stream, sequence, self.error_type, self.text, self.statement)
@@ -139,6 +144,13 @@ class FailureLog(Pace):
                     "error": f"{failure.error_type}: {error}", "traceback": traceback,
                 },
             )
+
+
+def _text(error: BaseException) -> str:
+    text = f"{error}\n{''.join(format_exception(error))}"
+    if len(text) <= MAX_ERROR_TEXT:
+        return text
+    return f"{text[: MAX_ERROR_TEXT // 2]}\n…\n{text[-MAX_ERROR_TEXT // 2 :]}"
 
 
 def _pack(template: Template, payload: Any) -> bytes:

@@ -148,6 +148,24 @@ def test_integers_beyond_64_bit(integer: int, kind: Callable[[int], object]) -> 
         pack_row(packer().pack, ["fine", kind(integer), 5])
 
 
+@pytest.mark.parametrize("integer", [10**5000, -(10**5000)], ids=["positive", "negative"])
+def test_integers_of_more_digits_than_python_tells(integer: int) -> None:
+    """They are refused as the others are: Python makes no text of them."""
+    with pytest.raises(UnsupportedValue, match=r"value 1 is an integer beyond 64 bit.*16610 bits"):
+        pack_row(packer().pack, (integer,))
+
+
+def test_a_value_whose_methods_fail() -> None:
+    """What says that it is an integer and then is none, as an array of numpy does, is refused by its type."""
+
+    class Array:
+        def __index__(self) -> int:
+            raise TypeError("only scalars can be converted")
+
+    with pytest.raises(UnsupportedValue, match=r"value 2 is of type .*Array and cannot be converted: only scalars"):
+        pack_row(packer().pack, (1, Array()))
+
+
 @pytest.mark.parametrize("integer", [INT64_MIN, INT64_MAX])
 def test_the_largest_integers(integer: int) -> None:
     """Both ends of the 64-bit range are taken."""

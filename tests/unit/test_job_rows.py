@@ -22,6 +22,16 @@ def test_rows_of_all_statements_count(monkeypatch: pytest.MonkeyPatch) -> None:
         encoder.job(Job((*statements[:1], Statement("INSERT INTO u VALUES (?)", ((1,), (2,))))))
 
 
+def test_statements_without_values_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement and its only row count as two, and are one byte when there are no values."""
+    monkeypatch.setattr(codec, "MAX_JOB_ROWS", 5)
+    encoder = Encoder(lambda definition: 0)
+    statements = (Statement("DELETE FROM t"), Statement("DELETE FROM u"), Statement("DELETE FROM v"))
+    assert encoder.job(Job(statements[:2]))
+    with pytest.raises(JobTooLarge, match="the job has 6 rows and statements"):
+        encoder.job(Job(statements))
+
+
 def test_nothing_of_it_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller is told, and the store goes on."""
     monkeypatch.setattr(codec, "MAX_JOB_ROWS", 5)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -14,7 +15,11 @@ from telemetry_bus.journal import Journal
 from telemetry_bus.journal_file import CHUNK_BYTES
 from telemetry_bus.link import Link
 from telemetry_bus.outbox import NEVER, Outbox
+from telemetry_bus.paths import BusFolder
 from telemetry_bus.protocol.messages import Ack, Resend, Welcome
+from telemetry_bus.sender import Sender
+from telemetry_bus.spawn import Spawner
+from telemetry_bus.waker import Waker
 
 INSERT = "INSERT INTO t VALUES (?)"
 EPOCH = b"an epoch"
@@ -136,3 +141,30 @@ def test_when_the_thread_is_gone_each_job_wakes(link: Link) -> None:
     submit(link)
     submit(link)
     assert [2, 3] == woken
+
+
+def test_a_thread_that_ends_late_takes_no_wake_away(link: Link, tmp_path: Path) -> None:
+    """It comes out of its sleep when somebody else is to be called already: that one is called."""
+    database = parse_database(str(tmp_path / "x.db"))
+    folder = BusFolder.of(database)
+    folder.prepare()
+    outbox, late, asleep, may_end = link.outbox, Event(), Event(), Event()
+
+    class Slow(Sender):
+        def _timeout(self) -> float | None:
+            asleep.set()
+            may_end.wait(60)
+            return super()._timeout()
+
+    with closing(Waker()) as waker:
+        outbox.wake = waker.wake
+        sender = Slow(outbox, waker, folder, database, Spawner(database, folder, enabled=False))
+        sender.start("sender")
+        assert asleep.wait(60)
+        assert not sender.stop(0)
+        outbox.wake_always(late.set)
+        may_end.set()
+        assert sender.stop(60)
+        submit(link)
+        assert late.is_set()
+    folder.close()

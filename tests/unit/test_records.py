@@ -176,6 +176,15 @@ def test_caches_are_bounded() -> None:
     assert all(len(cache) <= 1024 for cache in (encoder._single, encoder._prefixes, encoder._numbers))
 
 
+def test_long_texts_are_not_kept() -> None:
+    """Nor does one whose every statement is long and different: a thousand of them are not small."""
+    encoder = Encoder(Room(0).define)
+    long = "x" * MAX_DEFINITION_BYTES
+    encoder.row(f"INSERT INTO t VALUES ('{long}')", (), ())
+    encoder.job(Job((Statement(INSERT, ((1,),)), Statement(f"INSERT INTO t VALUES ('{long}')")), ()))
+    assert [0, 0] == [len(encoder._single), len(encoder._prefixes)]
+
+
 def test_definitions_overlap() -> None:
     """Definitions that are known are skipped: frames may overlap."""
     room = Room()

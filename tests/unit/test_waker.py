@@ -6,8 +6,11 @@ import gc
 import os
 import select
 import threading
+from collections.abc import Iterator
 
 from telemetry_bus.waker import Waker
+
+from .tracing import at_every_bytecode, traced
 
 
 def readable(waker: Waker) -> bool:
@@ -36,6 +39,31 @@ def test_a_wake_between_the_look_and_the_poll() -> None:
     assert not waker.sleeping
     assert not readable(waker)
     waker.close()
+
+
+def test_interrupted_wake() -> None:
+    """An interrupt at any bytecode of a wake takes nothing from the next one: it writes the byte that is missing."""
+    steps = 0
+    done = False
+    while not done:
+        waker = Waker()
+        waker.sleeping = True
+        left = iter(range(steps))
+
+        def interrupt(left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+
+        try:
+            with traced(at_every_bytecode(Waker.wake, interrupt)):
+                waker.wake()
+            done = True
+        except KeyboardInterrupt:
+            steps += 1
+        waker.wake()
+        assert readable(waker)
+        waker.close()
+    assert steps > 5
 
 
 def test_waking_from_another_thread() -> None:

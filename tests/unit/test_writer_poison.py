@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,29 @@ def test_a_bad_job_falls_alone(tmp_path: Path, jobs: Template, payload: Any, err
         assert [("taken", 1), ("x", 1), ("y", 2)] == rows(tmp_path, "SELECT name, size FROM events ORDER BY id")
         assert {stream.id: 4} == writer.last_sequences([stream.id])
         assert [failure] == writer.failures_after(stream.id, 0)
+
+
+@pytest.mark.parametrize("payload", [["taken", 1], ["q", [1]]], ids=["constraint", "type"])
+def test_a_bad_job_leaves_no_circle(tmp_path: Path, payload: Any) -> None:
+    """What a refused batch took of memory is free at once, without the collector: a writer lets it look seldom."""
+
+    class Watched(list[Any]):
+        """A row whose end can be seen."""
+
+    stream = Stream()
+    gc.disable()
+    try:
+        with opened(tmp_path) as writer:
+            writer.apply([stream.run(EVENT, ["taken", 1])])
+            good, bad = Watched(["x", 1]), Watched(payload)
+            ends = [weakref.ref(good), weakref.ref(bad)]
+            run = stream.run(EVENT, good, bad)
+            del good, bad
+            assert 1 == len(writer.apply([run]))
+            del run
+            assert [None, None] == [end() for end in ends]
+    finally:
+        gc.enable()
 
 
 def test_a_failure_says_what_and_where(tmp_path: Path) -> None:
