@@ -27,8 +27,9 @@ EXIT_BUSY = 3
 
 _LOG_TAIL_BYTES = 2000
 
-#: Writers whose spawner is closed. They outlive it, and are collected here so that they do not stay zombies.
-_left_behind: list[subprocess.Popen[bytes]] = []
+#: Writers that were started here and have not ended as far as is known. They outlive their spawner, which may be closed or
+#: forgotten: kept here none stays a zombie, and none is warned of as a process that still runs.
+_children: list[subprocess.Popen[bytes]] = []
 
 
 class Spawner:
@@ -60,9 +61,7 @@ class Spawner:
         if is_held(self._folder.writer_lock) or (self._child is not None and not self._answered):
             self._other_since = None
             return
-        if self._child is not None:  # it has let go of the database, and is about to end
-            _left_behind.append(self._child)
-            self._child = None
+        self._child = None  # it has let go of the database, and is about to end
         if not self._enabled:
             self._trouble = "none runs, and starting one is turned off"
             return
@@ -106,9 +105,7 @@ class Spawner:
     def close(self) -> None:
         """Let go of the lock; a writer that was started here goes on by itself, and is collected when it ends."""
         self._let_others()
-        if self._child is not None:
-            _left_behind.append(self._child)
-            self._child = None
+        self._child = None
         _collect()
 
     def after_fork(self) -> None:
@@ -116,12 +113,10 @@ class Spawner:
         if self._starting is not None:
             self._starting.release()
         self._starting = None
-        if self._child is not None:
-            self._child.returncode = 0  # or its destructor would wait for a process that is not our child
         self._child = None
-        for child in _left_behind:
-            child.returncode = 0
-        _left_behind.clear()
+        for child in _children:
+            child.returncode = 0  # or its destructor would wait for a process that is not our child
+        _children.clear()
 
     def _let_others(self) -> None:
         self._failures = 0
@@ -139,13 +134,15 @@ class Spawner:
             environment["TELEMETRY_BUS_DIR"] = str(self._folder.path.parent)
         log = os.open(self._folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            return subprocess.Popen(
+            child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "writer_daemon", "--database", self._database.url, "--spawned"],
                 cwd="/", env=environment, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
             )
         finally:
             os.close(log)
+        _children.append(child)
+        return child
 
     def _other_is_slow(self) -> bool:
         now = self._clock()
@@ -189,4 +186,4 @@ def load() -> None:
 
 
 def _collect() -> None:
-    _left_behind[:] = [child for child in _left_behind if child.poll() is None]
+    _children[:] = [child for child in _children if child.poll() is None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -48,7 +49,7 @@ class Started(list[Child]):
 def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     started = Started()
     monkeypatch.setattr(subprocess, "Popen", started)
-    monkeypatch.setattr(spawn, "_left_behind", [])
+    monkeypatch.setattr(spawn, "_children", [])
     return started
 
 
@@ -262,11 +263,18 @@ def test_close(folder: BusFolder, clock: Clock, started: Started) -> None:
     spawner.ensure()
     spawner.close()
     spawner.close()
-    assert [*started] == spawn._left_behind
+    assert [*started] == spawn._children
     assert not is_held(folder.spawn_lock)
     started[0].returncode = 0
     make(folder, clock, enabled=False).ensure()
-    assert [] == spawn._left_behind
+    assert [] == spawn._children
+
+
+def test_forgotten(folder: BusFolder, clock: Clock, started: Started) -> None:
+    """A spawner that nobody closes takes no process with it that still runs: Python would warn of that."""
+    make(folder, clock).ensure()
+    gc.collect()
+    assert [*started] == spawn._children
 
 
 def test_after_a_fork(folder: BusFolder, clock: Clock, started: Started) -> None:
@@ -277,6 +285,6 @@ def test_after_a_fork(folder: BusFolder, clock: Clock, started: Started) -> None
     earlier.close()
     spawner.ensure()
     spawner.after_fork()
-    assert ([0, 0], []) == ([child.returncode for child in started], spawn._left_behind)
+    assert ([0, 0], []) == ([child.returncode for child in started], spawn._children)
     assert not spawner.busy
     assert before == len(os.listdir("/proc/self/fd"))
