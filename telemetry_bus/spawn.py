@@ -27,8 +27,8 @@ EXIT_BUSY = 3
 
 _LOG_TAIL_BYTES = 2000
 
-#: Writers that were started here and have not ended as far as is known. They outlive their spawner, which may be closed or
-#: forgotten: kept here none stays a zombie, and none is warned of as a process that still runs.
+#: Writers that were started here and have not ended as far as is known. They outlive their spawner, which may be closed
+#: or forgotten: kept here none stays a zombie, and none is warned of as a process that still runs.
 _children: list[subprocess.Popen[bytes]] = []
 
 

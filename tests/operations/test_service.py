@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
+from scripts.restarts_run.machine import Machine
+from scripts.restarts_run.service import FOR_TESTS, ORACLE, PRODUCE
+
 from ..systemd.conftest import machine as machine
-from ..systemd.machine import FOR_TESTS, ORACLE, PRODUCE, Machine
 from .operator import Operator, stubs
 from .page import Block, console_blocks
 
@@ -17,6 +20,8 @@ pytestmark = [pytest.mark.root, pytest.mark.integration, pytest.mark.slow]
 
 UNIT = "telemetry-writer@main"
 DATABASE = "/var/lib/telemetry/telemetry.db"
+#: A producer waits so long between two jobs.
+PAUSE_S = "0.0005"
 
 
 @pytest.fixture
@@ -57,7 +62,7 @@ def write(machine: Machine, path: str, text: str) -> None:
 def produce(machine: Machine, name: str, database: str = DATABASE) -> subprocess.Popen[str]:
     """A program of a member of the group, at work."""
     process = machine.popen(
-        sys.executable, "-P", "-c", PRODUCE, name, user="member", TELEMETRY_DATABASE_URL=database,
+        sys.executable, "-P", "-c", PRODUCE, name, PAUSE_S, user="member", TELEMETRY_DATABASE_URL=database,
         TELEMETRY_BUS_SPAWN="0", HOME="/",
     )
     assert process.stdout is not None
@@ -69,7 +74,8 @@ def ends(process: subprocess.Popen[str]) -> int:
     """How many jobs it has submitted, all of them committed."""
     output, errors = process.communicate()
     assert 0 == process.returncode, errors
-    return int(output.split()[0])
+    number, _, _ = json.loads(output)
+    return int(number)
 
 
 def test_service(administrator: Operator, machine: Machine) -> None:
