@@ -75,7 +75,7 @@ store.flush()
     [
         ("before publishing a definition", 1), ("after publishing a definition", 4),
         ("before publishing a job", 5000), ("after publishing a job", 5000),
-        ("before a send", 20), ("after a send", 1),
+        ("before a send", 5), ("after a send", 1),
         ("before a trim", 2), ("after a trim", 2),
     ],
 )

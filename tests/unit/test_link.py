@@ -19,6 +19,7 @@ from telemetry_bus.paths import BusFolder
 from telemetry_bus.protocol.messages import Ack, Resend, Welcome
 from telemetry_bus.sender import Sender
 from telemetry_bus.spawn import Spawner
+from telemetry_bus.transport import Transport
 from telemetry_bus.waker import Waker
 
 INSERT = "INSERT INTO t VALUES (?)"
@@ -150,15 +151,22 @@ def test_a_thread_that_ends_late_takes_no_wake_away(link: Link, tmp_path: Path) 
     folder.prepare()
     outbox, late, asleep, may_end = link.outbox, Event(), Event(), Event()
 
-    class Slow(Sender):
+    class Slow(Transport):
         def _timeout(self) -> float | None:
             asleep.set()
             may_end.wait(60)
             return super()._timeout()
 
+    class SlowSender(Sender):
+        def _load(self) -> Transport:
+            return Slow(
+                self._outbox, self._waker, self._folder, self._database, self._spawner, self._orders, self._pace
+            )
+
     with closing(Waker()) as waker:
         outbox.wake = waker.wake
-        sender = Slow(outbox, waker, folder, database, Spawner(database, folder, enabled=False))
+        sender = SlowSender(outbox, waker, folder, database, Spawner(database, folder, enabled=False))
+        submit(link)
         sender.start("sender")
         assert asleep.wait(60)
         assert not sender.stop(0)

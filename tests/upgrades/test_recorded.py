@@ -97,7 +97,7 @@ or refuse them on purpose (tests/upgrades/recordings.py). Then record the new ve
 
 
 def test_the_form_does_not_change_without_its_version(tmp_path: Path) -> None:
-    """Recorded anew, this version is byte by byte what it was."""
+    """Recorded anew, this version is byte by byte what it was, but for the white space in SQL."""
     record = Path(__file__).with_name("record.py")
     recorded = RECORDED / str(VERSION)
     assert recorded.is_dir(), f"version {VERSION} is not recorded yet: python {record}"
@@ -109,4 +109,6 @@ def test_the_form_does_not_change_without_its_version(tmp_path: Path) -> None:
             gzip.decompress(data) if path.suffix == ".gz" else data
             for data in (path.read_bytes(), (tmp_path / "anew" / path.name).read_bytes())
         )
+        if path.name.endswith(".sql.gz"):
+            before, now = (b" ".join(text.split()) for text in (before, now))
         assert before == now, WHAT_TO_DO.format(what=path.name, version=VERSION, record=record)
