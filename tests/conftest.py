@@ -126,9 +126,16 @@ def _writers(folder: Path) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
-                arguments = (entry / "cmdline").read_bytes()
+                arguments = _arguments(entry)
             except OSError:  # ended meanwhile
                 continue
             if b"writer_daemon" in arguments and os.fsencode(f"{folder}/") in arguments:
                 found.append(int(entry.name))
     return found
+
+
+def _arguments(process: Path) -> bytes:
+    """The command line of a process. One that is in the middle of its exec has none yet: a moment later it has."""
+    while not (arguments := (process / "cmdline").read_bytes()) and (process / "exe").exists():
+        time.sleep(0.001)
+    return arguments
