@@ -26,7 +26,7 @@ _MAX_ARRAYS = 2 * MAX_JOB_ROWS + 1000
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 #: The msgpack type byte of an unsigned 64-bit integer, the only one that can exceed a signed one.
-_UINT64 = 0xCF
+UINT64 = 0xCF
 
 #: The heads of arrays that msgpack writes in one byte, by their length.
 _SHORT_ARRAYS = [bytes((0x90 | length,)) for length in range(16)]
@@ -62,7 +62,7 @@ def pack_row(pack: Callable[[Any], bytes], row: Row) -> bytes:
         data = pack([*row])
     except Exception:  # of whatever kind: the hash may be the program's own code
         data = _pack_with_care(pack, row)
-    if _UINT64 in data:
+    if UINT64 in data:
         _check_integers(msgpack.unpackb(data))  # not the row: an object may have become an integer
     return data
 

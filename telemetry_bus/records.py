@@ -37,13 +37,8 @@ MIN_RECORD_BYTES = 1 + 1 + _CHECKSUM_BYTES
 
 
 def seal(data: bytes, seed: int) -> bytes:
-    """`data` with its checksum behind it."""
-    return data + checksum(data, seed)
-
-
-def checksum(data: bytes, seed: int) -> bytes:
-    """CRC-32 as a msgpack integer of fixed width."""
-    return (0xCE_0000_0000 | crc32(data, seed & 0xFFFFFFFF)).to_bytes(_CHECKSUM_BYTES, "big")
+    """`data` with its checksum behind it, as a msgpack integer of fixed width."""
+    return data + (0xCE_0000_0000 | crc32(data, seed & 0xFFFFFFFF)).to_bytes(_CHECKSUM_BYTES, "big")
 
 
 class Encoder:
@@ -67,6 +62,13 @@ class Encoder:
         except KeyError:
             prefix = self._prefix(ensure, ((sql, False),))
             _keep(self._single, (sql, ensure), prefix)
+        try:  # `codec.pack_row`, without a call
+            hash(tuple(row))
+            data: bytes = self._pack([*row])
+            if codec.UINT64 not in data:
+                return prefix + data
+        except Exception:  # whatever it was, it comes again
+            pass
         return prefix + codec.pack_row(self._pack, row)
 
     def job(self, job: Job) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_bus import instance, journal, orphan, records
+from telemetry_bus import instance, orphan, records
 from telemetry_bus.adoption import Adopter
 from telemetry_bus.intake import Intake
 from telemetry_bus.journal import Journal
@@ -195,7 +195,7 @@ MUTATIONS = [
         "the checksum does not depend on the number: what lay in the ring a lap ago counts",
         (
             _change(records, "_scan", "crc32(data[start:end], seed & 0xFFFFFFFF)", "crc32(data[start:end])"),
-            _change(journal, "checksum", "crc32(data, seed & 0xFFFFFFFF)", "crc32(data)"),
+            _change(Journal, "append", "crc32(record, sequence & 0xFFFFFFFF)", "crc32(record)"),
         ),
     ),
     # adoption
