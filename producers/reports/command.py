@@ -38,15 +38,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         render(report, given.format, sys.stdout)
         sys.stdout.flush()
     except BrokenPipeError:  # who read it has seen enough, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_what_is_buffered()
         return 1
     except KeyboardInterrupt:
         return 130  # as a shell names the end by this signal
-    except (TelemetryError, sqlite3.Error, OSError) as error:
+    except (TelemetryError, sqlite3.Error) as error:
         return _failed(error)
+    except OSError as error:
+        _give_up_what_is_buffered()
+        return _failed(error.strerror or error)
     except (TypeError, ValueError, ArithmeticError) as error:  # a column may hold anything in SQLite
         return _failed(f"the database holds what this report cannot read: {type(error).__name__}: {error}")
     return 0
+
+
+def _give_up_what_is_buffered() -> None:
+    """The interpreter would try to write it once more at its end, and complain."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _failed(why: object) -> int:

@@ -340,6 +340,17 @@ def test_what_is_not_foreseen(
     assert lines == len(capsys.readouterr().err.splitlines())
 
 
+def test_a_disk_that_is_full(filled_at_once: Path) -> None:
+    """A report that cannot be written is one line and exit code 1, without a word of the interpreter's."""
+    program = "import sys; from producers.reports.command import main; sys.exit(main())"
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", program, "publishers", "--database", str(filled_at_once)],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )
+    assert (1, "telemetry-report: No space left on device\n") == (ended.returncode, ended.stderr)
+
+
 def test_a_closed_standard_output(
     filled_at_once: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
