@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sqlite3
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from telemetry_bus import TelemetryError, TelemetryStore
@@ -55,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _give_up_what_is_buffered() -> None:
     """The interpreter would try to write it once more at its end, and complain."""
     if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with suppress(io.UnsupportedOperation):  # what is no file of the system's is not written once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _failed(why: object) -> int:

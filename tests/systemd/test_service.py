@@ -155,9 +155,9 @@ def test_a_stuck_commit_is_replaced(service: Service) -> None:
         "-e", f"inject=fdatasync:delay_enter={10**9}",
     )
     look = ("sed", "-n", "s/^TracerPid:\t//p", f"/proc/{service.pid}/status")
-    tracer = wait_until(lambda: service.machine.run(*look).strip("0"), "strace is there")
+    tracer = wait_until(lambda: int(service.machine.run(*look)), "strace is there")
     wait_until(lambda: "Watchdog timeout" in service.journal(), "the watchdog bites")
-    service.machine.run("kill", "-KILL", tracer)  # no signal ends a process that waits for its disk
+    service.machine.run("kill", "-KILL", str(tracer))  # no signal ends a process that waits for its disk
     _, traced = disk.communicate()
     assert "fdatasync(" in traced
     service.restarted(1)

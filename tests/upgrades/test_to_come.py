@@ -146,7 +146,7 @@ for _ in range(100):
         store.flush(0.3)
     except FlushTimeout as error:
         if "version" in str(error):
-            print(error)
+            print(error, flush=True)
             break
 os._exit(0)
 """)
