@@ -18,18 +18,26 @@ import zmq
 from hostile import Input, Peer
 
 from telemetry_bus import Job, Statement, TelemetryStore
-from telemetry_bus.codec import pack_job, pack_rows, packer, text_of_extension, unpack, unpack_job, unpack_sequence
 from telemetry_bus.config import parse_database
 from telemetry_bus.control import ask
+from telemetry_bus.database import Writer
+from telemetry_bus.encoding.records import Definitions, read_runs, scan
+from telemetry_bus.encoding.values import (
+    pack_job,
+    pack_rows,
+    packer,
+    text_of_extension,
+    unpack,
+    unpack_job,
+    unpack_sequence,
+)
 from telemetry_bus.errors import JournalCorrupt, ProtocolError, TelemetryError
-from telemetry_bus.instance import InstanceLock
-from telemetry_bus.intake import BatchLimits
-from telemetry_bus.orphan import OrphanJournal
-from telemetry_bus.paths import BusFolder
+from telemetry_bus.journal.orphan import OrphanJournal
 from telemetry_bus.protocol.messages import Command, decode_control
-from telemetry_bus.records import Definitions, read_runs, scan
-from telemetry_bus.waker import Waker
-from telemetry_bus.writer import Writer
+from telemetry_bus.runtime.folder import BusFolder
+from telemetry_bus.runtime.locks import InstanceLock
+from telemetry_bus.runtime.waker import Waker
+from telemetry_bus.writer.intake import BatchLimits
 from writer_daemon.daemon import Daemon
 from writer_daemon.options import WriterOptions
 from writer_daemon.signals import Signals

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from telemetry_bus.codec import INT64_MAX
+from telemetry_bus.encoding.records import Encoder, seal
+from telemetry_bus.encoding.values import INT64_MAX
 from telemetry_bus.jobs import Job, Statement
-from telemetry_bus.journal_file import DEFINITIONS_TAIL, PAGE_BYTES, TAIL, Header, write_watermark
+from telemetry_bus.journal.layout import DEFINITIONS_TAIL, PAGE_BYTES, TAIL, Header, write_watermark
 from telemetry_bus.protocol.messages import (
     Ack,
     Answer,
@@ -27,7 +28,6 @@ from telemetry_bus.protocol.messages import (
     Welcome,
     encode_control,
 )
-from telemetry_bus.records import Encoder, seal
 
 STREAM_BYTES = 16
 #: A journal of this shape holds a dozen records, and is written and read in microseconds.

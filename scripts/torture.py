@@ -32,9 +32,9 @@ from typing import Any
 
 from telemetry_bus import Job, Statement, TelemetryStore
 from telemetry_bus.config import Database, parse_database
-from telemetry_bus.instance import is_held
-from telemetry_bus.paths import BusFolder
 from telemetry_bus.reading import open_reader
+from telemetry_bus.runtime.folder import BusFolder
+from telemetry_bus.runtime.locks import is_held
 
 TABLES = ("lefts", "rights")
 #: What each job brings along. Within a table the ids tell the order in which rows were applied.

@@ -8,8 +8,8 @@ from typing import Any
 import zmq
 
 from .errors import ProtocolError, WriterAbsent, WriterError
-from .paths import BusFolder
 from .protocol.messages import MAX_CONTROL_BYTES, Answer, Command, decode_control, encode_control
+from .runtime.folder import BusFolder
 
 
 def ask(folder: BusFolder, name: str, timeout: float, **arguments: Any) -> Any:

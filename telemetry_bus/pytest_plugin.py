@@ -96,7 +96,7 @@ def _end_writer(bus: Bus) -> None:
     if not bus.held or bus.owner().is_program:
         return
     from .cli.stop import stop
-    from .spawn import Spawner
+    from .runtime.spawn import Spawner
 
     if pid := stop(bus, _LIMIT_S):
         try:
@@ -111,7 +111,7 @@ def _end_writer(bus: Bus) -> None:
 
 
 def _fail_for_dead_letters(bus: Bus) -> None:
-    from .cli.letters import reading
+    from .cli.deadletters.letters import reading
 
     if bus.database.path is None or not bus.database.path.exists():
         return

@@ -11,9 +11,9 @@ from .backends.base import Backend, make_backend
 from .config import Mode, StoreOptions, check_seconds, store_options
 from .errors import BadDefinition, ConfigError, FlushTimeout, JobError, JobFailed, StoreClosed, shorten
 from .jobs import Job, Row, Statement
-from .lifecycle import ForkSafeLock
-from .recording import RecordingConnection
-from .sqltext import bind, check_definition, prepare
+from .producer.recording import RecordingConnection
+from .runtime.lifecycle import ForkSafeLock
+from .sql.statements import bind, check_definition, prepare
 
 if TYPE_CHECKING:
     import sqlite3
@@ -254,7 +254,7 @@ class TelemetryStore:
         return sequence
 
     def _bridged(self, task: Callable[[Any], object], definitions: tuple[str, ...]) -> int:
-        from .bridge import BridgeConnection
+        from .producer.bridge import BridgeConnection
 
         with self._bridging:
             bridge = BridgeConnection(self.flush, lambda: self.connection(readonly=False), definitions)

@@ -9,14 +9,14 @@ from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .codec import check_size
 from .config import StoreOptions, parse_database
+from .encoding.records import Encoder
+from .encoding.values import check_size
 from .errors import JobError, NotRecordable, StoreClosed
 from .jobs import Job, Row, Statement
-from .lifecycle import ForkSafeLock
 from .protocol.messages import Report
-from .records import Encoder
-from .sqltokens import NAMES, REMEMBERED, Reader, Token, first_statement
+from .runtime.lifecycle import ForkSafeLock
+from .sql.tokens import NAMES, REMEMBERED, Reader, Token, first_statement
 from .store import TelemetryStore
 from .views import StoreStats
 

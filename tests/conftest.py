@@ -15,8 +15,8 @@ import pytest
 
 from telemetry_bus import TelemetryStore, WriterAbsent
 from telemetry_bus.control import ask
-from telemetry_bus.instance import is_held
-from telemetry_bus.paths import BusFolder
+from telemetry_bus.runtime.folder import BusFolder
+from telemetry_bus.runtime.locks import is_held
 
 #: How long a writer may take to begin and to end. It takes milliseconds; where the disk is busy with something else,
 #: as after an installation, the imports of one that has just been started may wait for long.

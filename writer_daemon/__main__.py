@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from telemetry_bus.errors import ConfigError, DatabaseFault, TelemetryError, WriterBusy
-from telemetry_bus.paths import BusFolder
+from telemetry_bus.runtime.folder import BusFolder
 
 from . import exit_codes, logs, options
 from .daemon import serve

@@ -13,15 +13,15 @@ from pathlib import Path
 import zmq
 
 from telemetry_bus import __version__
-from telemetry_bus.adoption import Adopter
 from telemetry_bus.control import ask
+from telemetry_bus.database.writer import Writer
 from telemetry_bus.errors import ProtocolError, WriterAbsent, WriterBusy
-from telemetry_bus.instance import InstanceLock, is_held
-from telemetry_bus.intake import Intake
-from telemetry_bus.paths import BusFolder
 from telemetry_bus.protocol.messages import Answer, Command, Jobs, decode_control, encode_control
-from telemetry_bus.waker import Waker
-from telemetry_bus.writer.core import Writer
+from telemetry_bus.runtime.folder import BusFolder
+from telemetry_bus.runtime.locks import InstanceLock, is_held
+from telemetry_bus.runtime.waker import Waker
+from telemetry_bus.writer.adoption import Adopter
+from telemetry_bus.writer.intake import Intake
 
 from . import exit_codes, operator
 from .notify import Notifier

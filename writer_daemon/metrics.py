@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from telemetry_bus import __version__
+from telemetry_bus.database.stats import HistogramSnapshot
 from telemetry_bus.errors import ConfigError, JournalCorrupt
-from telemetry_bus.journal_file import PAGE_BYTES, TAIL, lock_file, read_watermark
-from telemetry_bus.paths import BusFolder
-from telemetry_bus.writer.stats import HistogramSnapshot
+from telemetry_bus.journal.layout import PAGE_BYTES, TAIL, lock_file, read_watermark
+from telemetry_bus.runtime.folder import BusFolder
 
 try:
     from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app

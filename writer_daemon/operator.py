@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from telemetry_bus import __version__
-from telemetry_bus.codec import INT64_MAX
+from telemetry_bus.encoding.values import INT64_MAX
 from telemetry_bus.errors import DatabaseFault, TelemetryError, shorten
 from telemetry_bus.protocol.messages import Answer, Command
 

@@ -9,8 +9,8 @@ from typing import Literal
 
 from telemetry_bus import __version__
 from telemetry_bus.config import DEFAULT_IDLE_TIMEOUT, Database, env_seconds, parse_database
-from telemetry_bus.intake import BatchLimits
-from telemetry_bus.paths import group_id
+from telemetry_bus.runtime.folder import group_id
+from telemetry_bus.writer.intake import BatchLimits
 
 EPILOG = """exit codes: 0 done, 1 a defect, 2 usage, 3 another writer owns the database, 4 the database cannot be
 opened, 5 the bus folder was removed, 6 left at once at the second signal"""

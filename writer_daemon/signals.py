@@ -6,7 +6,7 @@ import os
 import signal
 from types import FrameType
 
-from telemetry_bus.waker import Waker
+from telemetry_bus.runtime.waker import Waker
 
 from .exit_codes import FORCED
 

@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import zmq
 
-from telemetry_bus.paths import BusFolder
 from telemetry_bus.protocol.messages import MAX_CONTROL_BYTES, MAX_FRAME_BYTES
+from telemetry_bus.runtime.folder import BusFolder
 
 logger = logging.getLogger("telemetry_bus.writer")
 

@@ -22,15 +22,15 @@ import zmq
 
 from telemetry_bus import TelemetryStore
 from telemetry_bus.config import Database, parse_database
-from telemetry_bus.intake import BatchLimits, Intake
+from telemetry_bus.database.batching import MAX_CHUNK_ROWS
+from telemetry_bus.database.writer import Writer
+from telemetry_bus.encoding.records import Encoder, seal
 from telemetry_bus.jobs import Job
-from telemetry_bus.journal import Journal
-from telemetry_bus.link import Link
-from telemetry_bus.outbox import Outbox
+from telemetry_bus.journal.ring import Journal
+from telemetry_bus.producer.link import Link
+from telemetry_bus.producer.outbox import Outbox
 from telemetry_bus.protocol.messages import Hello, Jobs, decode_control, encode_control
-from telemetry_bus.records import Encoder, seal
-from telemetry_bus.writer.batching import MAX_CHUNK_ROWS
-from telemetry_bus.writer.core import Writer
+from telemetry_bus.writer.intake import BatchLimits, Intake
 from writer_daemon.__main__ import COLLECT_AFTER
 
 from .rows import FETCHES, Row, chunks, fetches

@@ -6,12 +6,12 @@ import threading
 from typing import TYPE_CHECKING
 
 from ..config import StoreOptions
-from ..lifecycle import EXIT_LIMIT_S
-from ..outbox import Outbox
-from ..paths import BusFolder
-from ..sender import Sender
-from ..spawn import Spawner, load
-from ..waker import Waker
+from ..producer.outbox import Outbox
+from ..producer.sender import Sender
+from ..runtime.folder import BusFolder
+from ..runtime.lifecycle import EXIT_LIMIT_S
+from ..runtime.spawn import Spawner, load
+from ..runtime.waker import Waker
 from .journaled import JournaledBackend
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from .. import lifecycle
 from ..config import StoreOptions
 from ..errors import FlushTimeout, JournalUnavailable, ReentrantSubmit, StoreClosed
 from ..jobs import Job, Row
-from ..journal import Journal
-from ..lifecycle import ForkSafeLock
-from ..outbox import Outbox
-from ..paths import BusFolder
+from ..journal.ring import Journal
+from ..producer.outbox import Outbox
+from ..runtime import lifecycle
+from ..runtime.folder import BusFolder
+from ..runtime.lifecycle import ForkSafeLock
 
 if TYPE_CHECKING:
     from sqlite3 import Connection

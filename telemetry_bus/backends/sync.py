@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from sqlite3 import Connection
 
-from .. import lifecycle
-from ..codec import check_size
 from ..config import StoreOptions
+from ..database.writer import Writer
+from ..encoding.records import Definitions, Encoder, read_runs, seal
+from ..encoding.values import check_size
 from ..errors import ReentrantSubmit, StoreClosed, TelemetryError
 from ..jobs import Job, Row, Statement
 from ..protocol.messages import Report
-from ..records import Definitions, Encoder, read_runs, seal
+from ..runtime import lifecycle
 from ..views import StoreStats, WriterView
-from ..writer.core import Writer
 
 logger = logging.getLogger("telemetry_bus")
 

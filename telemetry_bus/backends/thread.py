@@ -11,21 +11,21 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from sqlite3 import SQLITE_BUSY, SQLITE_OK, Connection
 
-from .. import lifecycle
-from ..adoption import Adopter
 from ..config import StoreOptions
+from ..database.writer import Writer
 from ..errors import DatabaseFault, WriterBusy
-from ..instance import InstanceLock
-from ..intake import BatchLimits, Intake
-from ..lifecycle import EXIT_LIMIT_S, ForkSafeLock
-from ..link import Link
-from ..outbox import Outbox
-from ..paths import BusFolder
+from ..producer.link import Link
+from ..producer.outbox import Outbox
 from ..protocol.messages import Control
-from ..spawn import Spawner
+from ..runtime import lifecycle
+from ..runtime.folder import BusFolder
+from ..runtime.lifecycle import EXIT_LIMIT_S, ForkSafeLock
+from ..runtime.locks import InstanceLock
+from ..runtime.spawn import Spawner
+from ..runtime.waker import Waker
 from ..views import WriterView
-from ..waker import Waker
-from ..writer.core import Writer
+from ..writer.adoption import Adopter
+from ..writer.intake import BatchLimits, Intake
 from .journaled import JournaledBackend
 
 #: How often the thread looks for journals of dead processes.

@@ -11,9 +11,13 @@ from contextlib import suppress
 
 from .. import __version__
 from ..errors import ConfigError, TelemetryError, WriterAbsent
-from . import backup, dead_letters, doctor, exit_codes, flush, prune, service, status, stop, top
+from . import backup, doctor, exit_codes, flush, status, stop
 from .arguments import Parser, global_defaults
+from .deadletters import command as dead_letters
 from .output import Output, printable
+from .prune import command as prune
+from .service import command as service
+from .top import command as top
 
 _COMMANDS = (status, top, flush, stop, dead_letters, doctor, prune, backup, service)
 

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from ..codec import INT64_MAX
 from ..config import check_seconds
+from ..encoding.values import INT64_MAX
 from ..errors import ConfigError
 from .exit_codes import EPILOG
 from .output import Output

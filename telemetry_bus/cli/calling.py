@@ -10,7 +10,7 @@ from typing import Any, Self
 from ..config import env_flag
 from ..control import ask
 from ..errors import WriterAbsent, WriterBusy, WriterError
-from ..spawn import Spawner
+from ..runtime.spawn import Spawner
 from .survey import Bus
 
 #: How often somebody who waits for a lock, an answer or the journals looks again.

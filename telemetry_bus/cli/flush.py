@@ -7,7 +7,7 @@ import time
 
 from ..config import DEFAULT_TIMEOUT
 from ..errors import FlushTimeout, JournalCorrupt
-from ..journal_file import SUFFIX
+from ..journal.layout import SUFFIX
 from . import exit_codes
 from .arguments import Parser, seconds
 from .calling import POLL_S, Caller

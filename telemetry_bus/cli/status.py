@@ -13,10 +13,10 @@ from ..control import ask
 from ..errors import DatabaseFault, TelemetryError, WriterAbsent
 from . import exit_codes
 from .arguments import Parser
-from .letters import reading
+from .deadletters.letters import reading
 from .output import STREAM_DIGITS, Output, size
-from .rates import most_urgent_first
 from .survey import Bus, Journals
+from .top.rates import most_urgent_first
 
 #: A writer that works answers within milliseconds; one long transaction may keep it this long.
 ANSWER_S = 3.0

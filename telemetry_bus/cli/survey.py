@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ..config import Database, parse_database
 from ..errors import JournalCorrupt
-from ..instance import is_held
-from ..orphan import JournalState, inspect
-from ..paths import BusFolder
+from ..journal.orphan import JournalState, inspect
+from ..runtime.folder import BusFolder
+from ..runtime.locks import is_held
 
 #: For those who look often: what waits in a journal beyond this is reckoned, see `inspect`. To count all that waits
 #: under load would take a core from the writer.

@@ -14,10 +14,10 @@ from zlib import crc32
 
 import msgpack
 
-from ..codec import INT64_MAX, unpack
+from ..encoding.records import MIN_RECORD_BYTES
+from ..encoding.values import INT64_MAX, unpack
 from ..errors import ProtocolError
 from ..jobs import MAX_JOB_BYTES
-from ..records import MIN_RECORD_BYTES
 
 VERSION = 1
 STREAM_BYTES = 16

@@ -11,9 +11,9 @@ from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from ..encoding.records import Definitions, read_runs
 from ..errors import ProtocolError
 from ..jobs import Failure, Run
-from ..records import Definitions, read_runs
 from .messages import Ack, Bye, Confirm, Control, Hello, Jobs, Refusal, Report, Resend, Welcome
 
 #: Bytes sent and not acknowledged: of all streams together, and the limits of one stream's share.

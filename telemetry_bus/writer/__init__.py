@@ -1,7 +1,1 @@
-"""The core that applies jobs to a database. Knows nothing of processes, messages and journals."""
-
-from .core import Writer
-from .deadletters import DeadLetter, RetryResult
-from .stats import WriterSnapshot
-
-__all__ = ["DeadLetter", "RetryResult", "Writer", "WriterSnapshot"]
+"""The writer's side: receiving jobs from producers and from the journals of the dead, in the order of each stream."""

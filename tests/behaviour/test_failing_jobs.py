@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from telemetry_bus import JobFailed, TelemetryStore
-from telemetry_bus.codec import unpack_job
+from telemetry_bus.encoding.values import unpack_job
 
 from ..conftest import OpenStore
 from .looking import EVENTS, INSERT, add, dead_letters, in_journaled_modes, in_sync_mode, names, rows

@@ -9,8 +9,8 @@ import pytest
 
 from telemetry_bus import ConfigError, ReentrantSubmit, StoreClosed, TelemetryStore, get_store
 from telemetry_bus.backends.journaled import JournaledBackend
-from telemetry_bus.instance import is_held
-from telemetry_bus.writer.core import Writer
+from telemetry_bus.database.writer import Writer
+from telemetry_bus.runtime.locks import is_held
 
 from ..conftest import OpenStore
 from .looking import EVENTS, INSERT, add, eventually, in_journaled_modes, in_process_modes, in_thread_mode, names

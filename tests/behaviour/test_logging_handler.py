@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from telemetry_bus import TelemetryStore
+from telemetry_bus.database.writer import Writer
 from telemetry_bus.handlers import TelemetryHandler
-from telemetry_bus.writer.core import Writer
 
 from .looking import DAEMON, EVENTS, INSERT, eventually, in_process_modes, in_sync_mode, in_thread_mode, rows
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from telemetry_bus import ConfigError, DatabaseFault, TelemetryError, TelemetryStore, WriterBusy
-from telemetry_bus.instance import is_held
+from telemetry_bus.runtime.locks import is_held
 
 from ..conftest import OpenStore
 from .looking import (

@@ -14,15 +14,15 @@ import pytest
 from fuzz_targets import ControlMessages, Journals, Messages
 from hostile import Input, Peer
 
-from telemetry_bus.codec import INT64_MAX
+from telemetry_bus.encoding.records import seal
+from telemetry_bus.encoding.values import INT64_MAX
 from telemetry_bus.errors import JournalCorrupt
 from telemetry_bus.jobs import Job, Statement
-from telemetry_bus.journal_file import PAGE_BYTES, UNFINISHED_SUFFIX, Header, write_watermark
-from telemetry_bus.orphan import OrphanJournal
+from telemetry_bus.journal.layout import PAGE_BYTES, UNFINISHED_SUFFIX, Header, write_watermark
+from telemetry_bus.journal.orphan import OrphanJournal
 from telemetry_bus.protocol.messages import Command, Hello, Jobs, encode_control
-from telemetry_bus.records import seal
-from telemetry_bus.sqlshape import calls, insert_shape, names_bus_table
-from telemetry_bus.sqltokens import tokenize
+from telemetry_bus.sql.shapes import calls, insert_shape, names_bus_table
+from telemetry_bus.sql.tokens import tokenize
 
 STREAM = b"a hostile stream"
 #: A guard against what would take hours, not a measure of speed.

@@ -75,22 +75,22 @@ from telemetry_bus.protocol.writer import WriterProtocol
 WriterProtocol.jobs = lambda self, message, now: self._stream(message.stream, now)
 """),
     "an honest job is lost": ("jobs", "honest jobs", """
-from telemetry_bus.writer import Writer
+from telemetry_bus.database import Writer
 apply = Writer.apply
 def lossy(self, runs):
     return apply(self, [run for run in runs if run.first % 7 or run.stream != b"an honest stream"])
 Writer.apply = lossy
 """),
     "malformed messages are not counted": ("jobs", "counted 0 times", """
-from telemetry_bus.intake import Intake
+from telemetry_bus.writer.intake import Intake
 Intake.count_malformed = lambda self, error: None
 """),
     "no checksum": ("journal", "is not what was written", """
-from telemetry_bus import records
+from telemetry_bus.encoding import records
 records.crc32 = lambda data, seed: 0
 """),
     "a journal that stays": ("journal", "neither deleted nor", """
-from telemetry_bus.adoption import Adopter
+from telemetry_bus.writer.adoption import Adopter
 Adopter._quarantine = lambda self, path, damage: None
 """),
     "too slow": ("codec", "longer than", """

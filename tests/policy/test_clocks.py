@@ -9,10 +9,10 @@ ROOT = Path(__file__).parents[2]
 
 #: Where the clock of the day is right, and why.
 ALLOWED = {
-    "telemetry_bus/adoption.py": "the age of a file; the name of a file in quarantine",
-    "telemetry_bus/cli/prune.py": "rows are old by the clock of the day",
-    "telemetry_bus/cli/top.py": "a picture says when it was taken",
-    "telemetry_bus/writer/ledger.py": "the age of a row that another process wrote",
+    "telemetry_bus/writer/adoption.py": "the age of a file; the name of a file in quarantine",
+    "telemetry_bus/cli/prune/command.py": "rows are old by the clock of the day",
+    "telemetry_bus/cli/top/command.py": "a picture says when it was taken",
+    "telemetry_bus/database/ledger.py": "the age of a row that another process wrote",
 }
 _CLOCK_OF_THE_DAY = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow")}
 

@@ -15,19 +15,22 @@ INSERT = "INSERT INTO events (name) VALUES (?)"
 #: Libraries, and what of the standard library is large or slow to load.
 LARGE = ("asyncio", "sqlalchemy", "rich", "argparse", "email", "hashlib", "importlib.metadata", "json", "ssl")
 #: What a program needs when it reads, or when its jobs are under way.
-LATER = ("sqlite3", "subprocess", "zmq", "telemetry_bus.protocol", "telemetry_bus.transport", "telemetry_bus.writer")
+LATER = (
+    *("sqlite3", "subprocess", "zmq"),
+    *("telemetry_bus.protocol", "telemetry_bus.producer.transport", "telemetry_bus.database"),
+)
 
 #: The thread that sends stands still, so that nothing is there but what the caller itself has loaded.
 FIRST_JOB = f"""
 from telemetry_bus import TelemetryStore
-from telemetry_bus.sender import Sender
+from telemetry_bus.producer.sender import Sender
 Sender._run = lambda sender: None
 TelemetryStore(folder + "/x.db", spawn=False).execute({INSERT!r}, ("x",), ensure=[{DDL!r}])
 assert os.listdir(folder + "/x.db.bus/journals")
 """
 PRODUCER = f"""
 from telemetry_bus import TelemetryStore
-from telemetry_bus.sender import Sender
+from telemetry_bus.producer.sender import Sender
 store = TelemetryStore(folder + "/x.db", spawn=False, timeout=20)
 store.execute({INSERT!r}, ("x",), ensure=[{DDL!r}])
 while not store._backend._sender._transport: time.sleep(0.001)
@@ -36,7 +39,7 @@ WRITER = f"""
 import writer_daemon.__main__
 from telemetry_bus.config import parse_database
 from telemetry_bus.jobs import Run, Template
-from telemetry_bus.writer import Writer
+from telemetry_bus.database import Writer
 writer = Writer(parse_database(folder + "/x.db"))
 assert [] == writer.apply([Run(b"s" * 16, 1, Template(({DDL!r},), (({INSERT!r}, False),)), [("x",)])])
 writer.close()
@@ -69,7 +72,7 @@ def test_a_first_job_finds_its_modules_loaded(tmp_path: Path) -> None:
 def test_a_producer_stays_without_the_database(tmp_path: Path) -> None:
     """Sending does not take a database, nor the writer."""
     few = tuple(module for module in LARGE if module not in ("json", "hashlib"))  # pyzmq's
-    assert "" == loaded(PRODUCER, tmp_path, (*few, "sqlite3", "telemetry_bus.writer", "telemetry_bus.intake"))
+    assert "" == loaded(PRODUCER, tmp_path, (*few, "sqlite3", "telemetry_bus.database", "telemetry_bus.writer.intake"))
 
 
 def test_the_writer_of_a_sqlite_database_does_without_sqlalchemy(tmp_path: Path) -> None:

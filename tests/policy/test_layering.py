@@ -29,13 +29,13 @@ LAYERS = {
 #: What some must not import, whatever its layer.
 FORBIDDEN = {
     "telemetry_bus": ("writer_daemon", "producers"),  # the daemon is a command, the producers are clients
-    "telemetry_bus.writer": ("telemetry_bus.journal", "telemetry_bus.protocol"),  # it knows jobs and SQL only
+    "telemetry_bus.database": ("telemetry_bus.journal.ring", "telemetry_bus.protocol"),  # it knows jobs and SQL only
     "writer_daemon": ("producers",),
 }
 
 #: Who may import a library; nobody else does.
 OWNERS = {
-    "zmq": ("telemetry_bus.transport", "telemetry_bus.control", "writer_daemon"),
+    "zmq": ("telemetry_bus.producer.transport", "telemetry_bus.control", "writer_daemon"),
     "sqlalchemy": (
         "telemetry_bus.tables",
         "producers",  # their tables are SQLAlchemy's, so that they stay portable
@@ -126,13 +126,13 @@ def imports(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
     [
         ("telemetry_bus.errors", "from .codec import pack", "layer 0 is the standard library only"),
         ("telemetry_bus.errors", "import msgpack", "layer 0 is the standard library only"),
-        ("telemetry_bus.codec", "def f():\n    from telemetry_bus.writer import core", "from layer 1 to layer 2"),
-        ("telemetry_bus.codec", "from telemetry_bus import TelemetryStore", "from layer 1 to layer 5"),
-        ("telemetry_bus.codec", "if TYPE_CHECKING:\n    pass\nelse:\n    from . import x", "from layer 1 to layer 5"),
-        ("telemetry_bus.writer.core", "from ..journal import Journal", "must not know telemetry_bus.journal"),
-        ("telemetry_bus.writer.core", "import zmq", "may import zmq"),
-        ("telemetry_bus.journal", "import sqlalchemy.sql", "may import sqlalchemy"),
-        ("telemetry_bus.writer.schema", "from sqlalchemy import Table", "may import sqlalchemy"),
+        ("telemetry_bus.encoding.values", "def f():\n    from telemetry_bus.writer import core", "from layer 1 to layer 2"),
+        ("telemetry_bus.encoding.values", "from telemetry_bus import TelemetryStore", "from layer 1 to layer 5"),
+        ("telemetry_bus.encoding.values", "if TYPE_CHECKING:\n    pass\nelse:\n    from . import x", "from layer 1 to layer 5"),
+        ("telemetry_bus.database.writer", "from ..journal import Journal", "must not know telemetry_bus.journal"),
+        ("telemetry_bus.database.writer", "import zmq", "may import zmq"),
+        ("telemetry_bus.journal.ring", "import sqlalchemy.sql", "may import sqlalchemy"),
+        ("telemetry_bus.database.schema", "from sqlalchemy import Table", "may import sqlalchemy"),
         ("telemetry_bus.cli.main", "import writer_daemon.loop", "must not know writer_daemon"),
         ("telemetry_bus.odds_and_ends", "", "stands in no layer"),
         ("producers.byline.recorder", "from telemetry_bus.store import TelemetryStore", "only the public names"),
@@ -147,9 +147,9 @@ def test_a_wrong_import_is_found(module: str, source: str, problem: str) -> None
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("telemetry_bus.codec", "from .errors import JobError\nimport msgpack"),
-        ("telemetry_bus.codec", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .store import Store"),
-        ("telemetry_bus.writer.core", "from . import batching\nfrom ..errors import JobError"),
+        ("telemetry_bus.encoding.values", "from .errors import JobError\nimport msgpack"),
+        ("telemetry_bus.encoding.values", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .store import Store"),
+        ("telemetry_bus.database.writer", "from . import batching\nfrom ..errors import JobError"),
         ("producers.byline.recorder", "from telemetry_bus import get_store\nfrom .schema import TABLES"),
         ("telemetry_bus.tables", "import sqlalchemy\nfrom .errors import JobError"),
         ("writer_daemon.loop", "import zmq\nfrom telemetry_bus.writer import Writer"),

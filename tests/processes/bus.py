@@ -18,8 +18,8 @@ from typing import Any
 from telemetry_bus.config import parse_database
 from telemetry_bus.control import ask
 from telemetry_bus.errors import TelemetryError, WriterAbsent
-from telemetry_bus.instance import is_held
-from telemetry_bus.paths import BusFolder
+from telemetry_bus.runtime.folder import BusFolder
+from telemetry_bus.runtime.locks import is_held
 
 ROOT = Path(__file__).parents[2]
 #: A guard against hanging, not a measure of speed.

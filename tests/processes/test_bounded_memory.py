@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_bus.orphan import inspect
+from telemetry_bus.journal.orphan import inspect
 
 from .bus import Bus, Notes, wait_until
 

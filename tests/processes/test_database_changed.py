@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 #: A writer that warns of a log of a megabyte.
 WARY_WRITER = """
 import sys
-from telemetry_bus.writer import core
+from telemetry_bus.database import writer as core
 from writer_daemon.__main__ import main
 
 core.ALARM_LOG_BYTES = 1 << 20

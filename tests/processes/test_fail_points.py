@@ -17,7 +17,7 @@ POINTS = ["before-begin", "in-batch", "before-commit", "after-commit"]
 #: A writer that is killed when it comes to a fail point for the n-th time.
 DOOMED_WRITER = """
 import os, signal, sys
-from telemetry_bus.writer.core import Writer
+from telemetry_bus.database.writer import Writer
 from writer_daemon.__main__ import main
 
 point, left = sys.argv.pop(1), int(sys.argv.pop(1))

@@ -10,11 +10,12 @@ from itertools import pairwise
 import pytest
 import zmq
 
-from telemetry_bus import TelemetryStore, transport
+from telemetry_bus import TelemetryStore
+from telemetry_bus.encoding.records import Encoder
 from telemetry_bus.errors import ProtocolError
-from telemetry_bus.journal import Journal
+from telemetry_bus.journal.ring import Journal
+from telemetry_bus.producer import transport
 from telemetry_bus.protocol.messages import Ack, Bye, Control, Jobs, decode_control, encode_control
-from telemetry_bus.records import Encoder
 
 from .bus import Bus, wait_until
 from .jobs import EVENTS, pair

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from telemetry_bus import TelemetryStore
-from telemetry_bus.journal import Journal
-from telemetry_bus.journal_file import DEFINITIONS_BYTES, DEFINITIONS_TAIL, PAGE_BYTES, TAIL
-from telemetry_bus.records import Encoder
+from telemetry_bus.encoding.records import Encoder
+from telemetry_bus.journal.layout import DEFINITIONS_BYTES, DEFINITIONS_TAIL, PAGE_BYTES, TAIL
+from telemetry_bus.journal.ring import Journal
 from writer_daemon.exit_codes import BUSY
 
 from .bus import Bus, Notes, wait_until

@@ -14,9 +14,9 @@ pytestmark = pytest.mark.integration
 PROGRAM = Notes.OPEN + """
 import signal
 import zmq
-from telemetry_bus import journal
-from telemetry_bus.journal import Journal
-from telemetry_bus.journal_file import TAIL, DEFINITIONS_TAIL
+from telemetry_bus.journal import ring as journal
+from telemetry_bus.journal.ring import Journal
+from telemetry_bus.journal.layout import TAIL, DEFINITIONS_TAIL
 
 place, left = sys.argv[2], int(sys.argv[3])
 

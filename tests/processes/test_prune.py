@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from telemetry_bus.cli import exit_codes
-from telemetry_bus.cli.prune import BATCH_ROWS
+from telemetry_bus.cli.prune.command import BATCH_ROWS
 
 from .bus import DEADLINE_S, Bus, wait_until
 

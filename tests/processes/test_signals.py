@@ -28,7 +28,7 @@ store.flush()
 #: A writer that waits inside its first batch until a file is there.
 PATIENT_WRITER = """
 import os, sys, time
-from telemetry_bus.writer.core import Writer
+from telemetry_bus.database.writer import Writer
 from writer_daemon.__main__ import main
 
 reached, go = sys.argv.pop(1), sys.argv.pop(1)

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.integration
 #: Ends the writer in one of three ways and sees its lock free, while the producer has nothing to send.
 END_THE_WRITER = """
 import signal, subprocess
-from telemetry_bus.instance import is_held
+from telemetry_bus.runtime.locks import is_held
 
 def end_writer(store, how):
     if how == "stop":

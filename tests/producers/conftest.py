@@ -13,7 +13,7 @@ import pytest
 from telemetry_bus import TelemetryStore
 from telemetry_bus.config import parse_database
 from telemetry_bus.control import ask
-from telemetry_bus.paths import BusFolder
+from telemetry_bus.runtime.folder import BusFolder
 
 _PATIENCE_S = 30.0
 

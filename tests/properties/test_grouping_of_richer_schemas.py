@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetry_bus.config import parse_database
+from telemetry_bus.database import Writer
 from telemetry_bus.jobs import Run, Template
-from telemetry_bus.writer import Writer
 
 TABLES = """
 CREATE TABLE sites (id INTEGER PRIMARY KEY, v TEXT, CHECK (v IS NOT 'y'));

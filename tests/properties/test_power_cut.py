@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry_bus import journal as journal_module
+from telemetry_bus.encoding.records import scan
 from telemetry_bus.errors import JournalCorrupt
-from telemetry_bus.journal import Journal
-from telemetry_bus.journal_file import PAGE_BYTES
-from telemetry_bus.orphan import OrphanJournal
-from telemetry_bus.records import scan
+from telemetry_bus.journal import ring as journal_module
+from telemetry_bus.journal.layout import PAGE_BYTES
+from telemetry_bus.journal.orphan import OrphanJournal
+from telemetry_bus.journal.ring import Journal
 
 RING_BYTES, ROOM_BYTES = 512, 256
 #: The disk writes sectors of this size whole; the header page is one of its own.

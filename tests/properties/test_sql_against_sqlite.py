@@ -11,8 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from telemetry_bus.errors import JobError, NotRecordable
-from telemetry_bus.sqlshape import names_bus_table
-from telemetry_bus.sqltext import prepare, reads
+from telemetry_bus.sql.shapes import names_bus_table
+from telemetry_bus.sql.statements import prepare, reads
 
 #: Between two tokens there may stand any of these.
 SPACE = st.lists(

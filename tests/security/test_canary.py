@@ -21,7 +21,7 @@ from telemetry_bus import ConfigError, TelemetryError, TelemetryStore, get_store
 from telemetry_bus.cli import main as cli
 from telemetry_bus.config import Database, parse_database, store_options
 from telemetry_bus.errors import DatabaseFault
-from telemetry_bus.paths import BusFolder
+from telemetry_bus.runtime.folder import BusFolder
 from writer_daemon.__main__ import main as writer
 
 CANARY = "hunter2-canary"

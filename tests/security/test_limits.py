@@ -8,13 +8,13 @@ from contextlib import closing
 import pytest
 
 from telemetry_bus import JobFailed, JobTooLarge, TelemetryStore
-from telemetry_bus.codec import INT64_MAX
 from telemetry_bus.config import parse_database
+from telemetry_bus.database import Writer
+from telemetry_bus.encoding.values import INT64_MAX
 from telemetry_bus.errors import ProtocolError
-from telemetry_bus.intake import BatchLimits, Intake
 from telemetry_bus.jobs import MAX_JOB_BYTES
 from telemetry_bus.protocol.messages import MAX_CONTROL_BYTES, MAX_FRAME_BYTES, Jobs, decode_control
-from telemetry_bus.writer import Writer
+from telemetry_bus.writer.intake import BatchLimits, Intake
 
 TABLE = "CREATE TABLE IF NOT EXISTS t (a)"
 

@@ -15,10 +15,10 @@ import pytest
 from telemetry_bus import TelemetryStore
 from telemetry_bus.config import parse_database
 from telemetry_bus.errors import JournalUnavailable
-from telemetry_bus.instance import InstanceLock
-from telemetry_bus.journal import Journal
-from telemetry_bus.orphan import OrphanJournal, inspect
-from telemetry_bus.paths import BusFolder
+from telemetry_bus.journal.orphan import OrphanJournal, inspect
+from telemetry_bus.journal.ring import Journal
+from telemetry_bus.runtime.folder import BusFolder
+from telemetry_bus.runtime.locks import InstanceLock
 
 TABLE = "CREATE TABLE IF NOT EXISTS t (a)"
 

@@ -20,7 +20,7 @@ from telemetry_bus import ConfigError, TelemetryStore
 from telemetry_bus.config import parse_database
 from telemetry_bus.control import ask
 from telemetry_bus.errors import WriterAbsent
-from telemetry_bus.paths import BusFolder
+from telemetry_bus.runtime.folder import BusFolder
 
 ROOT = Path(__file__).parents[2]
 OWNER, MEMBER, STRANGER = 65533, 65534, 65532

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from telemetry_bus.config import parse_database
+from telemetry_bus.database import Writer
 from telemetry_bus.jobs import Run, Template
-from telemetry_bus.writer import Writer
 
 STREAM = b"a hostile stream"
 EVENTS = "CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, name TEXT)"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from telemetry_bus.journal import Journal
-from telemetry_bus.journal_file import DEFINITIONS_TAIL, TAIL
+from telemetry_bus.journal.layout import DEFINITIONS_TAIL, TAIL
+from telemetry_bus.journal.ring import Journal
 
 #: Moments inside of `Journal`, and the attribute through which it writes then.
 IN_JOURNAL = {

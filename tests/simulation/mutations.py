@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
-from telemetry_bus import instance, orphan, records
-from telemetry_bus.adoption import Adopter
-from telemetry_bus.intake import Intake
-from telemetry_bus.journal import Journal
-from telemetry_bus.orphan import OrphanJournal
-from telemetry_bus.outbox import Outbox
+from telemetry_bus.encoding import records
+from telemetry_bus.journal import orphan
+from telemetry_bus.journal.orphan import OrphanJournal
+from telemetry_bus.journal.ring import Journal
+from telemetry_bus.producer.outbox import Outbox
 from telemetry_bus.protocol.producer import ProducerProtocol
 from telemetry_bus.protocol.writer import WriterProtocol
+from telemetry_bus.runtime import locks as instance
+from telemetry_bus.writer.adoption import Adopter
+from telemetry_bus.writer.intake import Intake
 
 
 @dataclass(frozen=True)

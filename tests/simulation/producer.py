@@ -7,13 +7,13 @@ import os
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from telemetry_bus.encoding.records import scan
 from telemetry_bus.errors import JournalFull
 from telemetry_bus.jobs import Job, Statement, Template
-from telemetry_bus.journal import Journal
-from telemetry_bus.link import Link
-from telemetry_bus.outbox import Outbox
+from telemetry_bus.journal.ring import Journal
+from telemetry_bus.producer.link import Link
+from telemetry_bus.producer.outbox import Outbox
 from telemetry_bus.protocol.messages import Ack, Jobs, decode_control, encode_control
-from telemetry_bus.records import scan
 
 from .death import IN_JOURNAL, Death, doom, pardon
 from .ground import POISON, Violation

@@ -11,8 +11,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from telemetry_bus import adoption, journal, link, orphan
+from telemetry_bus.journal import orphan
+from telemetry_bus.journal import ring as journal
+from telemetry_bus.producer import link
 from telemetry_bus.protocol import writer as writer_protocol
+from telemetry_bus.writer import adoption
 
 RING_BYTES = (1500, 3000)
 CHUNK_BYTES, WINDOW_BYTES = 200, 1000

@@ -9,10 +9,10 @@ from pathlib import Path
 from random import Random
 
 from telemetry_bus.config import Database
-from telemetry_bus.instance import InstanceLock
-from telemetry_bus.journal import Journal
-from telemetry_bus.paths import BusFolder
+from telemetry_bus.journal.ring import Journal
 from telemetry_bus.protocol.messages import encode_control
+from telemetry_bus.runtime.folder import BusFolder
+from telemetry_bus.runtime.locks import InstanceLock
 
 from .death import Death
 from .ground import Ground, Violation

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from telemetry_bus.journal_file import UNFINISHED_SUFFIX
+from telemetry_bus.journal.layout import UNFINISHED_SUFFIX
 
 from . import producer as producers
 from . import writer as writers

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from telemetry_bus.adoption import Adopter
 from telemetry_bus.errors import ProtocolError
-from telemetry_bus.instance import InstanceLock
-from telemetry_bus.intake import BatchLimits, Intake
 from telemetry_bus.protocol.messages import Jobs, decode_control, encode_control
+from telemetry_bus.runtime.locks import InstanceLock
+from telemetry_bus.writer.adoption import Adopter
+from telemetry_bus.writer.intake import BatchLimits, Intake
 
 from .death import Death
 from .ground import GroundWriter, Violation

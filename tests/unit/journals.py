@@ -10,10 +10,11 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from telemetry_bus import journal, orphan
-from telemetry_bus.journal import Journal
-from telemetry_bus.orphan import OrphanJournal
-from telemetry_bus.records import scan
+from telemetry_bus.encoding.records import scan
+from telemetry_bus.journal import orphan
+from telemetry_bus.journal import ring as journal
+from telemetry_bus.journal.orphan import OrphanJournal
+from telemetry_bus.journal.ring import Journal
 
 STREAM = b"journal of tests"
 DATABASE = "sqlite:////somewhere/telemetry.db"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from telemetry_bus import lifecycle
+from telemetry_bus.runtime import lifecycle
 
 kept: list[Part] = []
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from telemetry_bus.encoding.records import Encoder, seal
 from telemetry_bus.errors import DatabaseFault
 from telemetry_bus.jobs import Failure, Run
 from telemetry_bus.protocol.messages import Jobs
-from telemetry_bus.records import Encoder, seal
 
 INSERT = "INSERT INTO t VALUES (?)"
 

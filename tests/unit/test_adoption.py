@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from telemetry_bus.adoption import Adopter
 from telemetry_bus.config import Database
+from telemetry_bus.encoding.records import Encoder
 from telemetry_bus.errors import DatabaseFault
-from telemetry_bus.intake import RETRY_AFTER_S, BatchLimits, Intake
-from telemetry_bus.journal import Journal
-from telemetry_bus.journal_file import PAGE_BYTES
-from telemetry_bus.paths import BusFolder
+from telemetry_bus.journal.layout import PAGE_BYTES
+from telemetry_bus.journal.ring import Journal
 from telemetry_bus.protocol.messages import Bye, Jobs
-from telemetry_bus.records import Encoder
+from telemetry_bus.runtime.folder import BusFolder
+from telemetry_bus.writer.adoption import Adopter
+from telemetry_bus.writer.intake import RETRY_AFTER_S, BatchLimits, Intake
 
 from .journals import small
 from .streams import INSERT, MemoryWriter

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from telemetry_bus.adoption import Adopter
 from telemetry_bus.config import Database
-from telemetry_bus.intake import BatchLimits, Intake
-from telemetry_bus.journal import Journal
-from telemetry_bus.paths import BusFolder
-from telemetry_bus.records import Encoder
+from telemetry_bus.encoding.records import Encoder
+from telemetry_bus.journal.ring import Journal
+from telemetry_bus.runtime.folder import BusFolder
+from telemetry_bus.writer.adoption import Adopter
+from telemetry_bus.writer.intake import BatchLimits, Intake
 
 from .journals import small
 from .streams import INSERT, MemoryWriter, Sender

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from telemetry_bus.bridge import BridgeConnection
 from telemetry_bus.errors import NotRecordable
+from telemetry_bus.producer.bridge import BridgeConnection
 
 TABLE = "CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, name TEXT UNIQUE, hits INTEGER NOT NULL DEFAULT 0)"
 INSERT, COUNT = "INSERT INTO t (name) VALUES (?)", "SELECT count(*) FROM t"

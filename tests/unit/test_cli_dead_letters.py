@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from telemetry_bus.cli import exit_codes, letter_orders, main
+from telemetry_bus.cli import exit_codes, main
 from telemetry_bus.cli.calling import Caller
-from telemetry_bus.cli.letters import Letters, reading
+from telemetry_bus.cli.deadletters import orders as letter_orders
+from telemetry_bus.cli.deadletters.letters import Letters, reading
 from telemetry_bus.config import parse_database
 from telemetry_bus.errors import ReadOnly, WriterAbsent
 

@@ -25,8 +25,8 @@ from telemetry_bus.cli import checks, exit_codes, main
 from telemetry_bus.cli.checks import case, content, environment, examine, place
 from telemetry_bus.cli.checks.finding import Finding, ok
 from telemetry_bus.cli.survey import Bus
-from telemetry_bus.instance import InstanceLock
-from telemetry_bus.paths import BusFolder
+from telemetry_bus.runtime.folder import BusFolder
+from telemetry_bus.runtime.locks import InstanceLock
 
 from .writing import EVENT, Stream, opened, template
 

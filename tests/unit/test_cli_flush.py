@@ -11,7 +11,7 @@ from telemetry_bus import TelemetryStore
 from telemetry_bus.cli import exit_codes, main
 from telemetry_bus.cli.flush import Barrier
 from telemetry_bus.cli.survey import Bus, Journals
-from telemetry_bus.orphan import JournalState
+from telemetry_bus.journal.orphan import JournalState
 
 Captured = pytest.CaptureFixture[str]
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from telemetry_bus.cli.picture import picture
-from telemetry_bus.cli.rates import Course
+from telemetry_bus.cli.top.picture import picture
+from telemetry_bus.cli.top.rates import Course
 
 from .sampling import SILENT, report, stream
 

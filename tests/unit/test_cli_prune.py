@@ -15,7 +15,7 @@ import pytest
 
 from telemetry_bus import ConfigError, DatabaseFault
 from telemetry_bus.cli import exit_codes, main
-from telemetry_bus.cli.retention import Extent, Old, age
+from telemetry_bus.cli.prune.retention import Extent, Old, age
 from telemetry_bus.protocol.messages import Command
 from writer_daemon import operator
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from telemetry_bus.cli.rates import ASCII, Course, most_urgent_first, sparkline
+from telemetry_bus.cli.top.rates import ASCII, Course, most_urgent_first, sparkline
 
 from .sampling import SILENT, report, stream
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from telemetry_bus.cli.rates import Course
-from telemetry_bus.cli.screen import Screen
+from telemetry_bus.cli.top.rates import Course
+from telemetry_bus.cli.top.screen import Screen
 
 from .sampling import report
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from telemetry_bus.cli import exit_codes, main
-from telemetry_bus.cli.service import marked
-from telemetry_bus.cli.unit_files import Service
+from telemetry_bus.cli.service.command import marked
+from telemetry_bus.cli.service.unit_files import Service
 
 ROOT = Path(__file__).parents[2]
 DATABASE = "sqlite:////var/lib/telemetry/telemetry.db"
@@ -101,8 +101,8 @@ def test_a_home_is_seen_only_when_it_must_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str, seen: bool
 ) -> None:
     """Because the database is there; this test's Python is said not to be."""
-    monkeypatch.setattr("telemetry_bus.cli.service.sys.executable", "/opt/bin/python")
-    monkeypatch.setattr("telemetry_bus.cli.service.__file__", "/opt/lib/service.py")
+    monkeypatch.setattr("telemetry_bus.cli.service.command.sys.executable", "/opt/bin/python")
+    monkeypatch.setattr("telemetry_bus.cli.service.command.__file__", "/opt/lib/service.py")
     assert exit_codes.DONE == install(tmp_path, database=database)
     assert seen == ("\nProtectHome=read-only\n" in files(tmp_path)[own("main")[0]])
 
@@ -226,7 +226,7 @@ def test_an_account_that_cannot_be(tmp_path: Path, capsys: Captured, option: str
 def test_without_root(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     """An error that says so; nothing of the machine is touched."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr("telemetry_bus.cli.service._write", None)
+    monkeypatch.setattr("telemetry_bus.cli.service.command._write", None)
     assert exit_codes.USAGE == install(Path("/"))
     assert "needs root" in capsys.readouterr().err
 

@@ -13,8 +13,8 @@ import pytest
 from telemetry_bus import TelemetryStore
 from telemetry_bus.cli import exit_codes, main, status, survey
 from telemetry_bus.cli.survey import Bus
-from telemetry_bus.instance import InstanceLock
-from telemetry_bus.orphan import inspect
+from telemetry_bus.journal.orphan import inspect
+from telemetry_bus.runtime.locks import InstanceLock
 
 from . import sampling
 from .writing import Stream, opened, template

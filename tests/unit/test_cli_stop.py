@@ -13,7 +13,7 @@ from telemetry_bus import TelemetryStore
 from telemetry_bus.cli import exit_codes, main, stop
 from telemetry_bus.cli.survey import Bus, Owner
 from telemetry_bus.errors import WriterAbsent
-from telemetry_bus.instance import InstanceLock
+from telemetry_bus.runtime.locks import InstanceLock
 
 PID = 4711
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from telemetry_bus import TelemetryStore
-from telemetry_bus.cli import exit_codes, main, status, top
+from telemetry_bus.cli import exit_codes, main, status
 from telemetry_bus.cli.survey import COUNTED_BYTES, Bus
+from telemetry_bus.cli.top import command as top
 from telemetry_bus.errors import DatabaseFault
 
 from .test_cli_status import KEYS

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry_bus import codec
-from telemetry_bus.codec import (
+from telemetry_bus.encoding import values as codec
+from telemetry_bus.encoding.values import (
     INT64_MAX,
     INT64_MIN,
     check_size,

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_bus.adoption import Adopter
+from telemetry_bus.database import Writer
+from telemetry_bus.encoding.records import Encoder
 from telemetry_bus.errors import DatabaseFault
-from telemetry_bus.intake import BatchLimits, Intake
-from telemetry_bus.journal import Journal
-from telemetry_bus.paths import BusFolder
+from telemetry_bus.journal.ring import Journal
 from telemetry_bus.protocol.messages import Hello, Refusal
-from telemetry_bus.records import Encoder
-from telemetry_bus.writer import Writer
+from telemetry_bus.runtime.folder import BusFolder
+from telemetry_bus.writer.adoption import Adopter
+from telemetry_bus.writer.intake import BatchLimits, Intake
 
 from .streams import INSERT, MemoryWriter, Sender
 from .writing import EVENTS, Stream, database, execute, opened, template

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_bus.adoption import Adopter
-from telemetry_bus.intake import BatchLimits, Intake
-from telemetry_bus.paths import BusFolder
+from telemetry_bus.runtime.folder import BusFolder
+from telemetry_bus.writer.adoption import Adopter
+from telemetry_bus.writer.intake import BatchLimits, Intake
 
 from .streams import MemoryWriter
 from .writing import database

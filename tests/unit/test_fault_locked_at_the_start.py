@@ -11,7 +11,7 @@ import pytest
 
 from telemetry_bus import DatabaseFault, TelemetryStore
 from telemetry_bus.backends import thread
-from telemetry_bus.writer import Writer
+from telemetry_bus.database import Writer
 
 
 @pytest.fixture

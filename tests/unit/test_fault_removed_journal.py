@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from telemetry_bus.errors import JournalUnavailable
-from telemetry_bus.journal import Journal
-from telemetry_bus.orphan import OrphanJournal
+from telemetry_bus.journal.orphan import OrphanJournal
+from telemetry_bus.journal.ring import Journal
 
 from .journals import RING_BYTES, claimed, contents, definition, left_behind, make, record, small
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_bus.journal_file import PAGE_BYTES, TAIL
-from telemetry_bus.records import seal
+from telemetry_bus.encoding.records import seal
+from telemetry_bus.journal.layout import PAGE_BYTES, TAIL
 
 from .journals import RING_BYTES, left_behind, make, record, small
 

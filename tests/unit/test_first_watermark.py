@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_bus.journal_file import PAGE_BYTES, read_watermark, write_watermark
+from telemetry_bus.journal.layout import PAGE_BYTES, read_watermark, write_watermark
 
 from .journals import claimed, contents, copy_of, make, record, small
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from telemetry_bus import instance
-from telemetry_bus.instance import InstanceLock, is_held
+from telemetry_bus.runtime import locks as instance
+from telemetry_bus.runtime.locks import InstanceLock, is_held
 
 HOLDER = """
 import os, sys
 from pathlib import Path
-from telemetry_bus.instance import InstanceLock
+from telemetry_bus.runtime.locks import InstanceLock
 lock = InstanceLock.acquire(Path(sys.argv[1]))
 print("held" if lock else "busy", flush=True)
 if sys.argv[2:] == ["fork"] and os.fork() == 0:

@@ -10,8 +10,8 @@ import pytest
 
 from telemetry_bus.config import Database
 from telemetry_bus.errors import DatabaseFault, ProtocolError
-from telemetry_bus.intake import RETRY_AFTER_S, RETRY_LIMIT_S, BatchLimits, Intake
 from telemetry_bus.protocol.messages import Ack, Hello, Resend
+from telemetry_bus.writer.intake import RETRY_AFTER_S, RETRY_LIMIT_S, BatchLimits, Intake
 
 from .streams import MemoryWriter, Sender
 

@@ -6,10 +6,11 @@ import tracemalloc
 
 import pytest
 
-from telemetry_bus import Job, JobTooLarge, Statement, TelemetryStore, codec
+from telemetry_bus import Job, JobTooLarge, Statement, TelemetryStore
+from telemetry_bus.encoding import values as codec
+from telemetry_bus.encoding.records import Encoder
 from telemetry_bus.errors import ProtocolError
 from telemetry_bus.jobs import MAX_JOB_BYTES, MAX_JOB_ROWS
-from telemetry_bus.records import Encoder
 
 
 def test_rows_of_all_statements_count(monkeypatch: pytest.MonkeyPatch) -> None:

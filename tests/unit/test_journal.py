@@ -18,11 +18,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from telemetry_bus.encoding.records import seal
 from telemetry_bus.errors import JournalUnavailable
-from telemetry_bus.journal import Journal
-from telemetry_bus.journal_file import Position
-from telemetry_bus.orphan import OrphanJournal
-from telemetry_bus.records import seal
+from telemetry_bus.journal.layout import Position
+from telemetry_bus.journal.orphan import OrphanJournal
+from telemetry_bus.journal.ring import Journal
 
 from .journals import (
     DATABASE,
@@ -365,7 +365,7 @@ FILE_SIZE_LIMIT = """
 import resource, sys
 from pathlib import Path
 from telemetry_bus.errors import JournalUnavailable
-from telemetry_bus.journal import Journal
+from telemetry_bus.journal.ring import Journal
 resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 try:
     Journal(Path(sys.argv[1]), bytes(16), 65536, "sqlite:////x.db")
@@ -427,7 +427,7 @@ def test_name_of_the_database_is_too_long(tmp_path: Path) -> None:
 FORKING = """
 import os, sys
 from pathlib import Path
-from telemetry_bus.journal import Journal
+from telemetry_bus.journal.ring import Journal
 journal = Journal(Path(sys.argv[1]), bytes(16), 65536, "sqlite:////x.db")
 journal.append(b"\\x01\\x01")
 if os.fork() == 0:

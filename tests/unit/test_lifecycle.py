@@ -8,11 +8,11 @@ import weakref
 
 import pytest
 
-from telemetry_bus import lifecycle
+from telemetry_bus.runtime import lifecycle
 
 PARTS = """
 import os, sys, threading, weakref
-from telemetry_bus import lifecycle
+from telemetry_bus.runtime import lifecycle
 
 class Part:
     def __init__(self, name):

@@ -11,16 +11,16 @@ from threading import Event
 import pytest
 
 from telemetry_bus.config import parse_database
-from telemetry_bus.journal import Journal
-from telemetry_bus.journal_file import CHUNK_BYTES
-from telemetry_bus.link import Link
-from telemetry_bus.outbox import NEVER, Outbox
-from telemetry_bus.paths import BusFolder
+from telemetry_bus.journal.layout import CHUNK_BYTES
+from telemetry_bus.journal.ring import Journal
+from telemetry_bus.producer.link import Link
+from telemetry_bus.producer.outbox import NEVER, Outbox
+from telemetry_bus.producer.sender import Sender
+from telemetry_bus.producer.transport import Transport
 from telemetry_bus.protocol.messages import Ack, Resend, Welcome
-from telemetry_bus.sender import Sender
-from telemetry_bus.spawn import Spawner
-from telemetry_bus.transport import Transport
-from telemetry_bus.waker import Waker
+from telemetry_bus.runtime.folder import BusFolder
+from telemetry_bus.runtime.spawn import Spawner
+from telemetry_bus.runtime.waker import Waker
 
 INSERT = "INSERT INTO t VALUES (?)"
 EPOCH = b"an epoch"

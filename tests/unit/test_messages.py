@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry_bus.codec import INT64_MAX
+from telemetry_bus.encoding.records import MIN_RECORD_BYTES
+from telemetry_bus.encoding.values import INT64_MAX
 from telemetry_bus.errors import ProtocolError
 from telemetry_bus.jobs import MAX_JOB_BYTES
 from telemetry_bus.protocol.messages import (
@@ -32,7 +33,6 @@ from telemetry_bus.protocol.messages import (
     decode_control,
     encode_control,
 )
-from telemetry_bus.records import MIN_RECORD_BYTES
 
 STREAMS = st.binary(min_size=16, max_size=16)
 NUMBERS = st.integers(0, INT64_MAX)

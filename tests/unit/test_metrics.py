@@ -10,12 +10,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from telemetry_bus.config import parse_database
+from telemetry_bus.database import Writer
+from telemetry_bus.database.stats import Histogram
 from telemetry_bus.errors import ConfigError, DatabaseFault
-from telemetry_bus.intake import BatchLimits, Intake
 from telemetry_bus.jobs import Failure
 from telemetry_bus.protocol.messages import Hello
-from telemetry_bus.writer import Writer
-from telemetry_bus.writer.stats import Histogram
+from telemetry_bus.writer.intake import BatchLimits, Intake
 from writer_daemon.metrics import Figures, FiguresCollector, parse_address
 
 FIGURES = Figures(

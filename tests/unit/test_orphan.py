@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from telemetry_bus.encoding.records import seal
 from telemetry_bus.errors import JournalCorrupt, JournalUnavailable
-from telemetry_bus.journal import Journal
-from telemetry_bus.journal_file import (
+from telemetry_bus.journal.layout import (
     DEFINITIONS_TAIL,
     PAGE_BYTES,
     TAIL,
@@ -21,8 +21,8 @@ from telemetry_bus.journal_file import (
     read_watermark,
     write_watermark,
 )
-from telemetry_bus.orphan import JournalState, OrphanJournal, inspect
-from telemetry_bus.records import seal
+from telemetry_bus.journal.orphan import JournalState, OrphanJournal, inspect
+from telemetry_bus.journal.ring import Journal
 
 from .journals import DATABASE, RING_BYTES, STREAM, claimed, contents, copy_of, definition, make, record, small
 
@@ -375,10 +375,10 @@ def test_a_large_journal_in_real_sizes(tmp_path: Path) -> None:
     """With the sizes of production: many pieces, records that span them, messages near the limit."""
     with pytest.MonkeyPatch.context() as patch:
         for module, name, value in (
-            ("journal", "CHUNK_BYTES", 128 * 1024), ("journal", "DEFINITIONS_BYTES", 256 * 1024),
+            ("ring", "CHUNK_BYTES", 128 * 1024), ("ring", "DEFINITIONS_BYTES", 256 * 1024),
             ("orphan", "CHUNK_BYTES", 128 * 1024), ("orphan", "_PIECE_BYTES", 1024 * 1024),
         ):
-            patch.setattr(f"telemetry_bus.{module}.{name}", value)
+            patch.setattr(f"telemetry_bus.journal.{module}.{name}", value)
         records = [record(bytes([n]) * (n * 100_000 % 3_000_001)) for n in range(1, 12)]
         with closing(Journal(tmp_path, STREAM, 16 * 1024 * 1024, DATABASE)) as journal:
             for data in records:

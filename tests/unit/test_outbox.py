@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
-from telemetry_bus import outbox as outbox_module
-from telemetry_bus.codec import packer
 from telemetry_bus.config import OnFull
+from telemetry_bus.encoding.records import Definitions, read_runs
+from telemetry_bus.encoding.values import packer
 from telemetry_bus.errors import JobTooLarge, JournalFull, ReentrantSubmit, StoreClosed, UnsupportedValue
 from telemetry_bus.jobs import MAX_JOB_BYTES, Job, Statement
-from telemetry_bus.journal import Journal
-from telemetry_bus.orphan import OrphanJournal
-from telemetry_bus.outbox import Outbox
+from telemetry_bus.journal.orphan import OrphanJournal
+from telemetry_bus.journal.ring import Journal
+from telemetry_bus.producer import outbox as outbox_module
+from telemetry_bus.producer.outbox import Outbox
 from telemetry_bus.protocol.messages import Report
-from telemetry_bus.records import Definitions, read_runs
 
 from .tracing import traced
 

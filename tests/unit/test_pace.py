@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from telemetry_bus import pace
-from telemetry_bus.pace import PERIOD_S, Pace
+from telemetry_bus.runtime import throttle as pace
+from telemetry_bus.runtime.throttle import PERIOD_S, Pace
 
 
 class Told(Pace):
@@ -17,7 +17,7 @@ class Told(Pace):
     def __init__(self, caplog: pytest.LogCaptureFixture, most: int = 1) -> None:
         self.now = 0.0
         self._records = caplog.records
-        super().__init__(logging.getLogger("telemetry_bus.pace"), lambda: self.now, most=most)
+        super().__init__(logging.getLogger("telemetry_bus.runtime.throttle"), lambda: self.now, most=most)
 
     @property
     def texts(self) -> list[str]:
@@ -26,7 +26,7 @@ class Told(Pace):
 
 @pytest.fixture(autouse=True)
 def _all_levels(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    with caplog.at_level(logging.DEBUG, logger="telemetry_bus.pace"):
+    with caplog.at_level(logging.DEBUG, logger="telemetry_bus.runtime.throttle"):
         yield
 
 

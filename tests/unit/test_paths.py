@@ -16,7 +16,7 @@ import zmq
 
 from telemetry_bus.config import parse_database
 from telemetry_bus.errors import ConfigError
-from telemetry_bus.paths import MAX_SOCKET_PATH_BYTES, BusFolder
+from telemetry_bus.runtime.folder import MAX_SOCKET_PATH_BYTES, BusFolder
 
 #: A user and a group that are not ours.
 STRANGER = 54321
@@ -192,7 +192,7 @@ AS_NOBODY = """
 import os, sys
 from pathlib import Path
 from telemetry_bus.errors import ConfigError
-from telemetry_bus.paths import BusFolder
+from telemetry_bus.runtime.folder import BusFolder
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)

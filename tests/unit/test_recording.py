@@ -10,7 +10,7 @@ import pytest
 
 from telemetry_bus.errors import NotRecordable, ParameterCount
 from telemetry_bus.jobs import Statement
-from telemetry_bus.recording import RecordingConnection
+from telemetry_bus.producer.recording import RecordingConnection
 
 INSERT, DELETE = "INSERT INTO t VALUES (?)", "DELETE FROM old"
 

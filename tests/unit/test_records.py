@@ -11,10 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry_bus.codec import pack_parts
-from telemetry_bus.errors import JournalCorrupt, ProtocolError, UnsupportedValue
-from telemetry_bus.jobs import Job, Run, Statement, Template
-from telemetry_bus.records import (
+from telemetry_bus.encoding.records import (
     MAX_DEFINITION_BYTES,
     MIN_RECORD_BYTES,
     Definitions,
@@ -24,6 +21,9 @@ from telemetry_bus.records import (
     scan_definitions,
     seal,
 )
+from telemetry_bus.encoding.values import pack_parts
+from telemetry_bus.errors import JournalCorrupt, ProtocolError, UnsupportedValue
+from telemetry_bus.jobs import Job, Run, Statement, Template
 
 STREAM = b"s" * 16
 TABLE, OTHER = "CREATE TABLE t (a)", "CREATE TABLE u (a)"

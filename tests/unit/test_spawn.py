@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from telemetry_bus import spawn
 from telemetry_bus.config import parse_database
-from telemetry_bus.instance import InstanceLock, is_held
-from telemetry_bus.paths import BusFolder
-from telemetry_bus.spawn import BACKOFF_LIMIT_S, BACKOFF_S, EXIT_BUSY, STARTING_LIMIT_S, Spawner
+from telemetry_bus.runtime import spawn
+from telemetry_bus.runtime.folder import BusFolder
+from telemetry_bus.runtime.locks import InstanceLock, is_held
+from telemetry_bus.runtime.spawn import BACKOFF_LIMIT_S, BACKOFF_S, EXIT_BUSY, STARTING_LIMIT_S, Spawner
 
 
 class Child:

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry_bus.errors import BadDefinition, JobError, NotRecordable, ParameterCount
-from telemetry_bus.sqlshape import InsertShape, calls, insert_shape, names_bus_table
-from telemetry_bus.sqltext import Prepared, bind, check_definition, prepare, reads
-from telemetry_bus.sqltokens import tokenize
+from telemetry_bus.sql.shapes import InsertShape, calls, insert_shape, names_bus_table
+from telemetry_bus.sql.statements import Prepared, bind, check_definition, prepare, reads
+from telemetry_bus.sql.tokens import tokenize
 
 #: Pieces that matter to a tokenizer, so that random texts meet its rules often.
 FRAGMENTS = (

@@ -29,7 +29,7 @@ from sqlalchemy import (
     select,
 )
 
-from telemetry_bus.codec import pack_job, unpack_job
+from telemetry_bus.encoding.values import pack_job, unpack_job
 from telemetry_bus.errors import JobError
 from telemetry_bus.jobs import Job
 from telemetry_bus.tables import definitions, insert_job, reading_engine

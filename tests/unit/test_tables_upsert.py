@@ -11,7 +11,7 @@ from sqlalchemy import Column, Index, Integer, MetaData, String, Table, case, fu
 
 from telemetry_bus.errors import JobError
 from telemetry_bus.jobs import Job, Statement
-from telemetry_bus.sqlshape import insert_shape
+from telemetry_bus.sql.shapes import insert_shape
 from telemetry_bus.tables import definitions, insert_job, upsert_job
 
 

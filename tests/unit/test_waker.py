@@ -8,7 +8,7 @@ import select
 import threading
 from collections.abc import Iterator
 
-from telemetry_bus.waker import Waker
+from telemetry_bus.runtime.waker import Waker
 
 from .tracing import at_every_bytecode, traced
 

@@ -8,7 +8,7 @@ from itertools import combinations_with_replacement
 
 import pytest
 
-from telemetry_bus.writer.sqlite import SqliteDialect
+from telemetry_bus.database.sqlite.connection import SqliteDialect
 
 TYPES = [
     "INTEGER", "bigint", "POINT", "TEXT", "VARCHAR(9)", "CLOB", "BLOB", "", "REAL", "DOUBLE PRECISION", "FLOAT",

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from telemetry_bus.database import batching
+from telemetry_bus.database.batching import MAX_CHUNK_ROWS, Lanes, Planner, insert_rows
+from telemetry_bus.database.dialects import TableFacts
 from telemetry_bus.errors import ParameterCount
 from telemetry_bus.jobs import Template
-from telemetry_bus.sqlshape import insert_shape
-from telemetry_bus.writer import batching
-from telemetry_bus.writer.batching import MAX_CHUNK_ROWS, Lanes, Planner, insert_rows
-from telemetry_bus.writer.dialects import TableFacts
+from telemetry_bus.sql.shapes import insert_shape
 
 from .writing import template
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from telemetry_bus.config import parse_database
+from telemetry_bus.database import Writer
 from telemetry_bus.errors import DatabaseFault, JobFailed, StoreClosed
-from telemetry_bus.writer import Writer
 
 from .writing import EVENT, EVENTS, INSERT_EVENT, Stream, database, execute, opened, rows, template
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_bus.codec import unpack_job
+from telemetry_bus.database import RetryResult
+from telemetry_bus.database.deadletters import LOGGED_PER_PERIOD, MAX_ERROR_TEXT, FailureLog, Refusal
+from telemetry_bus.database.sqlite.connection import SqliteConnection
+from telemetry_bus.encoding.values import unpack_job
 from telemetry_bus.errors import DatabaseFault, ProtocolError
 from telemetry_bus.jobs import Failure, Job, Statement
-from telemetry_bus.pace import PERIOD_S
-from telemetry_bus.writer import RetryResult
-from telemetry_bus.writer.deadletters import LOGGED_PER_PERIOD, MAX_ERROR_TEXT, FailureLog, Refusal
-from telemetry_bus.writer.sqlite import SqliteConnection
+from telemetry_bus.runtime.throttle import PERIOD_S
 
 from .writing import EVENT, EVENTS, INSERT_EVENT, Stream, execute, once, opened, rows, sqlite_error, template
 

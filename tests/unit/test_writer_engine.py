@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from telemetry_bus.database import writer as core
+from telemetry_bus.database.sqlite.opening import LOG_BYTES, file_system, refuse_network_file_system
 from telemetry_bus.errors import ConfigError
-from telemetry_bus.writer import core
-from telemetry_bus.writer.engine import LOG_BYTES, file_system, refuse_network_file_system
 
 from .writing import EVENT, EVENTS, Stream, execute, opened, rows, template
 
@@ -59,7 +59,7 @@ def test_a_network_file_system_is_refused_with_a_hint(mounts: Path, path: str) -
 
 def test_a_database_on_a_network_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is a file made there."""
-    monkeypatch.setattr("telemetry_bus.writer.engine.file_system", lambda path, mounts: "nfs4")
+    monkeypatch.setattr("telemetry_bus.database.sqlite.opening.file_system", lambda path, mounts: "nfs4")
     with pytest.raises(ConfigError, match="the file system is nfs4"), opened(tmp_path):
         pass
     assert not (tmp_path / "telemetry.db").exists()
@@ -146,7 +146,7 @@ class TestCheckpoints:
             writer.apply([stream.run(EVENT, ["y", 1])])
             assert written < writer.snapshot().wal_bytes
             written = writer.snapshot().wal_bytes
-            monkeypatch.setattr("telemetry_bus.writer.sqlite.LOG_BYTES", 1)
+            monkeypatch.setattr("telemetry_bus.database.sqlite.connection.LOG_BYTES", 1)
             writer.maintain(idle=False)
             writer.apply([stream.run(EVENT, ["z", 1])])
             assert written == writer.snapshot().wal_bytes
@@ -155,7 +155,7 @@ class TestCheckpoints:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         """The file keeps its length until the next batch; nobody is in the way."""
-        monkeypatch.setattr("telemetry_bus.writer.sqlite.LOG_BYTES", 1)
+        monkeypatch.setattr("telemetry_bus.database.sqlite.connection.LOG_BYTES", 1)
         monkeypatch.setattr(core, "ALARM_LOG_BYTES", 0)
         with opened(tmp_path) as writer:
             writer.apply([Stream().run(EVENT, ["x", 1])])

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from telemetry_bus.config import parse_database
+from telemetry_bus.database import Writer
+from telemetry_bus.database.sqlite.connection import SqliteConnection, SqliteDialect
 from telemetry_bus.errors import DatabaseFault, NotRecordable
-from telemetry_bus.writer import Writer
-from telemetry_bus.writer.sqlite import SqliteConnection, SqliteDialect
 
 from .writing import EVENT, EVENTS, Stream, execute, once, opened, rows, sqlite_error, template
 

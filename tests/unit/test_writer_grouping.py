@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from telemetry_bus.config import parse_database
+from telemetry_bus.database import Writer
 from telemetry_bus.jobs import Run, Template
-from telemetry_bus.writer import Writer
 
 from .writing import Stream
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_bus.writer.dialects import Settings
-from telemetry_bus.writer.guard import Guard
-from telemetry_bus.writer.sqlite import SqliteDialect
+from telemetry_bus.database.dialects import Settings
+from telemetry_bus.database.sqlite.connection import SqliteDialect
+from telemetry_bus.database.sqlite.guard import Guard
 
 from .writing import EVENT, EVENTS, Stream, database, execute, opened, rows, template
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from telemetry_bus.database.sqlite.connection import SqliteConnection
 from telemetry_bus.jobs import Template
-from telemetry_bus.writer.sqlite import SqliteConnection
 
 from .writing import EVENT, EVENTS, INSERT_EVENT, Stream, execute, opened, rows, sqlite_error, template
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_bus.writer import schema
-from telemetry_bus.writer.dialects import TableFacts
-from telemetry_bus.writer.sqlite import SqliteConnection
+from telemetry_bus.database import schema
+from telemetry_bus.database.dialects import TableFacts
+from telemetry_bus.database.sqlite.connection import SqliteConnection
 
 from .writing import EVENT, EVENTS, INSERT_EVENT, Stream, execute, opened, rows, template
 

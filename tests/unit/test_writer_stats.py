@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from telemetry_bus.writer.stats import WINDOW, Statistics
+from telemetry_bus.database.stats import WINDOW, Statistics
 
 
 def test_counters_add_up() -> None:

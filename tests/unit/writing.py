@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from telemetry_bus.config import Database, parse_database
+from telemetry_bus.database import Writer
 from telemetry_bus.jobs import Run, Template
-from telemetry_bus.writer import Writer
 
 EVENTS = "CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, size INTEGER)"
 INSERT_EVENT = "INSERT INTO events (name, size) VALUES (?, ?)"

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 import zmq
 
-from telemetry_bus.paths import BusFolder
 from telemetry_bus.protocol.messages import (
     Ack,
     Bye,
@@ -19,6 +18,7 @@ from telemetry_bus.protocol.messages import (
     decode_control,
     encode_control,
 )
+from telemetry_bus.runtime.folder import BusFolder
 
 _EPOCH, _PID, _WINDOW = b"recorded", 4711, 16 * 1024 * 1024
 _LIMIT_S = 60.0

@@ -37,8 +37,8 @@ from peer import Peer
 
 from telemetry_bus import JobFailed, TelemetryStore
 from telemetry_bus.config import MIN_JOURNAL_BYTES, Database, parse_database
-from telemetry_bus.paths import BusFolder
 from telemetry_bus.protocol.messages import VERSION, Ack, Report
+from telemetry_bus.runtime.folder import BusFolder
 
 RECORDED = Path(__file__).with_name("recorded")
 #: The database's name in what is recorded. Whoever plays a conversation puts the real one in its place.

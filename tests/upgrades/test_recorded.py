@@ -91,7 +91,7 @@ def test_a_database(bus: Bus, recording: Recording) -> None:
 WHAT_TO_DO = """
 {what} of version {version} is no longer what it was. Producers, journals and databases of that version are there, and
 would be read by guess. Raise VERSION in telemetry_bus/protocol/messages.py, and when the form of a journal has changed
-the last character of _MAGIC in telemetry_bus/journal_file.py too. See that the older recordings are still understood,
+the last character of _MAGIC in telemetry_bus/journal/layout.py too. See that the older recordings are still understood,
 or refuse them on purpose (tests/upgrades/recordings.py). Then record the new version: python {record}
 """
 

@@ -32,7 +32,7 @@ JOBS = 100
 
 #: Makes a program one of the next version, in what it says and in its journal.
 NEXT = """
-from telemetry_bus import journal_file
+from telemetry_bus.journal import layout as journal_file
 from telemetry_bus.protocol import messages
 messages.VERSION += 1
 magic = journal_file._MAGIC

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from ...writer.engine import LOG_BYTES
+from ...database.sqlite.opening import LOG_BYTES
 from ..output import counted, size
 from .case import Case
 from .finding import Finding, ok, problem, warning

@@ -6,8 +6,8 @@ import os
 import stat
 from pathlib import Path
 
-from ...journal_file import SUFFIX, UNFINISHED_SUFFIX
-from ...paths import MAX_SOCKET_PATH_BYTES
+from ...journal.layout import SUFFIX, UNFINISHED_SUFFIX
+from ...runtime.folder import MAX_SOCKET_PATH_BYTES
 from ..output import counted
 from .case import Case
 from .finding import Finding, ok, problem, warning

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ...writer.engine import NETWORK_FILE_SYSTEMS, file_system
+from ...database.sqlite.opening import NETWORK_FILE_SYSTEMS, file_system
 from ..output import size
 from .case import Case
 from .finding import Finding, ok, problem, warning

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ... import __version__
 from ...errors import TelemetryError, WriterAbsent
-from ..letters import Letters
+from ..deadletters.letters import Letters
 from ..output import counted
 from ..status import gone
 from .case import Case

@@ -1,0 +1,207 @@
+"""Rows of many jobs as few statements, without changing what they mean.
+
+Inside one transaction plain inserts into different tables commute, as long as parents come before their children:
+each table is a *lane* in which order is kept, equal consecutive statements of a lane run as one multi-row
+statement, and lanes are emptied in the order of their foreign keys. Whatever does not commute empties the lanes
+first. (To defer the foreign keys instead would expire all prepared statements in SQLite, and is not to be had for
+every foreign key in other databases.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
+from itertools import chain, groupby
+from operator import attrgetter, itemgetter
+from typing import Any, Protocol
+
+from ..errors import ParameterCount
+from ..jobs import Row, Run, Template
+from ..sql.shapes import InsertShape, calls, insert_shape
+from .dialects import TableFacts
+
+#: Rows of one multi-row statement. Measured: from 64 to 1024 rows are equally fast; the statement cache prefers few.
+MAX_CHUNK_ROWS = 128
+#: Characters that the groups of one multi-row statement may take, or long literals would make huge texts.
+MAX_CHUNK_TEXT = 64 * 1024
+#: Plans that are kept; a plan is made in microseconds.
+MAX_PLANS = 1024
+
+#: What these return depends on the statement before, whatever table that was.
+_ORDER_DEPENDENT = frozenset({"last_insert_rowid", "changes", "total_changes"})
+
+
+class Target(Protocol):
+    """Where statements are run: the part of `dialects.Connection` that this module needs."""
+
+    max_parameters: int
+
+    def run(self, sql: str, row: Row) -> None: ...
+
+    def run_many(self, sql: str, rows: Sequence[Row]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """A statement of a template that may take a lane."""
+
+    lane: str
+    rank: int
+    sql: str
+    shape: InsertShape
+    many: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the jobs of a template run.
+
+    With `inserts` they take lanes: a column of the payloads at a time, or job by job if two statements meet in one
+    lane (`by_job`). Without, they run in order behind a barrier.
+    """
+
+    inserts: tuple[Insert, ...] | None
+    by_job: bool
+
+
+class Planner:
+    """Plans of templates, as long as the facts about tables hold."""
+
+    def __init__(self, fold: Any) -> None:
+        self._fold = fold
+        self._tables: Mapping[str, TableFacts] = {}
+        self._ranks: Mapping[str, int] = {}
+        self._plans: dict[Template, Plan] = {}
+
+    def plan(self, template: Template, tables: Mapping[str, TableFacts]) -> Plan:
+        if tables is not self._tables:
+            self._tables = tables
+            self._ranks = _ranks(tables)
+            self._plans.clear()
+        elif len(self._plans) >= MAX_PLANS:
+            self._plans.clear()
+        plan = self._plans.get(template)
+        if plan is None:
+            plan = self._plans[template] = self._make(template)
+        return plan
+
+    def _make(self, template: Template) -> Plan:
+        inserts = [self._insert(sql, many) for sql, many in template.statements]
+        lanes = [insert.lane for insert in inserts if insert is not None]
+        if len(lanes) < len(inserts) or not inserts:
+            return Plan(None, False)
+        return Plan(tuple(insert for insert in inserts if insert is not None), len(set(lanes)) < len(lanes))
+
+    def _insert(self, sql: str, many: bool) -> Insert | None:
+        shape = insert_shape(sql)
+        if shape is None or not _ORDER_DEPENDENT.isdisjoint(calls(sql)):
+            return None
+        lane = self._fold(shape.table)
+        facts = self._tables.get(lane)
+        rank = self._ranks.get(lane)
+        if facts is None or rank is None or not facts.ordinary or facts.triggers:
+            return None
+        if facts.referenced and (shape.rewrites or facts.rewrites):
+            return None
+        return Insert(lane, rank, sql, shape, many)
+
+
+@dataclass(slots=True)
+class Segment:
+    """Rows for one statement, one behind the other in their lane."""
+
+    insert: Insert
+    rows: list[Row] = field(default_factory=list)
+
+
+class Lanes:
+    """The rows that wait, per table."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._lanes: dict[str, list[Segment]] = {}
+
+    def add(self, plan: Plan, payloads: Sequence[Any]) -> None:
+        """Put the jobs of a template with `plan.inserts` into their lanes."""
+        assert plan.inserts is not None
+        width = len(plan.inserts)
+        if width == 1:
+            self._extend(plan.inserts[0], payloads)
+            return
+        if set(map(len, payloads)) != {width}:
+            raise ParameterCount(f"a job does not have its {width} statements", operation="apply")
+        if plan.by_job:
+            for payload in payloads:
+                for insert, part in zip(plan.inserts, payload, strict=True):
+                    self._extend(insert, (part,))
+        else:
+            for position, insert in enumerate(plan.inserts):
+                self._extend(insert, list(map(itemgetter(position), payloads)))
+
+    def empty(self) -> int:
+        """Run everything that waits; the number of rows."""
+        count = 0
+        for lane in sorted(self._lanes.values(), key=_rank):
+            for segment in lane:
+                insert_rows(self._target, segment.insert.shape, segment.rows)
+                count += len(segment.rows)
+        self._lanes.clear()
+        return count
+
+    def _extend(self, insert: Insert, parts: Iterable[Any]) -> None:
+        lane = self._lanes.setdefault(insert.lane, [])
+        if not lane or lane[-1].insert.sql != insert.sql:
+            lane.append(Segment(insert))
+        lane[-1].rows.extend(chain.from_iterable(parts) if insert.many else parts)
+
+
+def insert_rows(target: Target, shape: InsertShape, rows: Sequence[Row]) -> None:
+    """Insert rows in chunks of powers of two, so that the driver meets few different texts."""
+    if not {shape.parameters}.issuperset(map(len, rows)):
+        raise ParameterCount(f"a row does not have {shape.parameters} values", operation="apply", subject=shape.head)
+    chunk = _largest_chunk(shape, target.max_parameters)
+    position = 0
+    while left := len(rows) - position:
+        while chunk > left:
+            chunk >>= 1
+        target.run(_multi_row(shape, chunk), list(chain.from_iterable(rows[position : position + chunk])))
+        position += chunk
+
+
+def _rank(lane: list[Segment]) -> int:
+    return lane[0].insert.rank
+
+
+def _ranks(tables: Mapping[str, TableFacts]) -> dict[str, int]:
+    """Parents have lower ranks than their children; tables that refer to each other in a circle have none."""
+    sorter = TopologicalSorter({name: facts.parents - {name} for name, facts in tables.items()})
+    with suppress(CycleError):  # the sorter still yields what is not behind the circle
+        sorter.prepare()
+    ranks: dict[str, int] = {}
+    while ready := sorter.get_ready():
+        ranks |= dict.fromkeys(ready, len(ranks))
+        sorter.done(*ready)
+    return ranks
+
+
+def consecutive(runs: Iterable[Run]) -> Iterable[tuple[Template, list[Run]]]:
+    """Runs that follow each other with one template, whatever their streams."""
+    for template, group in groupby(runs, attrgetter("template")):
+        yield template, list(group)
+
+
+@lru_cache(maxsize=1024)
+def _largest_chunk(shape: InsertShape, max_parameters: int) -> int:
+    chunk = MAX_CHUNK_ROWS
+    while chunk > 1 and (chunk * shape.parameters > max_parameters or chunk * len(shape.group) > MAX_CHUNK_TEXT):
+        chunk >>= 1
+    return chunk
+
+
+@lru_cache(maxsize=2048)
+def _multi_row(shape: InsertShape, rows: int) -> str:
+    text: str = shape.head + ",".join([shape.group] * rows) + shape.tail
+    return text

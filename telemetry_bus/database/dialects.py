@@ -1,0 +1,184 @@
+"""The seam between the writer and one kind of database: everything that differs stands behind two protocols."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from ..config import Database
+from ..errors import ConfigError, DatabaseFault
+from ..jobs import Row
+
+Durability = Literal["full", "normal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to open a database for writing. Times in seconds, `clock` monotonic.
+
+    `checkpoints` says that the writer looks after checkpoints itself (`Connection.checkpoint`).
+    """
+
+    durability: Durability = "full"
+    busy_timeout: float = 1.0
+    checkpoints: bool = True
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """What decides whether an insert into a table may change places with inserts into other tables.
+
+    `ordinary`: a table with rows of its own, neither a view nor virtual. `referenced`: a foreign key points at it.
+    `rewrites`: a constraint of the table itself says what to do about a conflict, so a plain insert may delete.
+    `parents`: the folded names of the tables that its foreign keys point at.
+    """
+
+    ordinary: bool
+    triggers: bool
+    referenced: bool
+    rewrites: bool
+    parents: frozenset[str]
+
+
+#: The columns of a table in order, each with its declared type in upper case.
+Columns = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class FreeSpace:
+    """Bytes in the database's file that hold nothing, and whether they can be given back (`auto_vacuum`)."""
+
+    auto_vacuum: str
+    free_bytes: int
+
+
+class Connection(Protocol):
+    """One open connection in autocommit: says BEGIN itself, tells its own statements from those of jobs.
+
+    Statements of jobs (`run`, `run_many`, `define`) raise what the driver raises; the dialect says whose fault it
+    is. Everything else raises `DatabaseFault`.
+    """
+
+    driver: Any
+    version: str
+    max_parameters: int
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction stands. A failed statement may have ended it."""
+
+    def begin(self) -> None:
+        """Begin a transaction that holds the write lock."""
+
+    def commit(self) -> None:
+        """COMMIT. Raises what the driver raises: the outcome of a failed COMMIT depends on it."""
+
+    def rollback(self) -> None:
+        """Roll back if a transaction stands."""
+
+    def savepoint(self) -> None:
+        """Begin the part of the transaction that one job is."""
+
+    def rollback_to_savepoint(self) -> None:
+        """Undo that part, and end it."""
+
+    def release_savepoint(self) -> None:
+        """Keep that part, and end it."""
+
+    def limit_time(self, seconds: float | None) -> None:
+        """Statements of jobs fail (their fault) when they are not done in `seconds` from now. None: no limit."""
+
+    def own(self, sql: str, row: Row = ()) -> list[tuple[Any, ...]]:
+        """Run a statement of the bus itself; its rows."""
+
+    def run(self, sql: str, row: Row) -> None:
+        """Run a statement of a job. Rows that it returns are read and dropped."""
+
+    def run_many(self, sql: str, rows: Sequence[Row]) -> None:
+        """Run a statement of a job once with each row, in order."""
+
+    def define(self, sql: str) -> None:
+        """Run a definition of a job; what is there already counts as done."""
+
+    def schema_version(self) -> object:
+        """Another value whenever the schema may have changed."""
+
+    def tables(self) -> Mapping[str, TableFacts]:
+        """The facts of all tables and views, by `Dialect.fold`ed name."""
+
+    def columns(self, table: str) -> Columns:
+        """The columns of a table; none when it does not exist."""
+
+    def vanished(self) -> bool:
+        """Whether the database that this connection writes to is no longer the one that its URL names."""
+
+    def checkpoint(self, *, idle: bool) -> bool:
+        """Move the log into the database when it has grown long, or when idle; never waits.
+
+        False when a reader kept it from being done.
+        """
+
+    def free_space(self) -> FreeSpace:
+        """What could be given back."""
+
+    def give_back(self, pages: int) -> None:
+        """Inside a transaction: cut off at most so many free pages, where the database is made for that."""
+
+    def log_bytes(self) -> int:
+        """The size of the write-ahead log."""
+
+    def close(self, *, clean: bool) -> None:
+        """Close; `clean`: with a checkpoint, if nobody is in the way."""
+
+    def reopen(self) -> Connection:
+        """Close this connection without ado and open a fresh one to the database that its URL names now.
+
+        Raises `DatabaseFault` when there is none: what was deleted is not made again.
+        """
+
+
+class Dialect(Protocol):
+    """What is known about a kind of database without a connection."""
+
+    #: What a driver raises about a job or a connection. Anything else is a mistake of this program.
+    errors: tuple[type[BaseException], ...]
+    #: What the database calls the types in `schema.BUS_TABLES`.
+    types: Mapping[str, str]
+
+    def open(self, database: Database, settings: Settings) -> Connection:
+        """Open for writing; what is not there is made. Raises `DatabaseFault` and `ConfigError`."""
+
+    def blames_database(self, error: BaseException) -> bool:
+        """Whether the database is at fault (locked, full, broken) and not the job."""
+
+    def fault(self, error: BaseException, operation: str, subject: str) -> DatabaseFault:
+        """The error to raise for a fault of the database, with a hint."""
+
+    def breaks_connection(self, error: BaseException | None) -> bool:
+        """Whether to go on with a fresh connection after this fault of the database."""
+
+    def is_missing(self, error: BaseException) -> bool:
+        """Whether the error says that a table or column is not there."""
+
+    def fold(self, name: str) -> str:
+        """A table's name as the database compares it."""
+
+    def defined_columns(self, ensure: Sequence[str]) -> Mapping[str, Columns]:
+        """The columns of each table that definitions create, by its name as written."""
+
+    def same_type(self, one: str, other: str) -> bool:
+        """Whether a column of one declared type stores every value as one of the other does."""
+
+def dialect_of(database: Database) -> Dialect:
+    """Raises `ConfigError` for a kind of database that the writer does not know."""
+    if database.dialect == "sqlite":
+        from .sqlite.connection import SqliteDialect
+
+        return SqliteDialect()
+    raise ConfigError(
+        f"the writer cannot write to {database.dialect}", operation="open", subject=database.masked,
+        hint="use sqlite:///PATH",
+    )

@@ -1,0 +1,294 @@
+"""SQLite behind the seam: one connection, what its errors mean, what its tables are like."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from functools import lru_cache
+from math import inf
+from string import ascii_lowercase, ascii_uppercase
+from typing import Any
+
+from ...config import Database
+from ...errors import DatabaseFault
+from ...jobs import Row
+from ..dialects import Columns, FreeSpace, Settings, TableFacts
+from . import errors as sqlite_errors
+from .guard import Guard
+from .opening import LOG_BYTES, open_sqlite
+
+#: Virtual machine instructions between two looks at the clock: a few milliseconds.
+_PROGRESS_STEPS = 100_000
+#: A definition over empty tables that takes more instructions than this is no definition.
+_SCRATCH_STEPS = 1_000_000
+
+#: What the driver's executemany takes. It would leave the rows of RETURNING unread.
+_BATCHABLE = re.compile(r"\s*(insert|update|delete|replace)\b(?!.*\breturning\b)", re.I | re.S)
+#: The database file, its log, and the log's index.
+_SUFFIXES = ("", "-wal", "-shm")
+_FOLD = str.maketrans(ascii_uppercase, ascii_lowercase)
+
+_TABLES = """SELECT name, type = 'table' AND rootpage > 0, coalesce(sql, '') FROM sqlite_master
+    WHERE type IN ('table', 'view')"""
+_TRIGGERS = "SELECT DISTINCT tbl_name FROM sqlite_master WHERE type = 'trigger'"
+_FOREIGN_KEYS = """SELECT child.name, key."table"
+    FROM sqlite_master AS child, pragma_foreign_key_list(child.name) AS key WHERE child.type = 'table'"""
+_COLUMNS = "SELECT name, upper(type) FROM pragma_table_xinfo(?)"
+#: By the number that `PRAGMA auto_vacuum` returns.
+_AUTO_VACUUM = ("NONE", "FULL", "INCREMENTAL")
+
+
+class SqliteDialect:
+    """What is known about SQLite without a connection."""
+
+    errors = sqlite_errors.ERRORS
+    types: Mapping[str, str] = {
+        "bytes": "BLOB", "integer": "INTEGER", "serial": "INTEGER", "text": "TEXT", "timestamp": "TIMESTAMP",
+    }
+    blames_database = staticmethod(sqlite_errors.blames_database)
+    breaks_connection = staticmethod(sqlite_errors.breaks_connection)
+    is_missing = staticmethod(sqlite_errors.is_missing)
+    fault = staticmethod(sqlite_errors.fault)
+
+    def open(self, database: Database, settings: Settings, *, create: bool = True) -> SqliteConnection:
+        try:
+            return SqliteConnection(self, open_sqlite(database, settings, create=create), database, settings)
+        except (sqlite3.Error, OSError) as error:
+            raise self.fault(error, "open", database.masked) from error
+
+    def fold(self, name: str) -> str:
+        return name.translate(_FOLD)  # SQLite ignores the case of ASCII letters only
+
+    def defined_columns(self, ensure: Sequence[str]) -> Mapping[str, Columns]:
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as scratch:
+            scratch.set_progress_handler(lambda: 1, _SCRATCH_STEPS)
+            for sql in ensure:
+                with suppress(sqlite3.Error):  # it may need tables that other definitions make
+                    scratch.execute(sql)
+            names = [name for name, ordinary, _ in scratch.execute(_TABLES) if ordinary]
+            return {name: self.columns(scratch.execute(_COLUMNS, (name,))) for name in names}
+
+    def columns(self, rows: Iterable[tuple[str, str]]) -> Columns:
+        return {self.fold(name): kind for name, kind in rows}
+
+    def same_type(self, one: str, other: str) -> bool:
+        return _affinity(one) == _affinity(other)
+
+
+def _affinity(declared: str) -> str:
+    """What SQLite makes of a declared type (https://www.sqlite.org/datatype3.html#determination_of_column_affinity)."""
+    words = declared.upper()
+    if "INT" in words:
+        return "INTEGER"
+    if any(word in words for word in ("CHAR", "CLOB", "TEXT")):
+        return "TEXT"
+    if "BLOB" in words or not words:
+        return "BLOB"
+    return "REAL" if any(word in words for word in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
+
+
+class SqliteConnection:
+    """The writer's connection to a SQLite database. See `dialects.Connection`."""
+
+    version = f"SQLite {sqlite3.sqlite_version}"
+
+    def __init__(
+        self, dialect: SqliteDialect, driver: sqlite3.Connection, database: Database, settings: Settings
+    ) -> None:
+        self.driver = driver
+        self.max_parameters = driver.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+        self._dialect = dialect
+        self._database = database
+        self._settings = settings
+        self._clock = settings.clock
+        self._deadline = inf
+        self._closed = False
+        self._guard = Guard()
+        self._cursor = driver.cursor()
+        self._files = {suffix: self._file_identity(suffix) for suffix in _SUFFIXES}
+        driver.set_authorizer(self._guard.authorize)
+        driver.set_progress_handler(self._is_late, _PROGRESS_STEPS)
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.driver.in_transaction
+
+    def begin(self) -> None:
+        self.own("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        self._execute_own("COMMIT")
+
+    def rollback(self) -> None:
+        if self.in_transaction:
+            self.own("ROLLBACK")
+
+    def savepoint(self) -> None:
+        self.own("SAVEPOINT job")
+
+    def rollback_to_savepoint(self) -> None:
+        self.own("ROLLBACK TO job")
+        self.own("RELEASE job")
+
+    def release_savepoint(self) -> None:
+        self.own("RELEASE job")
+
+    def limit_time(self, seconds: float | None) -> None:
+        self._deadline = inf if seconds is None else self._clock() + seconds
+
+    def own(self, sql: str, row: Row = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._execute_own(sql, row)
+        except (sqlite3.Error, MemoryError) as error:
+            raise self._dialect.fault(error, "write", self._database.masked) from error
+
+    def run(self, sql: str, row: Row) -> None:
+        self._guard.check(sql)
+        cursor = self._cursor
+        try:
+            cursor.execute(sql, row)
+            if cursor.description is not None:
+                for _ in cursor:  # an unread row would make COMMIT fail
+                    pass
+        except sqlite3.OperationalError as error:
+            self._explain(error)
+            raise
+
+    def run_many(self, sql: str, rows: Sequence[Row]) -> None:
+        if rows and _batchable(sql):
+            self._guard.check(sql)
+            try:
+                self._cursor.executemany(sql, rows)
+            except sqlite3.OperationalError as error:
+                self._explain(error)
+                raise
+        else:
+            for row in rows:
+                self.run(sql, row)
+
+    def define(self, sql: str) -> None:
+        try:
+            self.run(sql, ())
+        except sqlite3.OperationalError as error:
+            if not sqlite_errors.is_already_there(error):
+                raise
+
+    def schema_version(self) -> object:
+        return self.own("PRAGMA schema_version")[0][0]
+
+    def tables(self) -> Mapping[str, TableFacts]:
+        fold = self._dialect.fold
+        triggers = {fold(name) for (name,) in self.own(_TRIGGERS)}
+        parents = defaultdict(set)
+        for child, parent in self.own(_FOREIGN_KEYS):
+            parents[fold(child)].add(fold(parent))
+        referenced = set().union(*parents.values())
+        tables = [(fold(name), ordinary, sql) for name, ordinary, sql in self.own(_TABLES)]
+        return {
+            name: TableFacts(
+                ordinary=bool(ordinary), triggers=name in triggers, referenced=name in referenced,
+                rewrites="conflict" in sql.lower(), parents=frozenset(parents.get(name, ())),
+            )
+            for name, ordinary, sql in tables
+        }
+
+    def columns(self, table: str) -> Columns:
+        return self._dialect.columns(self.own(_COLUMNS, (table,)))
+
+    def vanished(self) -> bool:
+        return self._files[""] != self._file_identity("")
+
+    def checkpoint(self, *, idle: bool) -> bool:
+        log_bytes = self.log_bytes()
+        if log_bytes == 0 or (not idle and log_bytes <= LOG_BYTES):
+            return True
+        self.own("PRAGMA busy_timeout=0")
+        try:
+            mode = "TRUNCATE" if idle else "PASSIVE"
+            busy, pages, moved = self.own(f"PRAGMA wal_checkpoint({mode})")[0]
+        finally:
+            self.own(f"PRAGMA busy_timeout={round(self._settings.busy_timeout * 1000)}")
+        return not busy and pages == moved
+
+    def free_space(self) -> FreeSpace:
+        mode, pages, page_bytes = (
+            self.own(f"PRAGMA {name}")[0][0] for name in ("auto_vacuum", "freelist_count", "page_size")
+        )
+        return FreeSpace(_AUTO_VACUUM[mode], pages * page_bytes)
+
+    def give_back(self, pages: int) -> None:
+        for _ in range(min(pages, self.own("PRAGMA freelist_count")[0][0])):
+            self.own("PRAGMA incremental_vacuum(1)")  # the driver takes one step of it only, which is one page
+
+    def log_bytes(self) -> int:
+        if self._database.path is None:
+            return 0
+        try:
+            return os.stat(f"{self._database.path}-wal").st_size
+        except FileNotFoundError:
+            return 0
+
+    def close(self, *, clean: bool) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        with suppress(DatabaseFault):
+            self.rollback()
+            if clean:
+                self.checkpoint(idle=True)
+        self.driver.close()
+
+    def reopen(self) -> SqliteConnection:
+        if self._database.path is None:
+            self.rollback()
+            return self  # nothing but this connection holds the database
+        self.close(clean=False)
+        try:
+            if self.vanished() and os.path.exists(self._database.path):
+                self._discard_stale_log()
+        except OSError as error:
+            raise self._dialect.fault(error, "open", self._database.masked) from error
+        return self._dialect.open(self._database, self._settings, create=False)
+
+    def _execute_own(self, sql: str, row: Row = ()) -> list[tuple[Any, ...]]:
+        self._guard.trust(sql)
+        self._guard.trusted = True
+        try:
+            return self._cursor.execute(sql, row).fetchall()
+        finally:
+            self._guard.trusted = False
+
+    def _explain(self, error: sqlite3.OperationalError) -> None:
+        """Tell a time limit from an exception of a signal handler, which ends a statement in the same way."""
+        if sqlite_errors.is_interrupt(error):
+            if self._clock() <= self._deadline:
+                raise self._dialect.fault(error, "write", self._database.masked) from error
+            error.add_note("the statement took longer than its time limit")
+
+    def _is_late(self) -> bool:
+        return not self._guard.trusted and self._clock() > self._deadline
+
+    def _discard_stale_log(self) -> None:
+        """Another file has taken the place of ours: SQLite would replay our log into it."""
+        for suffix in _SUFFIXES[1:]:
+            if self._files[suffix] and self._files[suffix] == self._file_identity(suffix):
+                os.unlink(f"{self._database.path}{suffix}")
+
+    def _file_identity(self, suffix: str) -> tuple[int, int] | None:
+        """The file's device and inode. By `stat` only: closing the file would drop SQLite's locks on it."""
+        if self._database.path is None:
+            return None
+        try:
+            status = os.stat(f"{self._database.path}{suffix}")
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+
+@lru_cache(maxsize=1024)
+def _batchable(sql: str) -> bool:
+    return _BATCHABLE.match(sql) is not None

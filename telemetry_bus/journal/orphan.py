@@ -1,0 +1,177 @@
+"""Journals that others made: adopted when their owner is dead, looked at while it lives."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..encoding.records import scan, scan_definitions
+from ..errors import JournalCorrupt
+from ..jobs import MAX_JOB_BYTES
+from .layout import CHUNK_BYTES, DEFINITIONS_TAIL, PAGE_BYTES, TAIL, Header, lock_file, read_watermark, sync_folder
+
+#: The ring is read in pieces of this size, so that a large journal does not fill the memory.
+_PIECE_BYTES = 1024 * 1024
+#: No record is longer; a rest of this length that does not check out is the end.
+_MAX_RECORD_BYTES = MAX_JOB_BYTES + 64
+#: A journal that is trimmed while its jobs are counted is counted anew, so many times at most.
+_LOOKS = 4
+
+
+class OrphanJournal:
+    """A journal's file, read: what is intact in it, message by message.
+
+    Raises `JournalCorrupt` when not even the header or the watermark can be trusted.
+    """
+
+    def __init__(self, path: Path, fd: int) -> None:
+        """`fd` is an open descriptor of the file; it is the journal's from now on."""
+        self.path = path
+        self._fd = fd
+        page = os.pread(fd, PAGE_BYTES, 0).ljust(PAGE_BYTES, b"\0")
+        self._header = header = Header.unpack(page)
+        self.stream, self.database, self.pid = header.stream, header.database, header.pid
+        self._ring_start = PAGE_BYTES + header.definitions_bytes
+        words = memoryview(page).cast("Q")
+        self.tail = words[TAIL]
+        self.trimmed = read_watermark(page)
+        #: What was found wrong; None so far.
+        self.damage: str | None = None
+        size, whole = os.fstat(fd).st_size, self._ring_start + header.ring_bytes
+        if size < whole:
+            self.damage = f"the last {whole - size} bytes of the file are cut off"
+        room = os.pread(fd, min(words[DEFINITIONS_TAIL], header.definitions_bytes), PAGE_BYTES)
+        self.definitions_count, self.definitions = self._intact_definitions(room)
+
+    @classmethod
+    def claim(cls, path: Path) -> OrphanJournal | None:
+        """The journal at `path` if its owner is dead and nobody else adopts it; None otherwise.
+
+        Raises `JournalCorrupt`; the file is then unlocked again.
+        """
+        fd = lock_file(path)
+        if fd is None:
+            return None
+        try:
+            return cls(path, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def chunks(self) -> Iterator[tuple[int, int, bytes]]:
+        """First sequence number, number of jobs, and records, from the watermark to the last intact record.
+
+        The checksums say where it ends, not the published tail: a record that checks out with the next sequence
+        number was appended whole. When it ends before the tail, `damage` says so.
+        """
+        sequence, offset = self.trimmed
+        limit = offset + self._header.ring_bytes
+        reach = offset  # how far the ring has been read
+        rest = b""
+        reason = "nothing follows"
+        while reach < limit and len(rest) <= _MAX_RECORD_BYTES:
+            piece = self._piece(reach, min(_PIECE_BYTES, limit - reach))
+            reach += len(piece)
+            data = rest + piece
+            start = end = count = 0
+            try:
+                for end in scan(data, sequence + 1):
+                    count += 1
+                    if end - start >= CHUNK_BYTES:
+                        yield sequence + 1, count, data[start:end]
+                        sequence += count
+                        start, count = end, 0
+            except JournalCorrupt as error:
+                reason = error.message
+            if count:
+                yield sequence + 1, count, data[start:end]
+                sequence += count
+            rest = data[end:]
+            if reach - len(rest) == self.tail:
+                return
+        if reach - len(rest) < self.tail:
+            self.damage = f"{self.tail - reach + len(rest)} bytes after job {sequence} are lost: {reason}"
+
+    def delete(self) -> None:
+        """Everything in it is decided: unlink the file, make that durable, let go of the lock."""
+        with suppress(FileNotFoundError):  # somebody has removed it, perhaps with its folder
+            self.path.unlink()
+            sync_folder(self.path.parent)
+        self.close()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _piece(self, offset: int, length: int) -> bytes:
+        """A piece of the ring, up to its wrap; what the file does not have reads as zeros."""
+        position = offset % self._header.ring_bytes
+        length = min(length, self._header.ring_bytes - position)
+        return os.pread(self._fd, length, self._ring_start + position).ljust(length, b"\0")
+
+    def _intact_definitions(self, room: bytes) -> tuple[int, bytes]:
+        count = end = 0
+        try:
+            for position in scan_definitions(room):
+                count, end = count + 1, position
+        except JournalCorrupt as error:
+            self.damage = f"definitions after number {count} are lost: {error.message}"
+        return count, room[:end]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalState:
+    """What a look at a journal shows, its owner alive or not."""
+
+    stream: bytes
+    pid: int
+    alive: bool
+    trimmed: int
+    pending_jobs: int
+    pending_bytes: int
+    #: Bytes since the stream began: up to here it was submitted; from `pending_bytes` before here on it waits.
+    end: int
+
+
+def inspect(path: Path, most_bytes: int = sys.maxsize) -> JournalState:
+    """Look at a journal without touching it.
+
+    Its owner may live and move on meanwhile: bytes are of one moment, and jobs are counted again when they were
+    overwritten under the count. Of more than `most_bytes` that wait, the first are counted, and the number of all is
+    reckoned from their size: a million jobs take a second to count.
+    Raises `JournalCorrupt`, or `FileNotFoundError` when it is gone.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        for _ in range(_LOOKS):
+            journal = OrphanJournal(path, fd)
+            waiting = max(0, journal.tail - journal.trimmed[1])
+            jobs = counted = 0
+            for _, count, data in journal.chunks():
+                jobs, counted = jobs + count, counted + len(data)
+                if counted >= most_bytes:
+                    jobs = jobs * max(waiting, counted) // counted
+                    break
+            if OrphanJournal(path, fd).trimmed == journal.trimmed:
+                break
+        return JournalState(
+            journal.stream, journal.pid, _is_locked(fd), journal.trimmed[0], jobs, waiting, journal.tail
+        )
+    finally:
+        os.close(fd)
+
+
+def _is_locked(fd: int) -> bool:
+    """Whether another holds the lock of a file. Only a glance: while it lasts nobody else can take the lock."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False

@@ -1,0 +1,1 @@
+"""The producer's side: recording a job, keeping it, and sending it until it is acknowledged."""

@@ -1,0 +1,285 @@
+"""A store's stream: takes jobs from any thread, and keeps them in the journal until they are decided."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from ..config import OnFull
+from ..encoding.records import Encoder
+from ..encoding.values import check_size
+from ..errors import JobTooLarge, JournalFull, ReentrantSubmit, StoreClosed, shorten, without_values
+from ..jobs import MAX_JOB_BYTES, Job, Row
+from ..journal.layout import Position
+from ..journal.ring import Journal
+from ..runtime.throttle import Pace
+
+if TYPE_CHECKING:
+    from ..protocol.messages import Jobs, Report
+
+logger = logging.getLogger("telemetry_bus")
+
+#: What `Outbox.wake_at` is while whoever sends is awake.
+NEVER = inf
+#: So many failures are kept for `outcome()`.
+_FAILURES_KEPT = 1000
+#: So many of one kind are logged one by one in some seconds.
+_FAILURES_LOGGED = 5
+
+
+class OutboxCounts(NamedTuple):
+    """Jobs of one stream since its beginning; `pending_bytes` as they lie in the journal."""
+
+    submitted: int
+    acknowledged: int
+    pending_bytes: int
+    dropped: int
+    failed: int
+    last_error: str | None
+
+    @property
+    def pending(self) -> int:
+        return self.submitted - self.acknowledged
+
+
+class Outbox:
+    """Encodes and journals jobs under one lock; hands out slices to send; wakes those who wait for the outcome.
+
+    `wake` is called after each job that ends behind `wake_at`, a place in the journal: 0 for one who sleeps until the
+    next job, `NEVER` for one who is awake. `log_failures` is off where the writer logs in this process. `full` says
+    that the last job found no room, and none has come free since.
+    """
+
+    def __init__(
+        self, journal: Journal, wake: Callable[[], None], *, on_full: OnFull, timeout: float, log_failures: bool = True
+    ) -> None:
+        self.journal = journal
+        self.wake = wake
+        self.wake_at: float = 0
+        self._largest = min(MAX_JOB_BYTES, journal.ring_bytes // 2)
+        self._on_full = on_full
+        self._timeout = timeout
+        self._log_failures = log_failures
+        self._pace = Pace(logger, most=_FAILURES_LOGGED)
+        self._encoder = Encoder(journal.define)
+        # Re-entrant, so that a signal handler or a finalizer that submits in the middle of a submit of the same
+        # thread meets an error and not a deadlock.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._busy = False
+        self._closed = False
+        self._tracing = False
+        self.full = False
+        self._committed = 0
+        self._dropped = 0
+        self._failed = 0
+        self._last_error: str | None = None
+        self._failures: OrderedDict[int, Report] = OrderedDict()
+
+    # Submitting
+
+    def put_row(self, sql: str, row: Row, ensure: tuple[str, ...]) -> int:
+        """Submit a job of one statement and one row; the hot path. See `put`."""
+        with self._lock:
+            if self._busy or self._closed:
+                self._refuse()
+            try:
+                self._busy = True
+                record = self._encoder.row(sql, row, ensure)
+                if len(record) > self._largest:
+                    self._refuse_size(record, sql)
+                sequence = self.journal.append(record) or self._when_full(record)
+            finally:
+                self._busy = False
+        if self.journal.end[1] > self.wake_at:
+            self._wake()
+        if self._tracing:
+            logger.debug("enqueue job %d", sequence)
+        return sequence
+
+    def put(self, job: Job) -> int:
+        """Submit a job; its sequence number, or 0 when the policy dropped it.
+
+        Raises `JobTooLarge`, `UnsupportedValue`, `JournalFull`, `StoreClosed`; nothing is submitted then.
+        """
+        with self._lock:
+            if self._busy or self._closed:
+                self._refuse()
+            try:
+                self._busy = True
+                record = self._encoder.job(job)
+                if len(record) > self._largest:
+                    self._refuse_size(record, job.statements[0].sql if job.statements else "")
+                sequence = self.journal.append(record) or self._when_full(record)
+            finally:
+                self._busy = False
+        if self.journal.end[1] > self.wake_at:
+            self._wake()
+        if self._tracing:
+            logger.debug("enqueue job %d", sequence)
+        return sequence
+
+    def _wake(self) -> None:
+        self._tracing = logger.isEnabledFor(logging.DEBUG)  # asked for here and with each message, not with each job
+        self.wake()
+
+    def _refuse_size(self, record: bytes, subject: str) -> NoReturn:
+        check_size(len(record), subject)
+        raise JobTooLarge(
+            f"the job is {len(record)} bytes encoded, half a journal of {self.journal.ring_bytes} at most is taken",
+            operation="submit", subject=subject, hint="raise journal_bytes, or split the job",
+        )
+
+    def _when_full(self, record: bytes) -> int:
+        self.full = True
+        if self._on_full == "drop":
+            self._dropped += 1
+            return 0
+        deadline = time.monotonic() + (self._timeout if self._on_full == "block" else 0)
+        while (left := deadline - time.monotonic()) > 0:
+            self._busy = False  # others may submit while this thread waits
+            self.wake()
+            self._changed.wait(left)
+            if self._closed or self._busy:
+                self._refuse()
+            self._busy = True
+            if sequence := self.journal.append(record):
+                return sequence
+        raise JournalFull(
+            f"{self.journal.end[0] - self._committed} jobs are waiting for the writer", operation="submit",
+            subject=str(self.journal.path or "in memory"),
+            hint="see telemetry-bus status; a larger journal_bytes bridges longer pauses",
+        )
+
+    def _refuse(self) -> NoReturn:
+        if self._closed:
+            raise StoreClosed("the store is closed", operation="submit", hint="submit before shutdown()")
+        raise ReentrantSubmit
+
+    def wake_always(self, wake: Callable[[], None]) -> None:
+        """From now on call `wake` after each job: the thread that slept and woke is gone."""
+        self.wake, self.wake_at = wake, 0
+
+    # Sending; one thread
+
+    def next_message(
+        self, start: Position, end: Position | None, definitions_from: Position, rewind: int
+    ) -> tuple[Jobs, Position, Position] | None:
+        """The message that begins at `start` (and ends at `end` if that is given), its end, and the end of the
+        definitions in it; None when there is nothing after `start`."""
+        from ..protocol.messages import Jobs  # whoever submits does without
+
+        self._tracing = logger.isEnabledFor(logging.DEBUG)
+        end = end or self.journal.boundary(start)
+        if end[0] <= start[0]:
+            return None
+        definitions, definitions_end = self.journal.definitions(definitions_from)
+        message = Jobs(
+            self.journal.stream, rewind, start[0] + 1, end[0] - start[0],
+            definitions_from[0] + 1, definitions_end[0] - definitions_from[0],
+            definitions, self.journal.read(start, end),
+        )
+        return message, end, definitions_end
+
+    def decided(self, acknowledged: Position, committed: int, reports: Sequence[Report]) -> None:
+        """Jobs up to `committed` are decided, `reports` are the failures among them that are new; everything up
+        to the end of a message, `acknowledged`, may leave the journal."""
+        logger.debug("acknowledge jobs up to %d", committed)
+        self._pace.tick()
+        for report in reports if self._log_failures else ():
+            statement = shorten(report.statement or "")
+            error, traceback = without_values(report.error, report.statement or "")
+            self._pace.log(
+                logging.ERROR, "job %d failed for good and is a dead letter: %s: %s [%s]\n%s",
+                report.sequence, report.error_type, error, statement, traceback,
+                about=f"{report.error_type} {statement}",
+            )
+        with self._lock:
+            if acknowledged[0] > self.journal.trimmed[0]:
+                self.journal.trim(acknowledged)
+                self.full = False
+            self._committed = max(self._committed, committed)
+            for report in reports:
+                self._failed += 1
+                self._last_error = report.error.partition("\n")[0]
+                self._failures[report.sequence] = report
+                if len(self._failures) > _FAILURES_KEPT:
+                    self._failures.popitem(last=False)
+            self._changed.notify_all()
+
+    def renew_journal(self) -> None:
+        """Make the journal's file anew: somebody has removed it. Raises `JournalUnavailable`."""
+        with self._lock:
+            self.journal.renew()
+        logger.info("the journal %s was removed, and is made anew", self.journal.path)
+
+    def note_error(self, text: str) -> None:
+        """Keep something that went wrong in the background for `counts()`."""
+        self._last_error = text
+
+    # Waiting and looking
+
+    def wait(self, sequence: int, timeout: float) -> bool:
+        """Wait until every job up to `sequence` is decided; False when the time is over, or the outbox closed."""
+        self.wake()  # a submit that was interrupted behind the journal did not
+        with self._lock:
+            return self._changed.wait_for(lambda: self._committed >= sequence or self._closed, timeout) and (
+                self._committed >= sequence
+            )
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until nothing is pending, closed or not; whether that came about in time."""
+        self.wake()
+        with self._lock:
+            return self._changed.wait_for(lambda: not self.pending, timeout)
+
+    def failure(self, sequence: int) -> Report | None:
+        """Why a decided job failed, as long as that is kept; None for one that did not."""
+        return self._failures.get(sequence)
+
+    @property
+    def last(self) -> int:
+        """The sequence number of the last submitted job."""
+        return self.journal.end[0]
+
+    @property
+    def committed(self) -> int:
+        """How many jobs are decided."""
+        return self._committed
+
+    @property
+    def pending(self) -> int:
+        return self.journal.end[0] - self._committed
+
+    def counts(self) -> OutboxCounts:
+        with self._lock:
+            return OutboxCounts(
+                self.journal.end[0], self._committed, self.journal.end[1] - self.journal.trimmed[1],
+                self._dropped, self._failed, self._last_error,
+            )
+
+    def close(self) -> None:
+        """Take no more jobs."""
+        with self._lock:
+            self._closed = True
+            self._changed.notify_all()
+
+    def release(self) -> bool:
+        """After `close`, when nobody sends any more: delete the journal if everything in it is decided, else leave
+        it to the writer. Returns whether it was deleted."""
+        with self._lock:
+            self._pace.flush()
+            if self.pending:
+                self.journal.close()
+                return False
+            self.journal.remove()
+            return True
+
+    def abandon(self) -> None:
+        """In a forked child: let go of the parent's journal without a look at any lock."""
+        self.journal.abandon()

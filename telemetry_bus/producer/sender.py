@@ -1,0 +1,134 @@
+"""The thread of a producer that moves its jobs: begins at the first of them, starts over when it fails.
+
+Whoever submits that first job does not wait for ZeroMQ and the like: the thread loads them (`transport`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from ..config import Database
+from ..runtime.folder import BusFolder
+from ..runtime.lifecycle import importing
+from ..runtime.spawn import Spawner, load
+from ..runtime.throttle import Pace
+from ..runtime.waker import Waker
+from .outbox import Outbox
+
+if TYPE_CHECKING:
+    from ..views import WriterView
+    from .transport import Transport
+
+logger = logging.getLogger("telemetry_bus")
+
+#: After a failure of the thread itself.
+_RESTART_AFTER_S = 1.0
+_LOOK_UP_S = 0.05
+#: Imports hold the interpreter's lock for milliseconds: let whoever submitted the first job return before.
+_GIVE_WAY_S = 0.001
+
+
+class Orders:
+    """What the thread is asked to do. `heard` is set whenever the writer says something."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self.goodbye = False
+        self.ask = False
+        self.heard = threading.Event()
+
+
+class Sender:
+    """Moves the jobs of one outbox. The outbox calls `wake` after each job."""
+
+    def __init__(self, outbox: Outbox, waker: Waker, folder: BusFolder, database: Database, spawner: Spawner) -> None:
+        self._outbox = outbox
+        self._waker = waker
+        self._folder = folder
+        self._database = database
+        self._spawner = spawner
+        self._orders = Orders()
+        self._pace = Pace(logger)
+        self._transport: Transport | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self, name: str) -> None:
+        thread = threading.Thread(target=self._run, name=name, daemon=True)
+        thread.start()
+        self._thread = thread
+
+    def stop(self, timeout: float) -> bool:
+        """End the thread, whatever is pending; whether it ended in time. Sockets are closed then."""
+        self._orders.stopping = True
+        self._waker.wake()
+        if self._thread is None or self._thread is threading.current_thread():
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def goodbye(self) -> None:
+        """Tell the writer at the end that the journal will be gone. Before `stop`."""
+        self._orders.goodbye = True
+
+    def answers(self, timeout: float) -> bool:
+        """Ask the writer; whether it says anything within `timeout` seconds."""
+        self._orders.heard.clear()
+        self._orders.ask = True
+        self._waker.wake()
+        return self._orders.heard.wait(timeout)
+
+    @property
+    def resent(self) -> int:
+        return self._transport.resent if self._transport else 0
+
+    @property
+    def answering(self) -> bool:
+        """Whether the writer answers, as far as is known."""
+        return self._transport is not None and self._transport.answering
+
+    def writer(self) -> WriterView:
+        """The writer as far as it is known."""
+        from ..views import WriterView
+
+        return self._transport.writer() if self._transport else WriterView()
+
+    def known(self) -> str:
+        """What is known of the writer, for an error's text."""
+        return (self._transport.known() if self._transport else "") or self._spawner.known()
+
+    def _run(self) -> None:
+        self._await_first()
+        while not self._orders.stopping:
+            try:
+                if self._transport is None:
+                    self._spawner.ensure()  # at once: it takes longer to start than we do
+                    self._transport = self._load()
+                self._transport.run()
+            except Exception as error:  # the thread must outlive it: out of descriptors, a defect
+                self._pace.log(logging.ERROR, "the sender failed and starts again", exc_info=True)
+                self._outbox.note_error(f"sender: {error}")
+                again = time.monotonic() + _RESTART_AFTER_S
+                while not self._orders.stopping and time.monotonic() < again:
+                    self._waker.sleep(_LOOK_UP_S)  # a job does not cut it short, or a busy program would spin here
+        self._pace.flush()
+        self._outbox.wake_at = 0  # whoever was to be called for late jobs may have been named while this thread ended
+
+    def _await_first(self) -> None:
+        """Sleep until the first job is in the journal."""
+        self._waker.sleeping = True
+        if not (self._outbox.pending or self._orders.stopping):
+            self._waker.sleep(None)
+        self._waker.clear()
+        time.sleep(_GIVE_WAY_S)
+
+    def _load(self) -> Transport:
+        with importing():
+            from .transport import Transport
+        load()
+
+        return Transport(
+            self._outbox, self._waker, self._folder, self._database, self._spawner, self._orders, self._pace
+        )

@@ -1,0 +1,203 @@
+"""Every ZeroMQ socket of a producer: journal to writer, acknowledgements back."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import zmq
+
+from ..config import Database
+from ..errors import ConfigError, JournalUnavailable, ProtocolError
+from ..protocol.messages import MAX_CONTROL_BYTES, Control, decode_control, encode_control
+from ..runtime.folder import BusFolder
+from ..runtime.spawn import Spawner
+from ..runtime.throttle import Pace
+from ..runtime.waker import Waker
+from ..views import WriterView
+from .link import Link
+from .outbox import NEVER, Outbox
+
+if TYPE_CHECKING:
+    from .sender import Orders
+
+logger = logging.getLogger("telemetry_bus")
+
+#: ZeroMQ tries to reach a writer that is not there at this pace (milliseconds).
+_RECONNECT_MS, _RECONNECT_LIMIT_MS = 10, 200
+#: A goodbye may take so long to leave; losing it costs nothing.
+_LINGER_MS = 50
+#: While a child of ours may end.
+_REAP_EVERY_S = 0.5
+#: Somebody may have removed the bus folder: while there is work, the journal's file is looked for so often.
+_LOOK_FOR_JOURNAL_S = 1.0
+#: What a context, two sockets and their connections take of them. Where they run out libzmq ends the process.
+_DESCRIPTORS = 16
+
+
+class Transport:
+    """What the thread of a `Sender` runs: the sockets, and the loop over them, for one outbox."""
+
+    def __init__(
+        self, outbox: Outbox, waker: Waker, folder: BusFolder, database: Database, spawner: Spawner, orders: Orders,
+        pace: Pace,
+    ) -> None:
+        self._outbox = outbox
+        self._waker = waker
+        self._folder = folder
+        self._spawner = spawner
+        self._orders = orders
+        self._link = Link(outbox, database)
+        self._protocol = self._link.protocol
+        self._look_at = 0.0
+        self._misunderstood = ""
+        self._pace = pace
+
+    def run(self) -> None:
+        """Until the sender is told to stop. May be called again after an exception."""
+        with self._sockets() as (push, control):
+            self._loop(push, control)
+
+    @property
+    def resent(self) -> int:
+        return self._protocol.resent
+
+    @property
+    def answering(self) -> bool:
+        return self._protocol.welcomed
+
+    def writer(self) -> WriterView:
+        """The writer as far as it is known."""
+        protocol = self._protocol
+        return WriterView(protocol.writer_pid, protocol.epoch.hex(), protocol.welcomed)
+
+    def known(self) -> str:
+        """What the writer has told of itself, for an error's text; empty when it has not."""
+        if (refusal := self._protocol.refused) is not None:
+            return refusal.text
+        if self._misunderstood and not self._protocol.welcomed:
+            return f"one answers and is not understood: {self._misunderstood}"
+        if self._protocol.welcomed:
+            return f"process {self._protocol.writer_pid} answers; see telemetry-bus status"
+        return ""
+
+    @contextmanager
+    def _sockets(self) -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]]:
+        """A context of our own, so that the program's ZeroMQ is not our concern, nor ours the program's."""
+        _need_descriptors()
+        context = zmq.Context(io_threads=1)
+        try:
+            push, control = context.socket(zmq.PUSH), context.socket(zmq.DEALER)
+            for socket in (push, control):
+                socket.setsockopt(zmq.LINGER, 0)
+                socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+                socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_LIMIT_MS)
+                socket.setsockopt(zmq.IMMEDIATE, 1)  # queue for a connected writer only
+            control.setsockopt(zmq.MAXMSGSIZE, MAX_CONTROL_BYTES)
+            push.connect(self._folder.endpoint("jobs"))
+            control.connect(self._folder.endpoint("control"))
+            yield push, control
+        finally:
+            context.destroy(linger=_LINGER_MS if self._orders.goodbye else 0)
+
+    def _loop(self, push: zmq.Socket[bytes], control: zmq.Socket[bytes]) -> None:
+        poller = zmq.Poller()
+        poller.register(control, zmq.POLLIN)
+        poller.register(self._waker.fileno(), zmq.POLLIN)
+        while not self._orders.stopping:
+            now = time.monotonic()
+            self._receive(control, now)
+            if now >= self._look_at:
+                self._look_at = now + _LOOK_FOR_JOURNAL_S
+                self._keep_journal()
+            blocked = not self._push(push, now)
+            if self._orders.ask:
+                self._orders.ask = False
+                self._protocol.ask()
+            for message in self._link.due(now):
+                if not _say(control, message):
+                    self._protocol.unreachable()
+            if self._protocol.welcomed:
+                self._spawner.settled()
+            elif self._link.waiting or self._protocol.under_way:
+                self._spawner.ensure()
+            poller.register(push, zmq.POLLOUT if blocked else 0)
+            self._sleep(poller, blocked)
+        self._keep_journal()
+        if self._orders.goodbye and self._protocol.welcomed:
+            _say(control, self._protocol.bye())
+
+    def _keep_journal(self) -> None:
+        if not self._outbox.pending or not self._outbox.journal.lost():
+            return
+        try:
+            self._folder.prepare()
+            self._outbox.renew_journal()
+        except (JournalUnavailable, ConfigError) as error:
+            self._pace.log(logging.ERROR, "the journal was removed, and jobs are in memory only: %s", error)
+            self._outbox.note_error(str(error))
+
+    def _receive(self, control: zmq.Socket[bytes], now: float) -> None:
+        messages = []
+        while control.poll(0):
+            try:
+                messages.append(decode_control(control.recv(zmq.NOBLOCK)))
+            except ProtocolError as error:
+                if self._misunderstood != str(error):  # it is repeated as often as the writer is asked
+                    logger.warning("dropped a message of the writer: %s", error)
+                self._misunderstood = str(error)
+        if messages:
+            self._orders.heard.set()
+            self._link.receive(messages, now)
+
+    def _push(self, push: zmq.Socket[bytes], now: float) -> bool:
+        """Send what the window allows; False when ZeroMQ's queue is full."""
+        while (message := self._link.next()) is not None:
+            try:
+                push.send_multipart(message.encode(), zmq.NOBLOCK)
+            except zmq.Again:
+                return False
+            self._link.sent(now)
+        return True
+
+    def _timeout(self) -> float | None:
+        deadline = self._protocol.deadline(self._link.waiting)
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if self._spawner.busy:
+            return _REAP_EVERY_S if left is None else min(left, _REAP_EVERY_S)
+        return left
+
+    def _sleep(self, poller: zmq.Poller, blocked: bool) -> None:
+        """Until there is something to do. Looks for it once more when those who wake know of the sleeper."""
+        self._waker.sleeping = True
+        self._outbox.wake_at = self._link.wake_at
+        timeout = self._timeout()
+        if self._orders.stopping or self._orders.ask or (not blocked and self._link.ready):
+            timeout = 0
+        poller.poll(None if timeout is None else round(timeout * 1000 + 0.5))
+        self._outbox.wake_at = NEVER
+        self._waker.clear()
+
+
+def _need_descriptors() -> None:
+    """Raises `OSError` unless there are enough of them left."""
+    taken: list[int] = []
+    try:
+        while len(taken) < _DESCRIPTORS:
+            taken.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    finally:
+        for fd in taken:
+            os.close(fd)
+
+
+def _say(control: zmq.Socket[bytes], message: Control) -> bool:
+    """Send, if somebody is connected; whether so. What is not said now is said again when its time has come."""
+    try:
+        control.send(encode_control(message), zmq.NOBLOCK)
+    except zmq.Again:
+        return False
+    return True

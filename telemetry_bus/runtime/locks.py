@@ -1,0 +1,70 @@
+"""The locks that make a writer the only one: `flock` on a file that is never deleted, never a pid file."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from .folder import share
+
+
+class InstanceLock:
+    """An exclusive lock that lives as long as its descriptor: it is free the moment its process is dead."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        """Use `acquire`."""
+        self._path = path
+        self._fd = fd
+
+    @classmethod
+    def acquire(cls, path: Path) -> InstanceLock | None:
+        """The lock, or None when another process (or another part of this one) holds it."""
+        while True:
+            fd = _lock(path, fcntl.LOCK_EX)
+            if fd is None:
+                if is_held(path):
+                    return None
+                continue  # somebody only looked
+            lock = cls(path, fd)
+            if lock.valid():
+                return lock
+            lock.release()  # the file was replaced between opening and locking it
+
+    def valid(self) -> bool:
+        """Whether the path still leads to the file that is locked: somebody may have removed the folder."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), os.stat(self._path, follow_symlinks=False))
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        """Let go; in a forked child the parent keeps the lock. Idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the lock at `path` at this moment."""
+    if not path.exists():
+        return False
+    fd = _lock(path, fcntl.LOCK_SH)  # shared: those who only look do not see each other
+    if fd is None:
+        return True
+    os.close(fd)
+    return False
+
+
+def _lock(path: Path, kind: int) -> int | None:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        share(fd, path.parent)
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

@@ -1,0 +1,1 @@
+"""What a text of SQL says: its tokens, what kind of statement it is, and its shape."""

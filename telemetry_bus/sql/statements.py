@@ -1,0 +1,222 @@
+"""What a job may hold: judges SQL text without a database, and brings placeholders and values together.
+
+Syntax is not judged. What is not understood passes, and the database says what it thinks of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from ..errors import BadDefinition, JobError, NotRecordable, ParameterCount, shorten
+from .tokens import NOTHING, REMEMBERED, Reader, Token, first_statement, says
+
+#: The largest N of `?N` in SQLite's default build (https://www.sqlite.org/limits.html#max_variable_number).
+_MAX_PARAMETER = 32766
+
+_READS = frozenset({"SELECT", "VALUES", "EXPLAIN", "PRAGMA"})
+_STEERS = frozenset({"BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE", "ATTACH", "DETACH", "VACUUM"})
+#: What may follow the common table expressions of a WITH.
+_MAIN_VERBS = frozenset({"SELECT", "VALUES", "INSERT", "REPLACE", "UPDATE", "DELETE"})
+#: Words between CREATE or ALTER and the name of what is made.
+_BEFORE_NAME = frozenset({"UNIQUE", "VIRTUAL", "TABLE", "INDEX", "VIEW", "TRIGGER", "IF", "NOT", "EXISTS"})
+#: Behind ALTER TABLE … ADD these begin something else than a column.
+_CONSTRAINTS = frozenset({"CONSTRAINT", "PRIMARY", "UNIQUE", "FOREIGN", "CHECK"})
+
+_WRITE_ONLY = "a job only writes; read with store.connection(), and turn a read-modify-write into an upsert"
+_ONE_TRANSACTION = "each job is one transaction already"
+_ONE_STATEMENT = "one statement a call"
+_ONE_STYLE = "use ?, ?1 or :name, one of them in a statement"
+_VALUES = "give a list or tuple with a value for each ?, or a mapping with a value for each name"
+_REPEATABLE = "ensure= takes CREATE …, ALTER TABLE … ADD COLUMN … and what says IF EXISTS or IF NOT EXISTS"
+
+
+class Prepared(NamedTuple):
+    """A statement that a job may hold, with so many positional `?` placeholders.
+
+    `order` says which value goes to each: a name without its sigil, or an index from 0. It is None when the text
+    had plain `?` already, and the values come in their order.
+    """
+
+    sql: str
+    placeholders: int
+    order: tuple[str | int, ...] | None
+
+
+@lru_cache(maxsize=REMEMBERED)
+def prepare(sql: str) -> Prepared:
+    """Check that a job may hold the statement, and rewrite `:name`, `@name`, `$name` and `?N` to `?`.
+
+    A name ends before `::`, except in `$name::more` (https://www.sqlite.org/lang_expr.html#varparam). Raises
+    `NotRecordable` for what reads or steers the transaction, `JobError` for no statement, for more than one, and
+    for placeholders of different styles.
+    """
+    if not _is_text(sql):
+        raise JobError(f"SQL is a str, not {type(sql).__name__}", operation="submit", hint="pass the text")
+    statement, more = first_statement(sql)
+    if objection := _objection(statement):
+        message, hint = objection
+        raise NotRecordable(message, operation="submit", subject=sql, hint=hint)
+    if more or not statement:
+        message = "more than one statement" if more else "no statement"
+        raise JobError(message, operation="submit", subject=sql, hint=_ONE_STATEMENT)
+    placeholders = [token for token in statement if token.kind == "placeholder"]
+    order = _order(sql, [token.text for token in placeholders])
+    return Prepared(sql if order is None else _positional(sql, placeholders), len(placeholders), order)
+
+
+def bind(prepared: Prepared, params: object) -> Sequence[Any]:
+    """The values in the order of the placeholders; for plain `?` the very list or tuple that was given.
+
+    Plain `?` and `?N` take a sequence of exactly as many values, names take a mapping, which may hold more. Raises
+    `ParameterCount`.
+    """
+    order = prepared.order
+    if order is None:
+        if isinstance(params, (list, tuple)) and len(params) == prepared.placeholders:
+            return params
+        return _sequence(prepared, params, prepared.placeholders)
+    indices = [index for index in order if isinstance(index, int)]
+    if indices:
+        values = _sequence(prepared, params, max(indices) + 1)
+        return [values[index] for index in indices]
+    if not isinstance(params, Mapping):
+        message = f"a mapping with {len(set(order))} names expected, {type(params).__name__} given"
+        raise _miscounted(prepared, message)
+    try:
+        return [params[name] for name in order]
+    except KeyError:
+        missing = ", ".join(dict.fromkeys(str(name) for name in order if name not in params))
+        message = f"{len(set(order))} names expected, no value given for {missing}"
+        raise _miscounted(prepared, message) from None
+
+
+@lru_cache(maxsize=REMEMBERED)
+def reads(sql: str) -> bool:
+    """Whether the statement reads, so that `prepare` refuses it."""
+    statement, _ = first_statement(sql)
+    return _verb(statement).symbol in _READS
+
+
+def check_definition(ddl: str) -> None:
+    """Check an entry of `ensure=`: one definition that can be repeated, without placeholders, not temporary.
+
+    That is `CREATE …`, `ALTER TABLE … ADD [COLUMN] …`, and what says `IF EXISTS` or `IF NOT EXISTS`. Raises
+    `BadDefinition` for anything else.
+    """
+    if not _is_text(ddl):
+        raise BadDefinition(f"a definition is a str, not {type(ddl).__name__}", operation="submit", hint=_REPEATABLE)
+    if fault := _definition_fault(ddl):
+        raise BadDefinition(fault, operation="submit", subject=ddl, hint=_REPEATABLE)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _objection(statement: Sequence[Token]) -> tuple[str, str] | None:
+    """Why a job cannot hold the statement, and a hint; None if it can."""
+    verb = _verb(statement)
+    if verb.symbol in _READS:
+        return f"{verb.symbol} reads", _WRITE_ONLY
+    if verb.symbol in _STEERS:
+        return f"{verb.symbol} steers the transaction or the connection", _ONE_TRANSACTION
+    behind = [token for token in statement if token.start > verb.start]
+    if says(behind[:2], "OR", "ROLLBACK"):
+        return f"{verb.symbol} OR ROLLBACK steers the transaction", _ONE_TRANSACTION
+    return None
+
+
+def _verb(statement: Sequence[Token]) -> Token:
+    """The word that says what the statement does: the first, or the one behind the table expressions of a WITH."""
+    first = before = statement[0] if statement else NOTHING
+    depth = 0
+    for token in statement if first.symbol == "WITH" else ():
+        depth += (token.symbol == "(") - (token.symbol == ")")
+        if depth == 0 and token.symbol in _MAIN_VERBS and before.symbol == ")":
+            return token
+        before = token
+    return first
+
+
+def _order(sql: str, placeholders: Sequence[str]) -> tuple[str | int, ...] | None:
+    """What stands in `Prepared.order`."""
+    styles = {"?" if text == "?" else "?N" if text[0] == "?" else "names" for text in placeholders}
+    if len(styles) > 1:
+        message = f"different styles of placeholders: {', '.join(sorted(styles))}"
+        raise JobError(message, operation="submit", subject=sql, hint=_ONE_STYLE)
+    if styles == {"names"}:
+        return tuple(text[1:] for text in placeholders)
+    if styles == {"?N"}:
+        return tuple(_index(sql, text) for text in placeholders)
+    return None
+
+
+def _index(sql: str, placeholder: str) -> int:
+    digits = placeholder[1:].lstrip("0")
+    if not digits or len(digits) > len(str(_MAX_PARAMETER)) or int(digits) > _MAX_PARAMETER:
+        message = f"{shorten(placeholder, 20)} is not a placeholder"
+        raise JobError(message, operation="submit", subject=sql, hint=f"they go from ?1 to ?{_MAX_PARAMETER}")
+    return int(digits) - 1
+
+
+def _positional(sql: str, placeholders: Sequence[Token]) -> str:
+    pieces: list[str] = []
+    end = 0
+    for token in placeholders:
+        pieces += sql[end : token.start], "?"
+        end = token.end
+    return "".join(pieces) + sql[end:]
+
+
+def _sequence(prepared: Prepared, params: object, count: int) -> Sequence[Any]:
+    if not isinstance(params, Sequence) or isinstance(params, (str, bytes, bytearray, memoryview)):
+        raise _miscounted(prepared, f"a sequence of {count} values expected, {type(params).__name__} given")
+    if len(params) != count:
+        raise _miscounted(prepared, f"{count} values expected, {len(params)} given")
+    return tuple(params)
+
+
+def _miscounted(prepared: Prepared, message: str) -> ParameterCount:
+    return ParameterCount(message, operation="submit", subject=prepared.sql, hint=_VALUES)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _definition_fault(ddl: str) -> str | None:
+    statement, more = first_statement(ddl)
+    if more or not statement:
+        return "more than one statement in one entry" if more else "no statement"
+    if any(token.kind == "placeholder" for token in statement):
+        return "a definition takes no values"
+    verb = _verb(statement)
+    if _objection(statement):
+        return f"{verb.symbol} is not a definition"
+    if _is_temporary(statement):
+        return "what is temporary lives in the writer's connection only"
+    repeatable = (
+        verb.symbol == "CREATE"
+        or _adds_column(statement)
+        or says(statement, "IF", "EXISTS")
+        or says(statement, "IF", "NOT", "EXISTS")
+    )
+    return None if repeatable else f"{shorten(verb.text, 20)} … is not a definition that can be repeated"
+
+
+def _is_temporary(statement: Sequence[Token]) -> bool:
+    """Whether it says CREATE TEMP, or names something in the schema `temp`."""
+    if says(statement[:2], "CREATE", "TEMP") or says(statement[:2], "CREATE", "TEMPORARY"):
+        return True
+    name = [token.name.lower() for token in statement[1:] if token.symbol not in _BEFORE_NAME]
+    return name[:2] == ["temp", "."]
+
+
+def _adds_column(statement: Sequence[Token]) -> bool:
+    """Whether it is ALTER TABLE [schema.]table ADD [COLUMN] column."""
+    reader = Reader(statement)
+    if not reader.skip("ALTER", "TABLE"):
+        return False
+    reader.take()
+    if reader.skip("."):
+        reader.take()
+    return reader.skip("ADD") and reader.next.symbol not in _CONSTRAINTS

@@ -1,0 +1,228 @@
+"""From messages to committed rows: the part of a writer that the process and the thread share."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from ..config import Database
+from ..database.stats import Histogram
+from ..database.writer import Writer
+from ..errors import DatabaseFault, ProtocolError, shorten
+from ..jobs import Failure
+from ..protocol.messages import Control, Hello, Jobs
+from ..protocol.writer import WriterProtocol
+from ..runtime.throttle import Pace
+
+logger = logging.getLogger("telemetry_bus.writer")
+
+#: While the database is at fault, it is tried again after so long, doubling up to the limit.
+RETRY_AFTER_S = 0.1
+RETRY_LIMIT_S = 5.0
+#: What batches are sorted into by their number of jobs, and by the time from their beginning to their end.
+_BATCH_BOUNDS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 20_000, 50_000)
+_SECONDS_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+#: Failures are counted by so many types of error; those of further types together.
+_ERROR_TYPES = 20
+OTHER_TYPES = "other"
+
+Route = TypeVar("Route", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """A batch is committed when it has so many jobs or bytes, or when its oldest job has waited for `delay_s`.
+
+    Measured: larger batches no longer fit into the processor's caches when they are unpacked, and are slower.
+    """
+
+    jobs: int = 10_000
+    bytes: int = 1024 * 1024
+    delay_s: float = 0.0
+
+
+class Intake(Generic[Route]):
+    """Gathers a batch from messages, has it committed, and knows whom to tell.
+
+    When the database is at fault the batch is kept and tried again with backoff; nobody's job is blamed, and
+    `fault` says what is wrong.
+    """
+
+    def __init__(
+        self, writer: Writer, database: Database, limits: BatchLimits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.writer = writer
+        self.protocol: WriterProtocol[Route] = WriterProtocol(os.urandom(8), os.getpid(), database.identity, writer)
+        self.fault: DatabaseFault | None = None
+        self.malformed = 0
+        self.last_commit = clock()
+        self.last_failure: str | None = None
+        self.batch_jobs = Histogram(_BATCH_BOUNDS)
+        self.commit_seconds = Histogram(_SECONDS_BOUNDS)
+        self.failures: Counter[str] = Counter()
+        self.faults = 0
+        self.refused = 0
+        self.checkpoints: Counter[str] = Counter()
+        self._identity = database.identity
+        self._limits = limits
+        self._clock = clock
+        self.pace = Pace(logger, clock)
+        self._since: float | None = None  # when the oldest pending job came
+        self._retry_at = 0.0
+        self._backoff = RETRY_AFTER_S
+
+    @property
+    def room(self) -> bool:
+        """Whether the batch takes more."""
+        protocol = self.protocol
+        return (
+            self.fault is None
+            and protocol.pending_jobs < self._limits.jobs
+            and protocol.pending_bytes < self._limits.bytes
+        )
+
+    @property
+    def streams(self) -> int:
+        """How many streams are known."""
+        return len(self.protocol._streams)
+
+    @property
+    def pending_since(self) -> float | None:
+        """When the oldest job of the batch came, by the clock; None when nothing is pending."""
+        return self._since
+
+    def jobs(self, message: Jobs) -> None:
+        """Take a message of jobs. One that cannot be taken is counted and logged; go-back-N brings it again."""
+        now = self._clock()
+        try:
+            self.protocol.jobs(message, now)
+        except ProtocolError as error:
+            self.count_malformed(error)
+        except DatabaseFault as fault:
+            self.degrade(fault)
+        if self._since is None and self.protocol.pending:
+            self._since = now
+
+    def control(self, route: Route, message: Control) -> None:
+        """Take a producer's word."""
+        now = self._clock()
+        gone = self.protocol.jobs_gone
+        try:
+            self.protocol.control(route, message, now)
+        except ProtocolError as error:
+            self.count_malformed(error)
+        except DatabaseFault as fault:
+            self.degrade(fault)
+        if isinstance(message, Hello):
+            self.refused += message.database != self._identity
+            log_gone(self.protocol.jobs_gone - gone, message.stream)
+        if self.fault is not None and isinstance(message, Hello):
+            self.protocol.warn(route, message.stream, str(self.fault))
+
+    def replies(self) -> Iterator[tuple[Route, Control]]:
+        """What to tell whom now."""
+        try:
+            yield from self.protocol.replies()
+        except DatabaseFault as fault:
+            self.degrade(fault)
+
+    def count_malformed(self, error: ProtocolError) -> None:
+        """Count a message that makes no sense, and log it unless one was logged a moment ago."""
+        self.malformed += 1
+        self.pace.log(
+            logging.WARNING, "dropped a malformed message (%d so far): %s", self.malformed, shorten(str(error)),
+            extra={"malformed": self.malformed},
+        )
+
+    def due_in(self) -> float | None:
+        """Seconds until `commit` has something to do: 0 at once, None: nothing is pending."""
+        now = self._clock()
+        if self.fault is not None:
+            return max(0.0, self._retry_at - now)
+        if self._since is None:
+            return None
+        return max(0.0, self._since + self._limits.delay_s - now) if self.room else 0.0
+
+    def commit(self) -> None:
+        """Commit the batch, if it is time. Afterwards `replies` has the acknowledgements."""
+        now = self._clock()
+        if self.fault is not None and now < self._retry_at:
+            return
+        try:
+            if self.fault is not None:
+                for stream, gone in self.protocol.compare():
+                    log_gone(gone, stream)
+            if self.protocol.pending:
+                failures = self.writer.apply(self.protocol.pending)
+                self._count(failures, self._clock() - now)
+                logger.debug("commit %d jobs", self.protocol.pending_jobs)
+                self.protocol.decided(failures)
+                self.last_commit = self._clock()
+                if failures:
+                    self.last_failure = failures[-1].error.partition("\n")[0]
+            elif self.fault is not None:
+                self.writer.last_sequences([b""])  # is it well again?
+        except DatabaseFault as fault:
+            self.degrade(fault)
+            return
+        self._since = None
+        if self.fault is not None:
+            self.pace.log(logging.WARNING, "the database works again")
+            self.fault = None
+            self._backoff = RETRY_AFTER_S
+        if self.writer.behind:
+            try:
+                self.writer.checkpoint(idle=False)
+                self._count_checkpoint()
+            except DatabaseFault as fault:
+                self.checkpoints["failed"] += 1
+                self.degrade(fault)
+
+    def maintain(self, *, idle: bool) -> None:
+        """The database's housekeeping; about once a second."""
+        self.pace.tick()
+        try:
+            self.writer.maintain(idle=idle)
+            self._count_checkpoint()
+        except DatabaseFault as fault:
+            self.checkpoints["failed"] += 1
+            self.degrade(fault)
+
+    def degrade(self, fault: DatabaseFault) -> None:
+        """The database is at fault: take nothing more until it works again."""
+        self.faults += 1
+        if self.fault is None:
+            self.pace.log(
+                logging.ERROR, "the database is at fault, jobs are kept and tried again: %s", fault, about=str(fault),
+                exc_info=fault, extra={"jobs": self.protocol.pending_jobs},
+            )
+            self._backoff = RETRY_AFTER_S
+        self.fault = fault
+        self._retry_at = self._clock() + self._backoff
+        self._backoff = min(RETRY_LIMIT_S, 2 * self._backoff)
+
+    def _count(self, failures: Sequence[Failure], seconds: float) -> None:
+        """A batch is committed: what is pending, and the failures among it."""
+        self.batch_jobs.add(self.protocol.pending_jobs)
+        self.commit_seconds.add(seconds)
+        for failure in failures:
+            known = failure.error_type in self.failures or len(self.failures) < _ERROR_TYPES
+            self.failures[failure.error_type if known else OTHER_TYPES] += 1
+
+    def _count_checkpoint(self) -> None:
+        """The writer has looked whether to write its log back, and has done so where that was due."""
+        self.checkpoints["held_up" if self.writer.behind else "ok"] += 1
+
+
+def log_gone(jobs: int, stream: bytes) -> None:
+    """Say it, if the ledger stands so many jobs behind what its producer knows to be committed."""
+    if jobs:
+        logger.error(
+            "%d jobs that stream %s had committed are not in the database: it was deleted, replaced or restored",
+            jobs, stream.hex(), extra={"jobs": jobs, "stream": stream.hex()},
+        )
