@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
-from .backends.base import Backend, make_backend
+from .backends import Backend, make_backend
 from .config import Mode, StoreOptions, check_seconds, store_options
 from .errors import BadDefinition, ConfigError, FlushTimeout, JobError, JobFailed, StoreClosed, shorten
 from .jobs import Job, Row, Statement

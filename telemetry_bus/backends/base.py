@@ -1,14 +1,11 @@
-"""What a store needs of the way its jobs get written, and the choice of it."""
+"""What a store needs of the way its jobs get written."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
-from ..config import StoreOptions
 from ..jobs import Job, Row
-from .daemon import DaemonBackend
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -51,19 +48,3 @@ class Backend(Protocol):
 
     def memory(self) -> AbstractContextManager[Connection] | None:
         """For `:memory:`, the database's one connection, locked for the length of the context; else None."""
-
-
-#: Loaded when they are wanted. The default mode comes with the package: a first job does not wait for its modules.
-_BACKENDS = {
-    "thread": ("thread", "ThreadBackend"),
-    "sync": ("sync", "SyncBackend"),
-}
-
-
-def make_backend(options: StoreOptions) -> Backend:
-    """The backend of a mode."""
-    if options.mode == "daemon":
-        return DaemonBackend(options)
-    module, name = _BACKENDS[options.mode]
-    backend: Backend = getattr(import_module(f"{__package__}.{module}"), name)(options)
-    return backend

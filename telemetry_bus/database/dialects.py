@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from ..config import Database
-from ..errors import ConfigError, DatabaseFault
+from ..errors import DatabaseFault
 from ..jobs import Row
 
 Durability = Literal["full", "normal"]
@@ -171,14 +171,3 @@ class Dialect(Protocol):
 
     def same_type(self, one: str, other: str) -> bool:
         """Whether a column of one declared type stores every value as one of the other does."""
-
-def dialect_of(database: Database) -> Dialect:
-    """Raises `ConfigError` for a kind of database that the writer does not know."""
-    if database.dialect == "sqlite":
-        from .sqlite.connection import SqliteDialect
-
-        return SqliteDialect()
-    raise ConfigError(
-        f"the writer cannot write to {database.dialect}", operation="open", subject=database.masked,
-        hint="use sqlite:///PATH",
-    )

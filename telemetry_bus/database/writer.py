@@ -9,11 +9,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..config import Database
-from ..errors import DatabaseFault, JobFailed, StoreClosed
+from ..errors import ConfigError, DatabaseFault, JobFailed, StoreClosed
 from ..jobs import Failure, Run, Template
 from .applier import Applier
 from .deadletters import DeadLetter, DeadLetters, FailureLog, RetryResult
-from .dialects import Connection, Durability, FreeSpace, Settings, dialect_of
+from .dialects import Connection, Dialect, Durability, FreeSpace, Settings
 from .ledger import Ledger
 from .schema import create_bus_tables
 from .stats import Statistics, WriterSnapshot
@@ -49,7 +49,7 @@ class Writer:
     ) -> None:
         """Open the database, or make it. Raises `DatabaseFault` and `ConfigError`."""
         self._database = database
-        self._dialect = dialect_of(database)
+        self._dialect = _dialect_of(database)
         self._has_ledger = ledger
         self._statement_timeout = statement_timeout
         self._clock = clock
@@ -274,3 +274,15 @@ class Writer:
             statement_timeout=self._statement_timeout, clock=self._clock,
             failpoint=lambda name: self.failpoint(name),
         )
+
+
+def _dialect_of(database: Database) -> Dialect:
+    """Raises `ConfigError` for a kind of database that the writer does not know."""
+    if database.dialect == "sqlite":
+        from .sqlite.connection import SqliteDialect
+
+        return SqliteDialect()
+    raise ConfigError(
+        f"the writer cannot write to {database.dialect}", operation="open", subject=database.masked,
+        hint="use sqlite:///PATH",
+    )

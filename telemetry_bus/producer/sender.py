@@ -17,6 +17,7 @@ from ..runtime.spawn import Spawner, load
 from ..runtime.throttle import Pace
 from ..runtime.waker import Waker
 from .outbox import Outbox
+from .requests import Requests
 
 if TYPE_CHECKING:
     from ..views import WriterView
@@ -31,16 +32,6 @@ _LOOK_UP_S = 0.05
 _GIVE_WAY_S = 0.001
 
 
-class Orders:
-    """What the thread is asked to do. `heard` is set whenever the writer says something."""
-
-    def __init__(self) -> None:
-        self.stopping = False
-        self.goodbye = False
-        self.ask = False
-        self.heard = threading.Event()
-
-
 class Sender:
     """Moves the jobs of one outbox. The outbox calls `wake` after each job."""
 
@@ -50,7 +41,7 @@ class Sender:
         self._folder = folder
         self._database = database
         self._spawner = spawner
-        self._orders = Orders()
+        self._requests = Requests()
         self._pace = Pace(logger)
         self._transport: Transport | None = None
         self._thread: threading.Thread | None = None
@@ -62,7 +53,7 @@ class Sender:
 
     def stop(self, timeout: float) -> bool:
         """End the thread, whatever is pending; whether it ended in time. Sockets are closed then."""
-        self._orders.stopping = True
+        self._requests.stopping = True
         self._waker.wake()
         if self._thread is None or self._thread is threading.current_thread():
             return True
@@ -71,14 +62,14 @@ class Sender:
 
     def goodbye(self) -> None:
         """Tell the writer at the end that the journal will be gone. Before `stop`."""
-        self._orders.goodbye = True
+        self._requests.goodbye = True
 
     def answers(self, timeout: float) -> bool:
         """Ask the writer; whether it says anything within `timeout` seconds."""
-        self._orders.heard.clear()
-        self._orders.ask = True
+        self._requests.heard.clear()
+        self._requests.ask = True
         self._waker.wake()
-        return self._orders.heard.wait(timeout)
+        return self._requests.heard.wait(timeout)
 
     @property
     def resent(self) -> int:
@@ -101,7 +92,7 @@ class Sender:
 
     def _run(self) -> None:
         self._await_first()
-        while not self._orders.stopping:
+        while not self._requests.stopping:
             try:
                 if self._transport is None:
                     self._spawner.ensure()  # at once: it takes longer to start than we do
@@ -111,7 +102,7 @@ class Sender:
                 self._pace.log(logging.ERROR, "the sender failed and starts again", exc_info=True)
                 self._outbox.note_error(f"sender: {error}")
                 again = time.monotonic() + _RESTART_AFTER_S
-                while not self._orders.stopping and time.monotonic() < again:
+                while not self._requests.stopping and time.monotonic() < again:
                     self._waker.sleep(_LOOK_UP_S)  # a job does not cut it short, or a busy program would spin here
         self._pace.flush()
         self._outbox.wake_at = 0  # whoever was to be called for late jobs may have been named while this thread ended
@@ -119,7 +110,7 @@ class Sender:
     def _await_first(self) -> None:
         """Sleep until the first job is in the journal."""
         self._waker.sleeping = True
-        if not (self._outbox.pending or self._orders.stopping):
+        if not (self._outbox.pending or self._requests.stopping):
             self._waker.sleep(None)
         self._waker.clear()
         time.sleep(_GIVE_WAY_S)
@@ -130,5 +121,5 @@ class Sender:
         load()
 
         return Transport(
-            self._outbox, self._waker, self._folder, self._database, self._spawner, self._orders, self._pace
+            self._outbox, self._waker, self._folder, self._database, self._spawner, self._requests, self._pace
         )

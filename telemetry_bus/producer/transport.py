@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import zmq
 
@@ -21,9 +20,7 @@ from ..runtime.waker import Waker
 from ..views import WriterView
 from .link import Link
 from .outbox import NEVER, Outbox
-
-if TYPE_CHECKING:
-    from .sender import Orders
+from .requests import Requests
 
 logger = logging.getLogger("telemetry_bus")
 
@@ -43,14 +40,14 @@ class Transport:
     """What the thread of a `Sender` runs: the sockets, and the loop over them, for one outbox."""
 
     def __init__(
-        self, outbox: Outbox, waker: Waker, folder: BusFolder, database: Database, spawner: Spawner, orders: Orders,
+        self, outbox: Outbox, waker: Waker, folder: BusFolder, database: Database, spawner: Spawner, requests: Requests,
         pace: Pace,
     ) -> None:
         self._outbox = outbox
         self._waker = waker
         self._folder = folder
         self._spawner = spawner
-        self._orders = orders
+        self._requests = requests
         self._link = Link(outbox, database)
         self._protocol = self._link.protocol
         self._look_at = 0.0
@@ -102,21 +99,21 @@ class Transport:
             control.connect(self._folder.endpoint("control"))
             yield push, control
         finally:
-            context.destroy(linger=_LINGER_MS if self._orders.goodbye else 0)
+            context.destroy(linger=_LINGER_MS if self._requests.goodbye else 0)
 
     def _loop(self, push: zmq.Socket[bytes], control: zmq.Socket[bytes]) -> None:
         poller = zmq.Poller()
         poller.register(control, zmq.POLLIN)
         poller.register(self._waker.fileno(), zmq.POLLIN)
-        while not self._orders.stopping:
+        while not self._requests.stopping:
             now = time.monotonic()
             self._receive(control, now)
             if now >= self._look_at:
                 self._look_at = now + _LOOK_FOR_JOURNAL_S
                 self._keep_journal()
             blocked = not self._push(push, now)
-            if self._orders.ask:
-                self._orders.ask = False
+            if self._requests.ask:
+                self._requests.ask = False
                 self._protocol.ask()
             for message in self._link.due(now):
                 if not _say(control, message):
@@ -128,7 +125,7 @@ class Transport:
             poller.register(push, zmq.POLLOUT if blocked else 0)
             self._sleep(poller, blocked)
         self._keep_journal()
-        if self._orders.goodbye and self._protocol.welcomed:
+        if self._requests.goodbye and self._protocol.welcomed:
             _say(control, self._protocol.bye())
 
     def _keep_journal(self) -> None:
@@ -151,7 +148,7 @@ class Transport:
                     logger.warning("dropped a message of the writer: %s", error)
                 self._misunderstood = str(error)
         if messages:
-            self._orders.heard.set()
+            self._requests.heard.set()
             self._link.receive(messages, now)
 
     def _push(self, push: zmq.Socket[bytes], now: float) -> bool:
@@ -176,7 +173,7 @@ class Transport:
         self._waker.sleeping = True
         self._outbox.wake_at = self._link.wake_at
         timeout = self._timeout()
-        if self._orders.stopping or self._orders.ask or (not blocked and self._link.ready):
+        if self._requests.stopping or self._requests.ask or (not blocked and self._link.ready):
             timeout = 0
         poller.poll(None if timeout is None else round(timeout * 1000 + 0.5))
         self._outbox.wake_at = NEVER

@@ -160,7 +160,7 @@ def test_a_thread_that_ends_late_takes_no_wake_away(link: Link, tmp_path: Path) 
     class SlowSender(Sender):
         def _load(self) -> Transport:
             return Slow(
-                self._outbox, self._waker, self._folder, self._database, self._spawner, self._orders, self._pace
+                self._outbox, self._waker, self._folder, self._database, self._spawner, self._requests, self._pace
             )
 
     with closing(Waker()) as waker:
