@@ -13,13 +13,16 @@ from .. import __version__
 from ..errors import ConfigError, TelemetryError, WriterAbsent
 from . import backup, doctor, exit_codes, flush, status, stop
 from .arguments import Parser, global_defaults
-from .deadletters import command as dead_letters
+from .deadletters import command as deadletters_command
 from .output import Output, printable
-from .prune import command as prune
-from .service import command as service
-from .top import command as top
+from .prune import command as prune_command
+from .service import command as service_command
+from .top import command as top_command
 
-_COMMANDS = (status, top, flush, stop, dead_letters, doctor, prune, backup, service)
+_COMMANDS = (
+    *(status, top_command, flush, stop, deadletters_command),
+    *(doctor, prune_command, backup, service_command),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
