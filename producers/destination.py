@@ -43,9 +43,7 @@ class Destination:
     counts the jobs that could not be handed in.
     """
 
-    def __init__(
-        self, store: Store | None = None, database_url: str | None = None, *, logger: logging.Logger
-    ) -> None:
+    def __init__(self, store: Store | None = None, database_url: str | None = None, *, logger: logging.Logger) -> None:
         self.failures = 0
         self._store = store
         self._database_url = database_url

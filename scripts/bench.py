@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="telemetry-bench-", dir=options.folder) as folder:
         about = {
             "run": f"{options.rounds} rounds of {options.rows:,} rows, {options.producers} producers",
-            **machine.describe(Path(folder)), "load before": f"{machine.load():.1f}",
+            **machine.describe(Path(folder)),
+            "load before": f"{machine.load():.1f}",
         }
         table.head(about, paper)
         rounds = []
@@ -73,7 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     names = "\n".join(f"  {measure.name:20} {measure.about}" for measure in MEASURES.values())
     parser = argparse.ArgumentParser(
-        prog="scripts/bench", description=__doc__, epilog=f"names for --only:\n{names}",
+        prog="scripts/bench",
+        description=__doc__,
+        epilog=f"names for --only:\n{names}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument

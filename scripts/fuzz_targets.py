@@ -91,9 +91,13 @@ class Codec(InProcess):
         refused = 0
         definitions = Definitions()
         attempts: tuple[Callable[[], object], ...] = (
-            lambda: unpack(data), lambda: unpack_job(data), lambda: unpack_sequence(3, data),
-            lambda: list(scan(data, 1)), lambda: definitions.extend(1, 1 + len(data) % 3, data),
-            lambda: read_runs(bytes(16), 1, 1 + len(data) % 2, data, definitions), lambda: decode_control(data),
+            lambda: unpack(data),
+            lambda: unpack_job(data),
+            lambda: unpack_sequence(3, data),
+            lambda: list(scan(data, 1)),
+            lambda: definitions.extend(1, 1 + len(data) % 3, data),
+            lambda: read_runs(bytes(16), 1, 1 + len(data) % 2, data, definitions),
+            lambda: decode_control(data),
         )
         for attempt in attempts:
             try:
@@ -157,7 +161,12 @@ class Bench(InProcess):
         self._writer = Writer(database, statement_timeout=2.0)
         options = WriterOptions(database, 0.0, BatchLimits(), "full", None, "info", "text", spawned=False)
         self.daemon = Daemon(
-            options, self.folder, self._lock, self._writer, cast(Sockets, self.sockets), Signals(self._waker),
+            options,
+            self.folder,
+            self._lock,
+            self._writer,
+            cast(Sockets, self.sockets),
+            Signals(self._waker),
             self._waker,
         )
         self._honest = Peer(b"an honest stream")
@@ -278,7 +287,10 @@ class RealSockets:
         with (folder / "errors").open("wb") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "writer_daemon", "--database", self._database.url],
-                stdout=subprocess.DEVNULL, stderr=errors, cwd="/", env={"PYTHONPATH": str(Path(__file__).parents[1])},
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                cwd="/",
+                env={"PYTHONPATH": str(Path(__file__).parents[1])},
             )
         life.callback(self._end)
         self._errors = folder / "errors"

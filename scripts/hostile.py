@@ -33,33 +33,71 @@ STREAM_BYTES = 16
 #: A journal of this shape holds a dozen records, and is written and read in microseconds.
 RING_BYTES, ROOM_BYTES = 2048, 1024
 #: Where a journal says what it is: header, published ends, watermarks.
-_HEADER_PLACES = (*range(120), *range(TAIL * 8, TAIL * 8 + 8), *range(DEFINITIONS_TAIL * 8, DEFINITIONS_TAIL * 8 + 8),
-                  *range(3200, 3232), *range(3264, 3296))
+_HEADER_PLACES = (
+    *range(120),
+    *range(TAIL * 8, TAIL * 8 + 8),
+    *range(DEFINITIONS_TAIL * 8, DEFINITIONS_TAIL * 8 + 8),
+    *range(3200, 3232),
+    *range(3264, 3296),
+)
 
 _EXTREMES = (0, 1, 2, 3, 127, 255, 256, 65535, 2**31 - 1, 2**31, 2**32 - 1)
 _LARGE = (*_EXTREMES, 2**32, 2**62, INT64_MAX - 1, INT64_MAX, 2**63, 2**64 - 1)
 #: Heads of msgpack objects that promise more than there is.
 _HEADS = (
-    b"\xdd\xff\xff\xff\xff", b"\xdc\xff\xff", b"\xdb\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff",
-    b"\xc9\xff\xff\xff\xff\x01", b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff", b"\xd3\x80\0\0\0\0\0\0\0", b"\x9f", b"\x8f",
-    b"\xd6\xff\0\0\0\0", b"\xc7\0\x01", b"\xc1", b"\xa2\xff\xfe", b"\xa3\xed\xa0\x80", b"\xcb\x7f\xf8\0\0\0\0\0\0",
+    b"\xdd\xff\xff\xff\xff",
+    b"\xdc\xff\xff",
+    b"\xdb\xff\xff\xff\xff",
+    b"\xc6\xff\xff\xff\xff",
+    b"\xdf\xff\xff\xff\xff",
+    b"\xc9\xff\xff\xff\xff\x01",
+    b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
+    b"\xd3\x80\0\0\0\0\0\0\0",
+    b"\x9f",
+    b"\x8f",
+    b"\xd6\xff\0\0\0\0",
+    b"\xc7\0\x01",
+    b"\xc1",
+    b"\xa2\xff\xfe",
+    b"\xa3\xed\xa0\x80",
+    b"\xcb\x7f\xf8\0\0\0\0\0\0",
 )
 
 _TABLE = "CREATE TABLE IF NOT EXISTS things (id INTEGER PRIMARY KEY, k INTEGER UNIQUE, v TEXT)"
 _DEFINITIONS = (_TABLE, "CREATE INDEX IF NOT EXISTS by_v ON things (v)", "ALTER TABLE things ADD COLUMN more")
 _STATEMENTS = (
-    "INSERT INTO things (k, v) VALUES (?, ?)", "INSERT OR REPLACE INTO things (k, v) VALUES (?, ?)",
-    "INSERT INTO things (v, k) SELECT ?, ? RETURNING id", "UPDATE things SET k = ? WHERE v = ?",
-    "DELETE FROM things WHERE k = ? AND v = ?", "INSERT INTO nowhere VALUES (?, ?)", "no SQL ? ?",
+    "INSERT INTO things (k, v) VALUES (?, ?)",
+    "INSERT OR REPLACE INTO things (k, v) VALUES (?, ?)",
+    "INSERT INTO things (v, k) SELECT ?, ? RETURNING id",
+    "UPDATE things SET k = ? WHERE v = ?",
+    "DELETE FROM things WHERE k = ? AND v = ?",
+    "INSERT INTO nowhere VALUES (?, ?)",
+    "no SQL ? ?",
 )
 #: Statements that no honest job holds: the transaction, the bus's own tables, other files, settings.
 _FORBIDDEN = (
-    "COMMIT", "ROLLBACK", "SAVEPOINT job", "RELEASE job", "BEGIN", "INSERT OR ROLLBACK INTO things (k) VALUES (NULL)",
-    "UPDATE telemetry_bus_ledger SET last_sequence = 0", "DROP TABLE telemetry_bus_dead_letters",
+    "COMMIT",
+    "ROLLBACK",
+    "SAVEPOINT job",
+    "RELEASE job",
+    "BEGIN",
+    "INSERT OR ROLLBACK INTO things (k) VALUES (NULL)",
+    "UPDATE telemetry_bus_ledger SET last_sequence = 0",
+    "DROP TABLE telemetry_bus_dead_letters",
     "PRAGMA synchronous=0",
-    "ATTACH ':memory:' AS other", "VACUUM", "SELECT load_extension('x')", "CREATE TEMP TABLE things (a)",
-    "PRAGMA writable_schema=ON", "DELETE FROM sqlite_master", "SELECT 1; COMMIT", "", ";", "--", "/*",
-    "\0", "SELECT '\0'",
+    "ATTACH ':memory:' AS other",
+    "VACUUM",
+    "SELECT load_extension('x')",
+    "CREATE TEMP TABLE things (a)",
+    "PRAGMA writable_schema=ON",
+    "DELETE FROM sqlite_master",
+    "SELECT 1; COMMIT",
+    "",
+    ";",
+    "--",
+    "/*",
+    "\0",
+    "SELECT '\0'",
 )
 
 
@@ -191,10 +229,25 @@ class Peer:
 
 
 def value(chance: Random) -> Any:
-    return chance.choice((
-        None, True, 0, -1, INT64_MAX, -INT64_MAX - 1, 0.5, float("inf"), "", "text", "é\0", b"", chance.randbytes(5),
-        chance.randrange(1 << 40), "x" * chance.randrange(60),
-    ))
+    return chance.choice(
+        (
+            None,
+            True,
+            0,
+            -1,
+            INT64_MAX,
+            -INT64_MAX - 1,
+            0.5,
+            float("inf"),
+            "",
+            "text",
+            "é\0",
+            b"",
+            chance.randbytes(5),
+            chance.randrange(1 << 40),
+            "x" * chance.randrange(60),
+        )
+    )
 
 
 def job(chance: Random) -> Job:
@@ -242,10 +295,18 @@ def _of_forgery(chance: Random) -> Input:
         records = mutated(records, chance, other.records)
     if chance.random() < 0.4:
         definitions = mutated(definitions, chance, other.definitions)
-    return Input(Jobs(
-        message.stream, 0, message.first, message.count, message.definitions_first, message.definitions_count,
-        definitions, records,
-    ).encode())
+    return Input(
+        Jobs(
+            message.stream,
+            0,
+            message.first,
+            message.count,
+            message.definitions_first,
+            message.definitions_count,
+            definitions,
+            records,
+        ).encode()
+    )
 
 
 def _of_numbers(chance: Random) -> Input:
@@ -254,36 +315,91 @@ def _of_numbers(chance: Random) -> Input:
     def number(honest: int, others: tuple[int, ...]) -> int:
         return honest if chance.random() < 0.6 else chance.choice(others)
 
-    return Input(Jobs(
-        message.stream, number(0, _EXTREMES), number(1, _LARGE), number(message.count, _EXTREMES),
-        number(1, _EXTREMES), number(message.definitions_count, _EXTREMES), message.definitions, message.records,
-    ).encode())
+    return Input(
+        Jobs(
+            message.stream,
+            number(0, _EXTREMES),
+            number(1, _LARGE),
+            number(message.count, _EXTREMES),
+            number(1, _EXTREMES),
+            number(message.definitions_count, _EXTREMES),
+            message.definitions,
+            message.records,
+        ).encode()
+    )
 
 
 def _of_odd_jobs(chance: Random) -> Input:
     """Well-formed as a message; the template and the payload in it are not, or do not fit each other."""
     sql = chance.choice((*_STATEMENTS, *_FORBIDDEN))
     many = chance.random() < 0.5
-    payload: Any = chance.choice((
-        [1, "x"], [[1, "x"]], [], [[]], None, 5, "ab", b"ab", [1], [1, 2, 3], [[1, "x"], 5], [[1, [2]]], [None, [[]]],
-        [2**64 - 1, "x"], [[1, "x"], [1]], [True, False], [msgpack.ExtType(1, b"\xff"), 1],
-        [msgpack.ExtType(99, b""), 1],
-    ))
-    template: Any = chance.choice((
-        [[_TABLE], [[sql, many]]], [[], [[sql, many]]], [[sql], [[sql, many]]], [[], []], [[], [[sql, many]] * 3],
-        [[], [[sql]]], [[5], [[sql, many]]], ["ab", [[sql, many]]], [[], [[5, many]]], None, 7, [[], "ab"], [],
-        [[], [[[sql], many]]], [_TABLE, sql],
-    ))
+    payload: Any = chance.choice(
+        (
+            [1, "x"],
+            [[1, "x"]],
+            [],
+            [[]],
+            None,
+            5,
+            "ab",
+            b"ab",
+            [1],
+            [1, 2, 3],
+            [[1, "x"], 5],
+            [[1, [2]]],
+            [None, [[]]],
+            [2**64 - 1, "x"],
+            [[1, "x"], [1]],
+            [True, False],
+            [msgpack.ExtType(1, b"\xff"), 1],
+            [msgpack.ExtType(99, b""), 1],
+        )
+    )
+    template: Any = chance.choice(
+        (
+            [[_TABLE], [[sql, many]]],
+            [[], [[sql, many]]],
+            [[sql], [[sql, many]]],
+            [[], []],
+            [[], [[sql, many]] * 3],
+            [[], [[sql]]],
+            [[5], [[sql, many]]],
+            ["ab", [[sql, many]]],
+            [[], [[5, many]]],
+            None,
+            7,
+            [[], "ab"],
+            [],
+            [[], [[[sql], many]]],
+            [_TABLE, sql],
+        )
+    )
     record = chance.choice((0, 0, 0, False, 0.0, None, -1, "x", [0], 2**32)), [template, payload]
     packed = b"".join(map(msgpack.packb, record))
     return Input(Jobs(chance.randbytes(STREAM_BYTES), 0, 1, 1, 1, 0, b"", seal(packed, 1)).encode())
 
 
 def _of_odd_definitions(chance: Random) -> Input:
-    odd: list[Any] = [_TABLE, _STATEMENTS[0], chance.choice((
-        [[1], [[2, False]]], [[1], [[9, False]]], [[2], [[1, True]]], [[], []], [[3], [[3, False]]], None, 5, [[1]],
-        [[True], [[True, False]]], [["1"], [["2", False]]], [[-1], [[0, False]]], [[1.0], [[2.0, False]]],
-    ))]
+    odd: list[Any] = [
+        _TABLE,
+        _STATEMENTS[0],
+        chance.choice(
+            (
+                [[1], [[2, False]]],
+                [[1], [[9, False]]],
+                [[2], [[1, True]]],
+                [[], []],
+                [[3], [[3, False]]],
+                None,
+                5,
+                [[1]],
+                [[True], [[True, False]]],
+                [["1"], [["2", False]]],
+                [[-1], [[0, False]]],
+                [[1.0], [[2.0, False]]],
+            )
+        ),
+    ]
     definitions = b"".join(seal(msgpack.packb(item), number) for number, item in enumerate(odd, 1))
     record = seal(msgpack.packb(chance.choice((1, 2, 3, 3, 3, 4))) + msgpack.packb([1, "x"]), 1)
     return Input(Jobs(chance.randbytes(STREAM_BYTES), 0, 1, 1, 1, len(odd), definitions, record).encode())
@@ -308,9 +424,18 @@ def text_message(sql: str, stream: bytes) -> Input:
 
 
 _JOBS_INPUTS = (
-    _of_noise, _of_frames, _of_damage, _of_forgery, _of_numbers, _of_odd_jobs, _of_odd_definitions, _of_bombs,
-    lambda chance: text_message(mutated(chance.choice((*_STATEMENTS, *_FORBIDDEN)).encode(), chance, _TABLE.encode())
-                                .decode(errors="replace"), chance.randbytes(STREAM_BYTES)),
+    _of_noise,
+    _of_frames,
+    _of_damage,
+    _of_forgery,
+    _of_numbers,
+    _of_odd_jobs,
+    _of_odd_definitions,
+    _of_bombs,
+    lambda chance: text_message(
+        mutated(chance.choice((*_STATEMENTS, *_FORBIDDEN)).encode(), chance, _TABLE.encode()).decode(errors="replace"),
+        chance.randbytes(STREAM_BYTES),
+    ),
     lambda chance: Input(valid(chance).encode()),
 )
 _JOBS_WEIGHTS = (10, 10, 20, 30, 10, 10, 5, 0.05, 10, 5)
@@ -320,9 +445,22 @@ _JOBS_WEIGHTS = (10, 10, 20, 30, 10, 10, 5, 0.05, 10, 5)
 
 
 _ARGUMENTS = (
-    "{}", '{"ids": null}', '{"ids": [1, 2]}', '{"ids": []}', "[]", "{", "", "5", '{"ids": [NaN]}',
+    "{}",
+    '{"ids": null}',
+    '{"ids": [1, 2]}',
+    '{"ids": []}',
+    "[]",
+    "{",
+    "",
+    "5",
+    '{"ids": [NaN]}',
     '{"ids": [-1, 1e400]}',
-    '{"ids": {"a": 1}}', '{"\\ud800": 1}', '{"ids": ["\\ud800"]}', '{"daemon": 1}', "[" * 2000, '{"ids": [true]}',
+    '{"ids": {"a": 1}}',
+    '{"\\ud800": 1}',
+    '{"ids": ["\\ud800"]}',
+    '{"daemon": 1}',
+    "[" * 2000,
+    '{"ids": [true]}',
     '{"ids": [' + "9" * 5000 + "]}",
 )
 _COMMANDS = ("status", "stop", "dead-letters retry", "dead-letters purge", "nothing", "\0", "x" * 300)
@@ -339,9 +477,24 @@ def control_input(chance: Random, database: str) -> Input:
         return Input([mutated(data, chance, encode_control(_control(chance, database)))])
     if kind < 8:  # one field is something else
         fields = msgpack.unpackb(data)
-        fields[chance.randrange(len(fields))] = chance.choice((
-            None, -1, 2**64 - 1, INT64_MAX, [], [[]], "", "x" * 1000, b"", bytes(16), 0.5, True, {}, "hello",
-        ))
+        fields[chance.randrange(len(fields))] = chance.choice(
+            (
+                None,
+                -1,
+                2**64 - 1,
+                INT64_MAX,
+                [],
+                [[]],
+                "",
+                "x" * 1000,
+                b"",
+                bytes(16),
+                0.5,
+                True,
+                {},
+                "hello",
+            )
+        )
         return Input([msgpack.packb(fields)])
     if kind == 8:
         frames = [data, encode_control(_control(chance, database)), b"", chance.randbytes(9)]
@@ -356,14 +509,22 @@ def _control(chance: Random, database: str) -> Control:
     stream = chance.choice((chance.randbytes(16), bytes(15) + bytes([chance.randrange(8)])))
     number = chance.choice((0, 1, 5, chance.randrange(100), 2**31, INT64_MAX))
     report = Report(number, "Error", "text", chance.choice((None, "SQL")))
-    return chance.choice((
-        Hello(stream, database, number, 1), Hello(stream, database, 0, 1), Hello(stream, "sqlite:////other", number, 1),
-        Confirm(stream, number), Bye(stream), Ack(stream, bytes(8), 1, number, number, number, [report]),
-        Welcome(stream, bytes(8), 1, number, number, number, [report]), Resend(stream, bytes(8), number, 0),
-        Refusal(stream, "no", True), Answer(True, "{}"),
-        Command(chance.choice(_COMMANDS), chance.choice(_ARGUMENTS)),
-        Command(chance.choice(_COMMANDS[:4]), mutated(b'{"ids": [1, 2, 3]}', chance).decode(errors="replace")),
-    ))
+    return chance.choice(
+        (
+            Hello(stream, database, number, 1),
+            Hello(stream, database, 0, 1),
+            Hello(stream, "sqlite:////other", number, 1),
+            Confirm(stream, number),
+            Bye(stream),
+            Ack(stream, bytes(8), 1, number, number, number, [report]),
+            Welcome(stream, bytes(8), 1, number, number, number, [report]),
+            Resend(stream, bytes(8), number, 0),
+            Refusal(stream, "no", True),
+            Answer(True, "{}"),
+            Command(chance.choice(_COMMANDS), chance.choice(_ARGUMENTS)),
+            Command(chance.choice(_COMMANDS[:4]), mutated(b'{"ids": [1, 2, 3]}', chance).decode(errors="replace")),
+        )
+    )
 
 
 # Journals

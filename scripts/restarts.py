@@ -40,7 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--restarts", type=int, default=10, metavar="N", help="how many (default %(default)d)")
     parser.add_argument("--producers", type=int, default=4, metavar="N", help="at a time (default %(default)d)")
     parser.add_argument(
-        "--rate", type=float, default=1000.0, metavar="N",
+        "--rate",
+        type=float,
+        default=1000.0,
+        metavar="N",
         help="jobs that each submits in a second, at most (default %(default)g); 0: as many as it can",
     )
     options = parser.parse_args(arguments)

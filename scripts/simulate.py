@@ -72,8 +72,11 @@ class Total:
 
     def summary(self) -> str:
         """Each kind of event: how often, and in which share of the worlds."""
-        lines = [f"{count:12,} {self.worlds_with[kind] / self.worlds:7.1%}  {kind}"
-                 for kind, count in sorted(self.events.items()) if count]
+        lines = [
+            f"{count:12,} {self.worlds_with[kind] / self.worlds:7.1%}  {kind}"
+            for kind, count in sorted(self.events.items())
+            if count
+        ]
         return "\n".join([*lines, f"{self.worlds:,} worlds in {self.seconds:.1f} s, {len(self.violations)} violations"])
 
 

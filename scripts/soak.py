@@ -112,9 +112,7 @@ class Soak:
         self._seconds = seconds
         self._chance = chance
         self._began = time.monotonic()
-        self._stage = Stage(
-            database, chance, hold_s=min(10.0, seconds / 10), wave_jobs=min(1500, round(20 * seconds))
-        )
+        self._stage = Stage(database, chance, hold_s=min(10.0, seconds / 10), wave_jobs=min(1500, round(20 * seconds)))
         self._samples = Samples(database, self._stage.bus.folder.path)
 
     @property

@@ -99,8 +99,7 @@ class Tally:
     """What was done, and what was found. Anything in `findings`, or counted as wrong, is a failure."""
 
     HEADING = (
-        "   time     submitted   writers killed   producers killed   frozen   asked to leave"
-        "   lost   doubled   torn"
+        "   time     submitted   writers killed   producers killed   frozen   asked to leave   lost   doubled   torn"
     )
 
     submitted: int = 0
@@ -180,8 +179,13 @@ class Stage:
     def torment(self, seconds: float, kill_every: float) -> None:
         """One fault after the other."""
         faults: list[tuple[Callable[[], None], int]] = [
-            (self._kill_writer, 35), (self._kill_producer, 30), (self._kill_both, 10), (self._kill_all, 5),
-            (self._freeze_writer, 5), (self._ask_writer, 10), (self._ask_producer, 5),
+            (self._kill_writer, 35),
+            (self._kill_producer, 30),
+            (self._kill_both, 10),
+            (self._kill_all, 5),
+            (self._freeze_writer, 5),
+            (self._ask_writer, 10),
+            (self._ask_producer, 5),
         ]
         kinds, weights = zip(*faults, strict=True)
         end = time.monotonic() + seconds
@@ -333,12 +337,15 @@ def produce(database: Path, run: int, accepted: memoryview, leave: memoryview) -
 def submit(store: TelemetryStore, run: int, number: int) -> None:
     """One job, in one of the ways there are to hand it in."""
     text = "x" * length_of(number)
-    rows = {table: [(run, number, part, text) for part in range(1, parts + 1)]
-            for table, parts in zip(TABLES, parts_of(number), strict=True)}
+    rows = {
+        table: [(run, number, part, text) for part in range(1, parts + 1)]
+        for table, parts in zip(TABLES, parts_of(number), strict=True)
+    }
     match number % 3:
         case 0:
             store.execute(INSERT["lefts"], rows["lefts"][0], ensure=ENSURE)
         case 1:
+
             def job(connection: Any) -> None:
                 for row in rows["lefts"]:
                     connection.execute(INSERT["lefts"], row)

@@ -95,21 +95,29 @@ def parse_database(database: object = None, environ: Mapping[str, str] = os.envi
         if not rest.startswith("/") and rest:
             raise ConfigError(
                 "a SQLite URL has three slashes before the path, four before an absolute one",
-                operation="database", subject=Database(database, dialect).masked, hint="sqlite:////folder/file.db",
+                operation="database",
+                subject=Database(database, dialect).masked,
+                hint="sqlite:////folder/file.db",
             )
         if "?" in rest:
             raise ConfigError(
-                "options in a SQLite URL are not supported", operation="database",
-                subject=Database(database, dialect).masked, hint="the bus sets its own pragmas",
+                "options in a SQLite URL are not supported",
+                operation="database",
+                subject=Database(database, dialect).masked,
+                hint="the bus sets its own pragmas",
             )
         return _sqlite(unquote(rest[1:]) or ":memory:")
     if dialect in ("postgresql", "postgres"):
         raise ConfigError(
-            "this version writes to SQLite only", operation="database", subject=Database(database, dialect).masked,
+            "this version writes to SQLite only",
+            operation="database",
+            subject=Database(database, dialect).masked,
             hint="use sqlite:///PATH",
         )
     raise ConfigError(
-        f"unknown kind of database {dialect!r}", operation="database", subject=Database(database, dialect).masked,
+        f"unknown kind of database {dialect!r}",
+        operation="database",
+        subject=Database(database, dialect).masked,
         hint="use sqlite:///PATH",
     )
 
@@ -189,7 +197,9 @@ def store_options(database: object = None, environ: Mapping[str, str] = os.envir
     mode = _choice("mode", given.get("mode"), _MODES, _mode_of(given.get("async_writes", True), environ))
     if target.is_memory and mode == "daemon":
         raise ConfigError(
-            "another process cannot reach :memory:", operation="store", subject=target.url,
+            "another process cannot reach :memory:",
+            operation="store",
+            subject=target.url,
             hint='use mode="thread", mode="sync", or a file',
         )
     size = given.get("journal_bytes")

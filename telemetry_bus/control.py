@@ -25,7 +25,9 @@ def ask(folder: BusFolder, name: str, timeout: float, **arguments: Any) -> Any:
         socket.send(encode_control(Command(name, json.dumps(arguments))))
         if not socket.poll(round(timeout * 1000)):
             raise WriterAbsent(
-                f"no writer answers within {timeout:g} s", operation=name, subject=str(folder.path),
+                f"no writer answers within {timeout:g} s",
+                operation=name,
+                subject=str(folder.path),
                 hint="telemetry-bus status tells more",
             )
         answer = decode_control(socket.recv())

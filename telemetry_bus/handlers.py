@@ -30,8 +30,18 @@ MAX_TABLE_CHARS = 48
 _LONGEST_ESCAPE = 24
 
 _COLUMNS = (
-    "created_at", "level", "levelno", "logger", "message", "module", "function", "line", "process", "thread",
-    "exception", "extra",
+    "created_at",
+    "level",
+    "levelno",
+    "logger",
+    "message",
+    "module",
+    "function",
+    "line",
+    "process",
+    "thread",
+    "exception",
+    "extra",
 )
 _NAME = re.compile(rf"[A-Za-z_][A-Za-z0-9_]{{0,{MAX_TABLE_CHARS - 1}}}")
 _RESERVED = ("sqlite_", "telemetry_bus_")
@@ -125,7 +135,9 @@ def definitions(table: str) -> tuple[str, ...]:
     """The definitions of a table of records and of its indexes. Raises `ConfigError` for what is no plain name."""
     if not isinstance(table, str) or not _NAME.fullmatch(table) or table.lower().startswith(_RESERVED):
         raise ConfigError(
-            f"{shorten(repr(table))} cannot name a table", operation="handler", subject="table",
+            f"{shorten(repr(table))} cannot name a table",
+            operation="handler",
+            subject="table",
             hint=f"up to {MAX_TABLE_CHARS} letters, digits and _, and not {' or '.join(_RESERVED)}…",
         )
     return (
@@ -142,9 +154,17 @@ def row(record: logging.LogRecord) -> tuple[Any, ...]:
     moment = datetime.fromtimestamp(record.created, UTC).replace(tzinfo=None)
     return (
         moment.isoformat(" ", "microseconds"),
-        _text(record.levelname), record.levelno, _text(record.name), _text(_message(record)),
-        _text(record.module), _text(record.funcName), record.lineno, record.process, _text(record.threadName),
-        _text(_exception(record)), _extra(record),
+        _text(record.levelname),
+        record.levelno,
+        _text(record.name),
+        _text(_message(record)),
+        _text(record.module),
+        _text(record.funcName),
+        record.lineno,
+        record.process,
+        _text(record.threadName),
+        _text(_exception(record)),
+        _extra(record),
     )
 
 
@@ -177,9 +197,9 @@ def _extra(record: logging.LogRecord) -> str | None:
     if text is not None and len(text) <= MAX_TEXT_CHARS:
         return text
     share = MAX_TEXT_CHARS // min(len(values), MAX_EXTRA_VALUES) // _LONGEST_ESCAPE
-    return _json({
-        _cut(name, share): _fitting(value, share) for name, value in islice(values.items(), MAX_EXTRA_VALUES)
-    })
+    return _json(
+        {_cut(name, share): _fitting(value, share) for name, value in islice(values.items(), MAX_EXTRA_VALUES)}
+    )
 
 
 def _fitting(value: Any, limit: int) -> Any:

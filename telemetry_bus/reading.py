@@ -143,6 +143,8 @@ def _explained(error: sqlite3.OperationalError, sql: str) -> Exception:
     if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
         return error
     return ReadOnly(
-        "this connection only reads", operation="connection", subject=sql,
+        "this connection only reads",
+        operation="connection",
+        subject=sql,
         hint="write with submit(), or open it with connection(readonly=False)",
     )

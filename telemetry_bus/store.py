@@ -61,8 +61,16 @@ class TelemetryStore:
         **unknown: Any,
     ) -> None:
         self._options = store_options(
-            database, async_writes=async_writes, mode=mode, timeout=timeout, thread_name=thread_name, spawn=spawn,
-            on_full=on_full, journal_bytes=journal_bytes, job_reads=job_reads, **unknown,
+            database,
+            async_writes=async_writes,
+            mode=mode,
+            timeout=timeout,
+            thread_name=thread_name,
+            spawn=spawn,
+            on_full=on_full,
+            journal_bytes=journal_bytes,
+            job_reads=job_reads,
+            **unknown,
         )
         self._debug = self._options.debug
         _make_parent(self._options)
@@ -245,7 +253,9 @@ class TelemetryStore:
             if report := self._backend.failure(sequence):
                 message, _, traceback = report.error.partition("\n")
                 error = JobFailed(
-                    f"{report.error_type}: {message}", operation=f"job {sequence}", subject=report.statement or "",
+                    f"{report.error_type}: {message}",
+                    operation=f"job {sequence}",
+                    subject=report.statement or "",
                     hint="TELEMETRY_DEBUG is set; the job is a dead letter",
                 )
                 error.error_type, error.traceback = report.error_type, traceback
@@ -297,8 +307,10 @@ def get_store(database: object = None, **options: Any) -> TelemetryStore:
             store = _shared[wanted.database.url] = TelemetryStore(database, **options)
         elif options and store._options != wanted:
             raise ConfigError(
-                "the shared store of this database is open with other options", operation="get_store",
-                subject=wanted.database.masked, hint="shut it down first, or make a TelemetryStore of your own",
+                "the shared store of this database is open with other options",
+                operation="get_store",
+                subject=wanted.database.masked,
+                hint="shut it down first, or make a TelemetryStore of your own",
             )
         return store
 
@@ -315,7 +327,9 @@ def _make_parent(options: StoreOptions) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"cannot make the database's folder: {error.strerror}", operation="store", subject=str(path.parent),
+            f"cannot make the database's folder: {error.strerror}",
+            operation="store",
+            subject=str(path.parent),
             hint="correct the path or its rights",
         ) from error
 

@@ -146,7 +146,8 @@ def _job(table: Table, rows: Rows, conflict: _Conflict | None, dialect: DialectN
 def _check_columns(table: Table, names: Iterable[str], operation: str) -> None:
     if unknown := [str(name) for name in names if name not in table.c]:
         raise JobError(
-            f"table {table.name} has no column {unknown[0]!r}", operation=operation,
+            f"table {table.name} has no column {unknown[0]!r}",
+            operation=operation,
             hint="it has " + ", ".join(table.c.keys()),
         )
 
@@ -195,7 +196,8 @@ def _changes(update: Update, insert: Any) -> dict[str, Any]:
         return dict(update(insert.table.c, insert.excluded))
     except (TypeError, AttributeError, ValueError) as error:
         raise JobError(
-            f"update= raises {type(error).__name__}: {error}", operation="upsert",
+            f"update= raises {type(error).__name__}: {error}",
+            operation="upsert",
             hint="it makes SQL of columns: func.max(a, b) and case(…), not max(a, b) and if",
         ) from error
 
@@ -216,7 +218,8 @@ def _processed(column: Column[Any], process: Callable[[Any], Any] | None, value:
         return process(value)
     except (TypeError, ValueError, LookupError) as error:
         raise UnsupportedValue(
-            f"column {column.key!r} does not take a {type(value).__name__}: {error}", operation="insert",
+            f"column {column.key!r} does not take a {type(value).__name__}: {error}",
+            operation="insert",
             hint=f"its type is {column.type!r}",
         ) from error
 

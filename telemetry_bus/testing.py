@@ -152,7 +152,8 @@ class _Recorded:
 
 def _unreadable(operation: str) -> NotRecordable:
     return NotRecordable(
-        "jobs are only recorded, there is no database to read", operation=operation,
+        "jobs are only recorded, there is no database to read",
+        operation=operation,
         hint="look at jobs, rows() and inserted(), or use a store of mode sync",
     )
 
@@ -198,7 +199,9 @@ def _inserted_columns(sql: str) -> tuple[tuple[tuple[str, int], ...], ...]:
     columns = [cell[0].name for cell in _cells(reader) if cell and cell[0].kind in NAMES]
     if not columns:
         raise JobError(
-            "the INSERT does not name its columns", operation="inserted", subject=sql,
+            "the INSERT does not name its columns",
+            operation="inserted",
+            subject=sql,
             hint="name them, or look at rows()",
         )
     groups = []

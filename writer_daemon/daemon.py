@@ -73,7 +73,10 @@ def _live(options: WriterOptions, folder: BusFolder, notifier: Notifier) -> tupl
         life.callback(sockets.close)
         logger.info(
             "writer %d owns %s (%s, durability %s)",
-            os.getpid(), options.database.masked, writer.snapshot().database_version, options.durability,
+            os.getpid(),
+            options.database.masked,
+            writer.snapshot().database_version,
+            options.durability,
             extra={"database": options.database.masked, "version": __version__},
         )
         daemon = Daemon(options, folder, lock, writer, sockets, signals, waker, notifier)
@@ -99,7 +102,9 @@ def take_over(folder: BusFolder, signals: Signals) -> InstanceLock:
             holder = ask(folder, "status", ASK_HOLDER_S)
             if not holder["leaving"]:
                 raise WriterBusy(
-                    f"process {holder['pid']} owns the database", operation="start", subject=str(folder.path),
+                    f"process {holder['pid']} owns the database",
+                    operation="start",
+                    subject=str(folder.path),
                     hint="telemetry-bus stop ends it",
                 )
         time.sleep(TRY_AGAIN_S)
@@ -110,8 +115,15 @@ class Daemon:
     """The poll loop."""
 
     def __init__(
-        self, options: WriterOptions, folder: BusFolder, lock: InstanceLock, writer: Writer, sockets: Sockets,
-        signals: Signals, waker: Waker, notifier: Notifier | None = None,
+        self,
+        options: WriterOptions,
+        folder: BusFolder,
+        lock: InstanceLock,
+        writer: Writer,
+        sockets: Sockets,
+        signals: Signals,
+        waker: Waker,
+        notifier: Notifier | None = None,
     ) -> None:
         self.database = options.database
         self.intake: Intake[bytes] = Intake(writer, options.database, options.limits)

@@ -35,7 +35,8 @@ try:
     from prometheus_client.registry import Collector
 except ImportError:
     raise ConfigError(
-        "the library prometheus-client is not installed", operation="--metrics",
+        "the library prometheus-client is not installed",
+        operation="--metrics",
         hint="pip install 'telemetry-bus[metrics]'",
     ) from None
 
@@ -122,11 +123,18 @@ def take(daemon: Daemon, folder: BusFolder) -> Figures:
         pending_since=intake.pending_since,
         gauges=(
             _one("pending_jobs", "Jobs received and not committed yet.", protocol.pending_jobs),
-            ("pending_bytes", "Bytes that wait: received here, in journals of living producers, in orphaned journals.",
-             "state", {"received": protocol.pending_bytes, **journal_bytes}),
+            (
+                "pending_bytes",
+                "Bytes that wait: received here, in journals of living producers, in orphaned journals.",
+                "state",
+                {"received": protocol.pending_bytes, **journal_bytes},
+            ),
             ("journals", "Journals on the disk, of living producers and orphaned ones.", "state", journals),
-            _one("journals_unread", "Journals of another version, left to a writer that can read them.",
-                 len(adopter.unread)),
+            _one(
+                "journals_unread",
+                "Journals of another version, left to a writer that can read them.",
+                len(adopter.unread),
+            ),
             _one("dead_letters", "Dead letters in the table.", written.dead_letters),
             _one("streams", "Streams that the writer knows.", intake.streams),
             _one("definitions_cached", "Definitions (DDL) that were seen to.", written.ddl_cached),
@@ -134,15 +142,22 @@ def take(daemon: Daemon, folder: BusFolder) -> Figures:
             _one("wal_bytes", "Size of the write-ahead log.", written.wal_bytes),
             _one("database_bytes", "Size of the database file, without its log.", database_bytes),
             _one("disk_free_bytes", "Bytes that are free where the database is.", free_bytes),
-            _one("degraded", "1 while the database is at fault, or jobs are gone.",
-                 int(intake.fault is not None or protocol.jobs_gone > 0)),
+            _one(
+                "degraded",
+                "1 while the database is at fault, or jobs are gone.",
+                int(intake.fault is not None or protocol.jobs_gone > 0),
+            ),
         ),
         counters=(
             _one("jobs_committed", "Jobs committed.", written.jobs_committed),
             _one("rows_committed", "Rows committed.", written.rows_committed),
             _one("transactions", "Transactions committed.", written.batches),
-            ("job_failures", "Jobs that became dead letters, by the type of the error.", "error_type",
-             dict(intake.failures)),
+            (
+                "job_failures",
+                "Jobs that became dead letters, by the type of the error.",
+                "error_type",
+                dict(intake.failures),
+            ),
             _one("database_faults", "How often the database was at fault, each new try counted.", intake.faults),
             _one("duplicates_dropped", "Jobs that came twice and were dropped.", protocol.duplicates),
             _one("resends_requested", "How often a producer was asked to send again.", protocol.resends),
@@ -151,18 +166,31 @@ def take(daemon: Daemon, folder: BusFolder) -> Figures:
             _one("jobs_gone", "Acknowledged jobs that the database no longer has.", protocol.jobs_gone),
             _one("journals_adopted", "Journals of dead producers that were adopted.", adopter.adopted),
             _one("journals_quarantined", "Damaged journals that were put aside.", adopter.quarantined),
-            ("checkpoints", "Looks after the log: ok (written back, or not due), held_up by a reader, failed.",
-             "result", {result: intake.checkpoints[result] for result in ("ok", "held_up", "failed")}),
+            (
+                "checkpoints",
+                "Looks after the log: ok (written back, or not due), held_up by a reader, failed.",
+                "result",
+                {result: intake.checkpoints[result] for result in ("ok", "held_up", "failed")},
+            ),
         ),
         histograms=(
             ("batch_jobs", "Jobs in one batch.", intake.batch_jobs.snapshot()),
-            ("commit_seconds", "Time from the beginning of a batch's transaction to its end.",
-             intake.commit_seconds.snapshot()),
+            (
+                "commit_seconds",
+                "Time from the beginning of a batch's transaction to its end.",
+                intake.commit_seconds.snapshot(),
+            ),
         ),
         infos=(
-            ("build_info", "What runs.", {
-                "version": __version__, "python": platform.python_version(), "sqlite": written.database_version,
-            }),
+            (
+                "build_info",
+                "What runs.",
+                {
+                    "version": __version__,
+                    "python": platform.python_version(),
+                    "sqlite": written.database_version,
+                },
+            ),
             ("epoch_info", "This life of the writer.", {"epoch": protocol.epoch.hex()}),
         ),
     )
@@ -244,7 +272,9 @@ def _listen(host: str, port: int) -> _Server:
         return (_Server6 if family == socket.AF_INET6 else _Server)(address[:2], _Handler)
     except OSError as error:
         raise ConfigError(
-            f"cannot listen: {error.strerror or error}", operation="--metrics", subject=f"{host}:{port}",
+            f"cannot listen: {error.strerror or error}",
+            operation="--metrics",
+            subject=f"{host}:{port}",
             hint="another program may have this port; port 0 takes a free one",
         ) from None
 

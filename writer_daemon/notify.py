@@ -20,9 +20,7 @@ class Notifier:
     It has no thread: `turn` is called by the loop, so that a loop that is stuck starves the watchdog.
     """
 
-    def __init__(
-        self, environ: Mapping[str, str] | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, environ: Mapping[str, str] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """Without `environ`, or for a process that the manager does not mean, nothing is ever sent."""
         environ = environ or {}
         path = environ.get("NOTIFY_SOCKET", "")

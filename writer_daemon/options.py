@@ -39,16 +39,32 @@ def parse(arguments: Sequence[str] | None = None) -> WriterOptions:
     )
     add = parser.add_argument
     add("--database", metavar="URL", help="URL or path; else TELEMETRY_DATABASE_URL")
-    add("--idle-timeout", type=float, metavar="S",
-        help="leave when no producer has been there for S seconds and nothing is pending; 0: never (default)")
+    add(
+        "--idle-timeout",
+        type=float,
+        metavar="S",
+        help="leave when no producer has been there for S seconds and nothing is pending; 0: never (default)",
+    )
     add("--batch-rows", type=_positive, default=defaults.jobs, metavar="N", help="jobs in one transaction, at most")
     add("--batch-bytes", type=_positive, default=defaults.bytes, metavar="N", help="bytes in one transaction, at most")
-    add("--batch-delay-ms", type=float, default=defaults.delay_s * 1000, metavar="MS",
-        help="wait so long for more jobs before committing (default %(default)g)")
-    add("--durability", choices=("full", "normal"), default="full",
-        help="normal: a power cut may undo acknowledged commits (default %(default)s)")
-    add("--group", metavar="NAME",
-        help="share the bus with this group, else with TELEMETRY_BUS_GROUP; else it is the user's own")
+    add(
+        "--batch-delay-ms",
+        type=float,
+        default=defaults.delay_s * 1000,
+        metavar="MS",
+        help="wait so long for more jobs before committing (default %(default)g)",
+    )
+    add(
+        "--durability",
+        choices=("full", "normal"),
+        default="full",
+        help="normal: a power cut may undo acknowledged commits (default %(default)s)",
+    )
+    add(
+        "--group",
+        metavar="NAME",
+        help="share the bus with this group, else with TELEMETRY_BUS_GROUP; else it is the user's own",
+    )
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     add("--log-format", choices=("text", "json"), default="text")
     add("--metrics", metavar="HOST:PORT", help="serve the figures to Prometheus; PORT alone: on 127.0.0.1")
@@ -61,10 +77,15 @@ def parse(arguments: Sequence[str] | None = None) -> WriterOptions:
     if idle < 0 or given.batch_delay_ms < 0:
         parser.error("times are not negative")
     return WriterOptions(
-        database=parse_database(given.database), idle_timeout=idle,
+        database=parse_database(given.database),
+        idle_timeout=idle,
         limits=BatchLimits(given.batch_rows, given.batch_bytes, given.batch_delay_ms / 1000),
-        durability=given.durability, group=None if given.group is None else group_id(given.group, "--group"),
-        log_level=given.log_level, log_format=given.log_format, spawned=given.spawned, metrics=given.metrics,
+        durability=given.durability,
+        group=None if given.group is None else group_id(given.group, "--group"),
+        log_level=given.log_level,
+        log_format=given.log_format,
+        spawned=given.spawned,
+        metrics=given.metrics,
     )
 
 

@@ -53,8 +53,14 @@ class BylineCleaningTelemetry(CleaningRecorder):
             self._reset()
             with self._destination.guarded():
                 self.current_session = new_session(
-                    telemetry_id, raw_byline, utc_now(), article_id=article_id, candidate_link_id=candidate_link_id,
-                    source_id=source_id, source_name=source_name, source_canonical_name=source_canonical_name,
+                    telemetry_id,
+                    raw_byline,
+                    utc_now(),
+                    article_id=article_id,
+                    candidate_link_id=candidate_link_id,
+                    source_id=source_id,
+                    source_name=source_name,
+                    source_canonical_name=source_canonical_name,
                 )
         return telemetry_id
 
@@ -76,10 +82,18 @@ class BylineCleaningTelemetry(CleaningRecorder):
         with self._destination.guarded():
             before, self._last_step = self._last_step, perf_counter()
             step = new_step(
-                session["telemetry_id"], self.step_counter + 1, utc_now(), (self._last_step - before) * 1000,
-                step_name=step_name, input_text=input_text, output_text=output_text,
-                transformation_type=transformation_type, removed_content=removed_content,
-                added_content=added_content, confidence_delta=confidence_delta, notes=notes,
+                session["telemetry_id"],
+                self.step_counter + 1,
+                utc_now(),
+                (self._last_step - before) * 1000,
+                step_name=step_name,
+                input_text=input_text,
+                output_text=output_text,
+                transformation_type=transformation_type,
+                removed_content=removed_content,
+                added_content=added_content,
+                confidence_delta=confidence_delta,
+                notes=notes,
             )
             take_in(session, step)
             self.step_counter += 1
@@ -107,8 +121,12 @@ class BylineCleaningTelemetry(CleaningRecorder):
             return
         with self._destination.guarded():
             row = finished_row(
-                session, final_authors, (perf_counter() - self._started) * 1000, cleaning_method=cleaning_method,
-                likely_valid_authors=likely_valid_authors, likely_noise=likely_noise,
+                session,
+                final_authors,
+                (perf_counter() - self._started) * 1000,
+                cleaning_method=cleaning_method,
+                likely_valid_authors=likely_valid_authors,
+                likely_noise=likely_noise,
                 requires_manual_review=requires_manual_review,
             )
             dialect = self._destination.dialect

@@ -64,7 +64,10 @@ def take_in(session: dict[str, Any], step: dict[str, Any]) -> None:
 def new_remark(message: object, kind: object, now: datetime, step: int) -> dict[str, Any]:
     """An error or a warning, and the number of the step after which it came."""
     return {
-        "type": text_or_none(kind), "message": text_or_none(message), "timestamp": now.isoformat(), "step": step,
+        "type": text_or_none(kind),
+        "message": text_or_none(message),
+        "timestamp": now.isoformat(),
+        "step": step,
     }
 
 

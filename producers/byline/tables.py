@@ -9,7 +9,8 @@ from ..columns import Flag, PlainText, Real, UtcTimestamp, added, defaults_to_no
 METADATA = MetaData()
 
 SESSIONS = Table(
-    "byline_cleaning_telemetry", METADATA,
+    "byline_cleaning_telemetry",
+    METADATA,
     Column("id", PlainText(), primary_key=True),
     Column("article_id", PlainText()),
     Column("candidate_link_id", PlainText()),
@@ -46,7 +47,8 @@ SESSIONS = Table(
 )
 
 STEPS = Table(
-    "byline_transformation_steps", METADATA,
+    "byline_transformation_steps",
+    METADATA,
     Column("id", PlainText(), primary_key=True),
     Column("telemetry_id", PlainText(), ForeignKey(SESSIONS.c.id), nullable=False),
     Column("step_number", Integer),

@@ -17,9 +17,7 @@ DYNAMIC = frozenset({"sidebar", "trending", "other"})
 MIN_BOUNDARY_SCORE = 0.5
 
 
-def pattern_rows(
-    domain: str | None, segments: Iterable[Mapping[str, Any]], now: datetime
-) -> Iterator[dict[str, Any]]:
+def pattern_rows(domain: str | None, segments: Iterable[Mapping[str, Any]], now: datetime) -> Iterator[dict[str, Any]]:
     """The rows of those segments that enter the library of a domain, in order."""
     for segment in segments:
         if domain and _enters(segment):

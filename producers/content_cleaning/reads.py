@@ -11,7 +11,10 @@ from .tables import PATTERNS, SEGMENTS, SESSIONS
 
 _columns = PATTERNS.c
 _DESCRIPTION = (
-    _columns.pattern_type, _columns.text_content, _columns.confidence_score, _columns.occurrences_total,
+    _columns.pattern_type,
+    _columns.text_content,
+    _columns.confidence_score,
+    _columns.occurrences_total,
     _columns.removal_reason,
 )
 _SUREST_FIRST = (_columns.confidence_score.desc(), _columns.occurrences_total.desc())
@@ -35,16 +38,12 @@ def telemetry_patterns(destination: Destination, domain: str | None, include_dyn
     if not include_dynamic:
         query = query.where(_columns.is_ml_training_eligible.is_(True))
     rows = [_with_flag(row) for row in destination.read_dicts(_active(query))]
-    return [
-        {**row, "pattern_category": "persistent" if row["is_ml_training_eligible"] else "dynamic"} for row in rows
-    ]
+    return [{**row, "pattern_category": "persistent" if row["is_ml_training_eligible"] else "dynamic"} for row in rows]
 
 
 def domain_summary(destination: Destination, domain: str | None) -> dict[str, Any]:
     """What was found on a domain in all sessions."""
-    nothing: dict[str, Any] = {
-        "session_count": 0, "avg_segments": None, "avg_removal_pct": None, "last_analysis": None
-    }
+    nothing: dict[str, Any] = {"session_count": 0, "avg_segments": None, "avg_removal_pct": None, "last_analysis": None}
     sessions = destination.read_dicts(
         select(
             func.count().label("session_count"),

@@ -55,8 +55,13 @@ class ContentCleaningTelemetry(CleaningRecorder):
         telemetry_id = new_id()
         with self._destination.guarded():
             self.current_session = new_session(
-                telemetry_id, self.session_id, utc_now(), domain=domain, article_count=article_count,
-                min_occurrences=min_occurrences, min_boundary_score=min_boundary_score,
+                telemetry_id,
+                self.session_id,
+                utc_now(),
+                domain=domain,
+                article_count=article_count,
+                min_occurrences=min_occurrences,
+                min_boundary_score=min_boundary_score,
             )
         return telemetry_id
 
@@ -78,10 +83,18 @@ class ContentCleaningTelemetry(CleaningRecorder):
             return
         with self._destination.guarded():
             segment = new_segment(
-                session, self.detection_counter + 1, utc_now(), segment_text=segment_text,
-                boundary_score=boundary_score, occurrences=occurrences, pattern_type=pattern_type,
-                position_consistency=position_consistency, segment_length=segment_length, article_ids=article_ids,
-                was_removed=was_removed, removal_reason=removal_reason,
+                session,
+                self.detection_counter + 1,
+                utc_now(),
+                segment_text=segment_text,
+                boundary_score=boundary_score,
+                occurrences=occurrences,
+                pattern_type=pattern_type,
+                position_consistency=position_consistency,
+                segment_length=segment_length,
+                article_ids=article_ids,
+                was_removed=was_removed,
+                removal_reason=removal_reason,
             )
             self.detection_counter += 1
             self.detected_segments.append(segment)
@@ -102,11 +115,20 @@ class ContentCleaningTelemetry(CleaningRecorder):
         if session is None:
             return
         with self._destination.guarded():
-            self.wire_detection_events.append(new_wire_event(
-                session, utc_now(), provider=provider, detection_method=detection_method, pattern_text=pattern_text,
-                confidence=confidence, detection_stage=detection_stage, article_ids=article_ids, domain=domain,
-                extra_metadata=extra_metadata,
-            ))
+            self.wire_detection_events.append(
+                new_wire_event(
+                    session,
+                    utc_now(),
+                    provider=provider,
+                    detection_method=detection_method,
+                    pattern_text=pattern_text,
+                    confidence=confidence,
+                    detection_stage=detection_stage,
+                    article_ids=article_ids,
+                    domain=domain,
+                    extra_metadata=extra_metadata,
+                )
+            )
 
     def log_locality_detection(
         self,
@@ -124,10 +146,18 @@ class ContentCleaningTelemetry(CleaningRecorder):
             return
         with self._destination.guarded():
             if locality:
-                self.locality_detection_events.append(new_locality_event(
-                    session, utc_now(), provider=provider, detection_method=detection_method, article_id=article_id,
-                    domain=domain, locality=locality, source_context=source_context,
-                ))
+                self.locality_detection_events.append(
+                    new_locality_event(
+                        session,
+                        utc_now(),
+                        provider=provider,
+                        detection_method=detection_method,
+                        article_id=article_id,
+                        domain=domain,
+                        locality=locality,
+                        source_context=source_context,
+                    )
+                )
 
     def log_boundary_assessment(
         self, text: str, score: float, score_breakdown: Mapping[str, Any], detected_patterns: Iterable[Any]
@@ -156,8 +186,12 @@ class ContentCleaningTelemetry(CleaningRecorder):
             if processing_time_ms is None:
                 processing_time_ms = (perf_counter() - self._started) * 1000
             finish(
-                session, utc_now(), rough_candidates_found=rough_candidates_found, segments_detected=segments_detected,
-                total_removable_chars=total_removable_chars, removal_percentage=removal_percentage,
+                session,
+                utc_now(),
+                rough_candidates_found=rough_candidates_found,
+                segments_detected=segments_detected,
+                total_removable_chars=total_removable_chars,
+                removal_percentage=removal_percentage,
                 processing_time_ms=processing_time_ms,
             )
             self._submit(session)

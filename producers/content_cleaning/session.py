@@ -50,9 +50,12 @@ def finish(
 ) -> None:
     """Set the totals of a session that is over."""
     session.update(
-        rough_candidates_found=_whole(rough_candidates_found), segments_detected=_whole(segments_detected),
-        total_removable_chars=_whole(total_removable_chars), removal_percentage=number(removal_percentage),
-        processing_time_ms=number(processing_time_ms), end_time=now,
+        rough_candidates_found=_whole(rough_candidates_found),
+        segments_detected=_whole(segments_detected),
+        total_removable_chars=_whole(total_removable_chars),
+        removal_percentage=number(removal_percentage),
+        processing_time_ms=number(processing_time_ms),
+        end_time=now,
     )
 
 
@@ -145,9 +148,7 @@ def new_locality_event(
     }
 
 
-def new_assessment(
-    text: object, score: object, score_breakdown: object, detected_patterns: object
-) -> dict[str, Any]:
+def new_assessment(text: object, score: object, score_breakdown: object, detected_patterns: object) -> dict[str, Any]:
     """How the boundaries of a text were judged."""
     plain = text_or_none(text) or ""
     return {
@@ -161,9 +162,7 @@ def new_assessment(
     }
 
 
-def _event(
-    session: Mapping[str, Any], domain: object, provider: object, detection_method: object
-) -> dict[str, Any]:
+def _event(session: Mapping[str, Any], domain: object, provider: object, detection_method: object) -> dict[str, Any]:
     return {
         "id": new_id(),
         "telemetry_id": session["telemetry_id"],

@@ -12,7 +12,8 @@ from ..columns import Flag, Int64, PlainText, Real, UtcTimestamp, defaults_to_no
 METADATA = MetaData()
 
 SESSIONS = Table(
-    "content_cleaning_sessions", METADATA,
+    "content_cleaning_sessions",
+    METADATA,
     Column("telemetry_id", PlainText(), primary_key=True),
     Column("session_id", PlainText()),
     Column("domain", PlainText()),
@@ -31,7 +32,8 @@ SESSIONS = Table(
 )
 
 SEGMENTS = Table(
-    "content_cleaning_segments", METADATA,
+    "content_cleaning_segments",
+    METADATA,
     Column("id", PlainText(), primary_key=True),
     Column("telemetry_id", PlainText(), ForeignKey(SESSIONS.c.telemetry_id)),
     Column("detection_number", Integer),
@@ -54,7 +56,8 @@ SEGMENTS = Table(
 )
 
 WIRE_EVENTS = Table(
-    "content_cleaning_wire_events", METADATA,
+    "content_cleaning_wire_events",
+    METADATA,
     Column("id", PlainText(), primary_key=True),
     Column("telemetry_id", PlainText(), ForeignKey(SESSIONS.c.telemetry_id)),
     Column("session_id", PlainText()),
@@ -72,7 +75,8 @@ WIRE_EVENTS = Table(
 )
 
 LOCALITY_EVENTS = Table(
-    "content_cleaning_locality_events", METADATA,
+    "content_cleaning_locality_events",
+    METADATA,
     Column("id", PlainText(), primary_key=True),
     Column("telemetry_id", PlainText(), ForeignKey(SESSIONS.c.telemetry_id)),
     Column("session_id", PlainText()),
@@ -93,7 +97,8 @@ LOCALITY_EVENTS = Table(
 
 
 PATTERNS = Table(
-    "persistent_boilerplate_patterns", METADATA,
+    "persistent_boilerplate_patterns",
+    METADATA,
     Column("id", PlainText(), primary_key=True),
     Column("domain", PlainText(), nullable=False),
     Column("pattern_type", PlainText(), nullable=False),
@@ -118,8 +123,13 @@ _IS_DIGEST = text("length(text_hash) = 64")
 #: What tells patterns apart. Older databases have an index of this name that is not unique, over hashes that differed
 #: from process to process: those rows stay as they are.
 PATTERN_KEY = Index(
-    "idx_persistent_patterns_hash", PATTERNS.c.domain, PATTERNS.c.text_hash, unique=True,
-    sqlite_where=_IS_DIGEST, postgresql_where=_IS_DIGEST, info={"replaced": True},
+    "idx_persistent_patterns_hash",
+    PATTERNS.c.domain,
+    PATTERNS.c.text_hash,
+    unique=True,
+    sqlite_where=_IS_DIGEST,
+    postgresql_where=_IS_DIGEST,
+    info={"replaced": True},
 )
 
 

@@ -64,8 +64,12 @@ class TelemetryContentExtractor:
             page = Page(html or "") if session is None else fetch(session, url, self.timeout)
         except FetchFailed as failed:
             result = replace(
-                result, outcome=failed.outcome, error_message=str(failed), error_type=failed.error_type,
-                http_status_code=failed.status, response_size_bytes=failed.size,
+                result,
+                outcome=failed.outcome,
+                error_message=str(failed),
+                error_type=failed.error_type,
+                http_status_code=failed.status,
+                response_size_bytes=failed.size,
             )
         except Exception as error:
             result = _failed(result, ExtractionOutcome.CONNECTION_ERROR, error)
@@ -86,9 +90,7 @@ class TelemetryContentExtractor:
 
 def _described(result: ExtractionResult, article: dict[str, Any] | None) -> ExtractionResult:
     if not article:
-        return replace(
-            result, outcome=ExtractionOutcome.NO_CONTENT_FOUND, error_message="nothing could be extracted"
-        )
+        return replace(result, outcome=ExtractionOutcome.NO_CONTENT_FOUND, error_message="nothing could be extracted")
     quality = judge(article)
     has_title, has_content, has_author, has_date = (
         issues != MISSING
@@ -115,7 +117,9 @@ def _described(result: ExtractionResult, article: dict[str, Any] | None) -> Extr
 
 #: By the number of title and content that were found.
 _BY_FOUND = (
-    ExtractionOutcome.NO_CONTENT_FOUND, ExtractionOutcome.PARTIAL_CONTENT, ExtractionOutcome.CONTENT_EXTRACTED,
+    ExtractionOutcome.NO_CONTENT_FOUND,
+    ExtractionOutcome.PARTIAL_CONTENT,
+    ExtractionOutcome.CONTENT_EXTRACTED,
 )
 
 

@@ -12,13 +12,27 @@ if TYPE_CHECKING:
 
 #: Any of them in a page, in any letter case, whatever the status, means that crawlers are kept out.
 _BLOCKING = (
-    "checking your browser", "cloudflare ray id", "ddos protection by cloudflare", "access denied", "blocked by",
-    "captcha", "bot protection", "security check", "please enable javascript", "please wait while we verify",
-    "under attack mode", "browser check",
+    "checking your browser",
+    "cloudflare ray id",
+    "ddos protection by cloudflare",
+    "access denied",
+    "blocked by",
+    "captcha",
+    "bot protection",
+    "security check",
+    "please enable javascript",
+    "please wait while we verify",
+    "under attack mode",
+    "browser check",
 )
 _PAYWALL = (
-    "subscribe to continue", "paywall", "premium content", "sign up to read", "subscribe for full access",
-    "login to continue", "this article is for subscribers",
+    "subscribe to continue",
+    "paywall",
+    "premium content",
+    "sign up to read",
+    "subscribe for full access",
+    "login to continue",
+    "this article is for subscribers",
 )
 
 

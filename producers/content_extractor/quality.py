@@ -15,24 +15,57 @@ MISSING = ["missing"]
 
 _HTML = re.compile(r"<[^>]+>")
 #: One of them is enough to tell that a text is a script.
-_STRONG_SCRIPT = tuple(re.compile(each, re.IGNORECASE) for each in (
-    r"function\s*\(", r"document\.[a-z]", r"window\.[a-z]",
-))
+_STRONG_SCRIPT = tuple(
+    re.compile(each, re.IGNORECASE)
+    for each in (
+        r"function\s*\(",
+        r"document\.[a-z]",
+        r"window\.[a-z]",
+    )
+)
 #: Two of them are.
-_WEAK_SCRIPT = tuple(re.compile(each, re.IGNORECASE) for each in (
-    r"\bvar\s[a-z]", r"\bconst\s[a-z]", r"\blet\s[a-z]", r"addEventListener\s*\(", r"getElementById\s*\(", r"\$\s*\(",
-    r"console\.[a-z]", r"=>\s*\{", r"\.then\s*\(", r"\.catch\s*\(", r"JSON\.[a-z]",
-))
+_WEAK_SCRIPT = tuple(
+    re.compile(each, re.IGNORECASE)
+    for each in (
+        r"\bvar\s[a-z]",
+        r"\bconst\s[a-z]",
+        r"\blet\s[a-z]",
+        r"addEventListener\s*\(",
+        r"getElementById\s*\(",
+        r"\$\s*\(",
+        r"console\.[a-z]",
+        r"=>\s*\{",
+        r"\.then\s*\(",
+        r"\.catch\s*\(",
+        r"JSON\.[a-z]",
+    )
+)
 _SCRIPT_WORDS = ("undefined", "typeof", "instanceof", "prototype")
 _ENOUGH_HINTS = 2
 
 _NAVIGATION = (
-    "home", "about", "contact", "menu", "navigation", "breadcrumb", "skip to content", "main menu", "search", "login",
+    "home",
+    "about",
+    "contact",
+    "menu",
+    "navigation",
+    "breadcrumb",
+    "skip to content",
+    "main menu",
+    "search",
+    "login",
     "register",
 )
 _ERROR_PAGE = (
-    "404", "not found", "page not found", "error", "something went wrong", "access denied", "forbidden",
-    "server error", "maintenance",
+    "404",
+    "not found",
+    "page not found",
+    "error",
+    "something went wrong",
+    "access denied",
+    "forbidden",
+    "server error",
+    "maintenance",
 )
 _OTHER_DATES = ("%m/%d/%Y", "%d/%m/%Y", "%B %d, %Y")
 _OLDEST = timedelta(days=3650)
@@ -77,37 +110,43 @@ def judge(article: Mapping[str, Any]) -> Quality:
 def _title_issues(title: str) -> list[str]:
     if not title:
         return MISSING
-    return _found({
-        "too_short": len(title) < 10,
-        "too_long": len(title) > 200,
-        "contains_html": _is_html(title),
-        "contains_js": _is_script(title),
-        "placeholder_text": title.lower() in ("untitled", "no title", "title"),
-    })
+    return _found(
+        {
+            "too_short": len(title) < 10,
+            "too_long": len(title) > 200,
+            "contains_html": _is_html(title),
+            "contains_js": _is_script(title),
+            "placeholder_text": title.lower() in ("untitled", "no title", "title"),
+        }
+    )
 
 
 def _content_issues(content: str) -> list[str]:
     if not content:
         return MISSING
     lower = content.lower()
-    return _found({
-        "too_short": len(content) < 100,
-        "contains_html": _is_html(content),
-        "contains_js": _is_script(content),
-        "navigation_text": len(content.split()) < 50 and sum(word in lower for word in _NAVIGATION) > 3,
-        "error_messages": any(phrase in lower for phrase in _ERROR_PAGE),
-    })
+    return _found(
+        {
+            "too_short": len(content) < 100,
+            "contains_html": _is_html(content),
+            "contains_js": _is_script(content),
+            "navigation_text": len(content.split()) < 50 and sum(word in lower for word in _NAVIGATION) > 3,
+            "error_messages": any(phrase in lower for phrase in _ERROR_PAGE),
+        }
+    )
 
 
 def _author_issues(author: str) -> list[str]:
     if not author:
         return MISSING
-    return _found({
-        "too_short": len(author) < 2,
-        "too_long": len(author) > 100,
-        "contains_html": _is_html(author),
-        "placeholder_text": author.lower() in ("author", "staff", "unknown", "anonymous"),
-    })
+    return _found(
+        {
+            "too_short": len(author) < 2,
+            "too_long": len(author) > 100,
+            "contains_html": _is_html(author),
+            "placeholder_text": author.lower() in ("author", "staff", "unknown", "anonymous"),
+        }
+    )
 
 
 def _date_issues(published: object) -> list[str]:

@@ -199,4 +199,3 @@ def _found(values: Mapping[str, Any]) -> dict[str, bool]:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-

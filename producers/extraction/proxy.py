@@ -44,6 +44,4 @@ def masked_text(text: str, url: str | None) -> str:
     """The text with `url`, and every other URL in it, masked."""
     if url:
         text = text.replace(url, masked_url(url))
-    return "".join(
-        masked_url(word) if ":" in word.rpartition("@")[0] else word for word in _BETWEEN_WORDS.split(text)
-    )
+    return "".join(masked_url(word) if ":" in word.rpartition("@")[0] else word for word in _BETWEEN_WORDS.split(text))

@@ -23,8 +23,19 @@ _LEAST_CLOCK = 1e9
 _UNREADABLE = (ValueError, TypeError, RecursionError)
 
 _DETECTION_COLUMNS = (
-    "article_id", "operation_id", "url", "publisher", "host", "status", "confidence", "confidence_score", "reason",
-    "evidence", "version", "detected_at", "created_at",
+    "article_id",
+    "operation_id",
+    "url",
+    "publisher",
+    "host",
+    "status",
+    "confidence",
+    "confidence_score",
+    "reason",
+    "evidence",
+    "version",
+    "detected_at",
+    "created_at",
 )
 
 
@@ -37,9 +48,7 @@ def error_summary(destination: Destination, days: float) -> list[dict[str, Any]]
     )
 
 
-def method_effectiveness(
-    destination: Destination, publisher: str | None, days: float | None
-) -> list[dict[str, Any]]:
+def method_effectiveness(destination: Destination, publisher: str | None, days: float | None) -> list[dict[str, Any]]:
     methods: defaultdict[str, _Method] = defaultdict(_Method)
     for timings, success in _documents(destination, publisher, days, method_timings=dict, method_success=dict):
         for name, duration in timings.items():

@@ -82,9 +82,7 @@ class ComprehensiveExtractionTelemetry:
         first."""
         return reads.error_summary(self._destination, days)
 
-    def get_method_effectiveness(
-        self, publisher: str | None = None, days: float | None = None
-    ) -> list[dict[str, Any]]:
+    def get_method_effectiveness(self, publisher: str | None = None, days: float | None = None) -> list[dict[str, Any]]:
         """Per method that came to its end: `method_type` and `successful_method` (both its name), `count`,
         `avg_duration` in ms, `success_rate` from 0 to 1; most frequent first."""
         return reads.method_effectiveness(self._destination, publisher, days)

@@ -45,7 +45,11 @@ def verification_job(batch: Mapping[str, Any], *, dialect: DialectName = "sqlite
 
 
 _VERIFICATION_COUNTS = (
-    "batch_size", "verified_articles", "verified_non_articles", "verification_errors", "total_processed",
+    "batch_size",
+    "verified_articles",
+    "verified_non_articles",
+    "verification_errors",
+    "total_processed",
 )
 _VERIFICATION_TIMES = ("batch_time_seconds", "avg_verification_time_ms", "total_time_ms")
 

@@ -32,15 +32,27 @@ class ExtractionOutcome(Enum):
 
 
 _SUCCESSES = frozenset({ExtractionOutcome.CONTENT_EXTRACTED, ExtractionOutcome.PARTIAL_CONTENT})
-_TECHNICAL_FAILURES = frozenset({
-    ExtractionOutcome.HTTP_ERROR, ExtractionOutcome.TIMEOUT, ExtractionOutcome.CONNECTION_ERROR,
-    ExtractionOutcome.SSL_ERROR, ExtractionOutcome.DNS_ERROR, ExtractionOutcome.DATABASE_ERROR,
-    ExtractionOutcome.PARSING_ERROR, ExtractionOutcome.ENCODING_ERROR, ExtractionOutcome.UNKNOWN_ERROR,
-})
-_BOT_PROTECTIONS = frozenset({
-    ExtractionOutcome.CLOUDFLARE_BLOCKED, ExtractionOutcome.CAPTCHA_REQUIRED, ExtractionOutcome.BOT_PROTECTION,
-    ExtractionOutcome.RATE_LIMITED,
-})
+_TECHNICAL_FAILURES = frozenset(
+    {
+        ExtractionOutcome.HTTP_ERROR,
+        ExtractionOutcome.TIMEOUT,
+        ExtractionOutcome.CONNECTION_ERROR,
+        ExtractionOutcome.SSL_ERROR,
+        ExtractionOutcome.DNS_ERROR,
+        ExtractionOutcome.DATABASE_ERROR,
+        ExtractionOutcome.PARSING_ERROR,
+        ExtractionOutcome.ENCODING_ERROR,
+        ExtractionOutcome.UNKNOWN_ERROR,
+    }
+)
+_BOT_PROTECTIONS = frozenset(
+    {
+        ExtractionOutcome.CLOUDFLARE_BLOCKED,
+        ExtractionOutcome.CAPTCHA_REQUIRED,
+        ExtractionOutcome.BOT_PROTECTION,
+        ExtractionOutcome.RATE_LIMITED,
+    }
+)
 
 
 @dataclass

@@ -62,16 +62,20 @@ class ExtractionTelemetry:
         """Per outcome, of one operation or of all: how often, how long (ms), how good; empty if it cannot be read."""
         table = EXTRACTION_OUTCOMES.c
         count = func.count().label("count")
-        query = select(
-            table.outcome,
-            count,
-            func.avg(table.extraction_time_ms).label("avg_time_ms"),
-            func.avg(table.content_quality_score).label("avg_quality_score"),
-            *(
-                func.sum(case((table[f"is_{kind}"], 1), else_=0)).label(f"{kind}_count")
-                for kind in ("success", "content_success", "technical_failure", "bot_protection")
-            ),
-        ).group_by(table.outcome).order_by(count.desc(), table.outcome)
+        query = (
+            select(
+                table.outcome,
+                count,
+                func.avg(table.extraction_time_ms).label("avg_time_ms"),
+                func.avg(table.content_quality_score).label("avg_quality_score"),
+                *(
+                    func.sum(case((table[f"is_{kind}"], 1), else_=0)).label(f"{kind}_count")
+                    for kind in ("success", "content_success", "technical_failure", "bot_protection")
+                ),
+            )
+            .group_by(table.outcome)
+            .order_by(count.desc(), table.outcome)
+        )
         if operation_id is not None:
             query = query.where(table.operation_id == operation_id)
         try:

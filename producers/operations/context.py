@@ -23,9 +23,7 @@ class OperationContext:
         self.operation_id = operation_id
         self.start_time = self.last_update = time.time()
 
-    def update_progress(
-        self, processed: int | OperationMetrics, total: int | None = None, message: str = ""
-    ) -> None:
+    def update_progress(self, processed: int | OperationMetrics, total: int | None = None, message: str = "") -> None:
         """Record how far it is: so many items of so many, or metrics, of which missing figures (total, rate, speed,
         estimate) are filled in. `success_rate` is the share of items that are done, in percent."""
         now = time.time()

@@ -23,7 +23,11 @@ _COLUMNS = DISCOVERY_OUTCOMES.c
 
 
 def outcome_job(
-    operation_id: object, source_id: object, source_name: object, source_url: object, result: DiscoveryResult,
+    operation_id: object,
+    source_id: object,
+    source_name: object,
+    source_url: object,
+    result: DiscoveryResult,
     dialect: DialectName,
 ) -> Job:
     """The job that writes one outcome."""
@@ -108,7 +112,9 @@ def _top_sources() -> Select[Any]:
     rate = func.avg(case((_COLUMNS.is_content_success, 1.0), else_=0.0))
     return (
         select(
-            _COLUMNS.source_name, func.count().label("attempts"), successes.label("content_successes"),
+            _COLUMNS.source_name,
+            func.count().label("attempts"),
+            successes.label("content_successes"),
             new.label("total_new_articles"),
         )
         .group_by(_COLUMNS.source_name)

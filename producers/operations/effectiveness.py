@@ -45,17 +45,30 @@ def http_status_job(tracked: HTTPStatusTracking, dialect: DialectName) -> Job:
 
 
 def attempt(
-    source_id: object, source_url: object, discovery_method: Any, status: Any, articles_found: object,
-    response_time_ms: object, status_codes: Iterable[Any] | None, notes: object,
+    source_id: object,
+    source_url: object,
+    discovery_method: Any,
+    status: Any,
+    articles_found: object,
+    response_time_ms: object,
+    status_codes: Iterable[Any] | None,
+    notes: object,
 ) -> DiscoveryMethodEffectiveness:
     """One attempt on its own."""
     articles = whole(articles_found)
     succeeded = plain_text(status) == DiscoveryMethodStatus.SUCCESS.value and articles > 0
     return DiscoveryMethodEffectiveness(
-        source_id=text(source_id), source_url=text(source_url), discovery_method=discovery_method,
-        status=status, articles_found=articles, success_rate=100.0 if succeeded else 0.0,
-        last_attempt=utc_now(), attempt_count=1, avg_response_time_ms=real(response_time_ms),
-        last_status_codes=list(status_codes or ())[-KEPT:], notes=plain_text(notes) if notes else None,
+        source_id=text(source_id),
+        source_url=text(source_url),
+        discovery_method=discovery_method,
+        status=status,
+        articles_found=articles,
+        success_rate=100.0 if succeeded else 0.0,
+        last_attempt=utc_now(),
+        attempt_count=1,
+        avg_response_time_ms=real(response_time_ms),
+        last_status_codes=list(status_codes or ())[-KEPT:],
+        notes=plain_text(notes) if notes else None,
     )
 
 
@@ -78,7 +91,9 @@ def effective_methods(destination: Destination, source_id: object) -> list[Disco
     query = (
         select(columns.discovery_method)
         .where(
-            columns.source_id == text(source_id), columns.success_rate > _EFFECTIVE_RATE, columns.articles_found > 0,
+            columns.source_id == text(source_id),
+            columns.success_rate > _EFFECTIVE_RATE,
+            columns.articles_found > 0,
             columns.attempt_count >= _ENOUGH_ATTEMPTS,
         )
         .order_by(columns.success_rate.desc(), columns.articles_found.desc(), columns.id)

@@ -62,8 +62,11 @@ def failure_of(error: object, http_status: int | None, **known: Any) -> SiteFail
         "traceback": message,
     }
     return SiteFailure(
-        failure_type=categorize(error, http_status), error_message=message, http_status=http_status,
-        error_details=details, **known,
+        failure_type=categorize(error, http_status),
+        error_message=message,
+        http_status=http_status,
+        error_details=details,
+        **known,
     )
 
 

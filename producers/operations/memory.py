@@ -36,7 +36,10 @@ class OperationMemory:
 
     def start(self, operation_id: str, operation_type: object, known: dict[str, Any]) -> Entry:
         entry = {
-            **known, "operation_type": operation_type, "status": OperationStatus.STARTED, "start_time": utc_now(),
+            **known,
+            "operation_type": operation_type,
+            "status": OperationStatus.STARTED,
+            "start_time": utc_now(),
             "metrics": OperationMetrics(),
         }
         with self._lock:
@@ -111,7 +114,8 @@ class OperationMemory:
         with self._lock:
             return [
                 {**entry, "operation_id": operation_id}
-                for operation_id, entry in self.entries.items() if entry["status"] not in FINAL
+                for operation_id, entry in self.entries.items()
+                if entry["status"] not in FINAL
             ]
 
     def _known(self, operation_id: object) -> Entry | None:
@@ -126,6 +130,8 @@ def _with_failures(metrics: OperationMetrics, failures: list[SiteFailure]) -> Op
     if metrics.site_failures or not failures:
         return metrics
     return replace(
-        metrics, site_failures=failures, failed_sites=max(metrics.failed_sites, len(failures)),
+        metrics,
+        site_failures=failures,
+        failed_sites=max(metrics.failed_sites, len(failures)),
         failed_items=max(metrics.failed_items, len(failures)),
     )

@@ -26,22 +26,26 @@ class DiscoveryOutcome(Enum):
     UNKNOWN_ERROR = "unknown_error"
 
 
-_SUCCESSES = frozenset({
-    DiscoveryOutcome.NEW_ARTICLES_FOUND,
-    DiscoveryOutcome.DUPLICATES_ONLY,
-    DiscoveryOutcome.EXPIRED_ONLY,
-    DiscoveryOutcome.MIXED_RESULTS,
-})
+_SUCCESSES = frozenset(
+    {
+        DiscoveryOutcome.NEW_ARTICLES_FOUND,
+        DiscoveryOutcome.DUPLICATES_ONLY,
+        DiscoveryOutcome.EXPIRED_ONLY,
+        DiscoveryOutcome.MIXED_RESULTS,
+    }
+)
 _CONTENT_SUCCESSES = frozenset({DiscoveryOutcome.NEW_ARTICLES_FOUND, DiscoveryOutcome.MIXED_RESULTS})
-_TECHNICAL_FAILURES = frozenset({
-    DiscoveryOutcome.HTTP_ERROR,
-    DiscoveryOutcome.TIMEOUT,
-    DiscoveryOutcome.CONNECTION_ERROR,
-    DiscoveryOutcome.PARSING_ERROR,
-    DiscoveryOutcome.CLOUDFLARE_BLOCKED,
-    DiscoveryOutcome.DATABASE_ERROR,
-    DiscoveryOutcome.UNKNOWN_ERROR,
-})
+_TECHNICAL_FAILURES = frozenset(
+    {
+        DiscoveryOutcome.HTTP_ERROR,
+        DiscoveryOutcome.TIMEOUT,
+        DiscoveryOutcome.CONNECTION_ERROR,
+        DiscoveryOutcome.PARSING_ERROR,
+        DiscoveryOutcome.CLOUDFLARE_BLOCKED,
+        DiscoveryOutcome.DATABASE_ERROR,
+        DiscoveryOutcome.UNKNOWN_ERROR,
+    }
+)
 
 
 @dataclass

@@ -9,7 +9,8 @@ from ..columns import Flag, Int64, JsonText, PlainText, Real, UtcTimestamp, adde
 METADATA = MetaData()
 
 OPERATIONS = Table(
-    "operations", METADATA,
+    "operations",
+    METADATA,
     Column("id", PlainText(), primary_key=True),
     Column("operation_type", PlainText(), nullable=False),
     Column("status", PlainText(), nullable=False),
@@ -26,7 +27,8 @@ OPERATIONS = Table(
 
 #: One row per operation too, for those who watch jobs of all kinds.
 JOBS = Table(
-    "jobs", METADATA,
+    "jobs",
+    METADATA,
     Column("id", PlainText(), primary_key=True),
     Column("job_type", PlainText(), nullable=False),
     Column("job_name", PlainText()),
@@ -45,7 +47,8 @@ JOBS = Table(
 )
 
 DISCOVERY_OUTCOMES = Table(
-    "discovery_outcomes", METADATA,
+    "discovery_outcomes",
+    METADATA,
     serial_id(),
     Column("operation_id", PlainText(), nullable=False),
     Column("source_id", PlainText(), nullable=False),
@@ -77,7 +80,8 @@ DISCOVERY_OUTCOMES = Table(
 )
 
 HTTP_STATUSES = Table(
-    "http_status_tracking", METADATA,
+    "http_status_tracking",
+    METADATA,
     serial_id(),
     Column("source_id", PlainText(), nullable=False),
     Column("source_url", PlainText(), nullable=False),
@@ -97,7 +101,8 @@ HTTP_STATUSES = Table(
 )
 
 EFFECTIVENESS = Table(
-    "discovery_method_effectiveness", METADATA,
+    "discovery_method_effectiveness",
+    METADATA,
     serial_id(),
     Column("source_id", PlainText(), nullable=False),
     Column("source_url", PlainText(), nullable=False),

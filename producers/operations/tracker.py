@@ -38,9 +38,7 @@ class OperationTracker:
     have ended.
     """
 
-    def __init__(
-        self, store: Any = None, *, telemetry_reporter: Any = None, database_url: str | None = None
-    ) -> None:
+    def __init__(self, store: Any = None, *, telemetry_reporter: Any = None, database_url: str | None = None) -> None:
         self.logger = logger
         self.telemetry_reporter = telemetry_reporter
         own = store_for(store, logger=logger)
@@ -105,7 +103,10 @@ class OperationTracker:
     def complete_operation(self, operation_id: str, result_summary: Mapping[str, Any] | None = None) -> None:
         """Record the end of one that has done its work."""
         self._finish(
-            operation_id, OperationStatus.COMPLETED, "operation completed", details=result_summary,
+            operation_id,
+            OperationStatus.COMPLETED,
+            "operation completed",
+            details=result_summary,
             summary=result_summary,
         )
 
@@ -137,8 +138,14 @@ class OperationTracker:
             self._announce(operation_id, entry, OperationStatus.STARTED, "operation started", known)
 
     def _finish(
-        self, operation_id: str, status: OperationStatus, message: str, *, details: Any = None,
-        error: dict[str, Any] | None = None, summary: Any = None,
+        self,
+        operation_id: str,
+        status: OperationStatus,
+        message: str,
+        *,
+        details: Any = None,
+        error: dict[str, Any] | None = None,
+        summary: Any = None,
     ) -> None:
         with self._destination.guarded():
             entry = self._memory.finish(operation_id, status)
@@ -151,7 +158,13 @@ class OperationTracker:
         self._destination.offer(operation_job(operation_id, entry, status, utc_now(), dialect=dialect, **given))
 
     def _announce(
-        self, operation_id: str, entry: Entry | None, status: OperationStatus, message: str, details: Any, *,
+        self,
+        operation_id: str,
+        entry: Entry | None,
+        status: OperationStatus,
+        message: str,
+        details: Any,
+        *,
         error: dict[str, Any] | None = None,
     ) -> None:
         reporter = self.telemetry_reporter
@@ -160,10 +173,16 @@ class OperationTracker:
         known = entry or {}
         metrics = known.get("metrics")
         event = OperationEvent(
-            event_id=str(uuid4()), operation_id=operation_id,
-            operation_type=known.get("operation_type") or OperationType.LOAD_SOURCES, status=status,
-            timestamp=utc_now(), user_id=known.get("user_id"), session_id=known.get("session_id"), message=message,
-            details=_details(plain(details)), metrics=None if metrics is None else snapshot(metrics),
+            event_id=str(uuid4()),
+            operation_id=operation_id,
+            operation_type=known.get("operation_type") or OperationType.LOAD_SOURCES,
+            status=status,
+            timestamp=utc_now(),
+            user_id=known.get("user_id"),
+            session_id=known.get("session_id"),
+            message=message,
+            details=_details(plain(details)),
+            metrics=None if metrics is None else snapshot(metrics),
             error_details=plain(error),
         )
         self._poster.post(partial(reporter.send_operation_event, event))
@@ -171,20 +190,36 @@ class OperationTracker:
     # Failures of sites
 
     def record_site_failure(
-        self, operation_id: str, site_url: str, error: Exception | str, site_name: str | None = None,
-        discovery_method: str | None = None, http_status: int | None = None, response_time_ms: float | None = None,
+        self,
+        operation_id: str,
+        site_url: str,
+        error: Exception | str,
+        site_name: str | None = None,
+        discovery_method: str | None = None,
+        http_status: int | None = None,
+        response_time_ms: float | None = None,
         retry_count: int = 0,
     ) -> None:
         """Add a failure to the metrics of an operation, which are stored at its next progress and at its end."""
         with self._destination.guarded():
             failure = failures.failure_of(
-                error, http_status, site_url=site_url, site_name=site_name, failure_time=utc_now(),
-                retry_count=whole(retry_count), response_time_ms=response_time_ms, discovery_method=discovery_method,
+                error,
+                http_status,
+                site_url=site_url,
+                site_name=site_name,
+                failure_time=utc_now(),
+                retry_count=whole(retry_count),
+                response_time_ms=response_time_ms,
+                discovery_method=discovery_method,
             )
             known = self._memory.add_failure(operation_id, failure)
             self.logger.log(
-                logging.INFO if known else logging.WARNING, "%s of %s%s: %s", failure.failure_type.value, site_url,
-                "" if known else f" (unknown operation {operation_id})", failure.error_message,
+                logging.INFO if known else logging.WARNING,
+                "%s of %s%s: %s",
+                failure.failure_type.value,
+                site_url,
+                "" if known else f" (unknown operation {operation_id})",
+                failure.error_message,
             )
 
     def categorize_failure_type(self, error: Exception | str, http_status: int | None = None) -> FailureType:
@@ -212,7 +247,11 @@ class OperationTracker:
     # Discovery
 
     def record_discovery_outcome(
-        self, operation_id: str, source_id: str, source_name: str, source_url: str,
+        self,
+        operation_id: str,
+        source_id: str,
+        source_name: str,
+        source_url: str,
         discovery_result: DiscoveryResult | Any,
     ) -> None:
         """Record what came of looking for articles at a source. Tables of the crawler itself are not touched: that a
@@ -227,9 +266,7 @@ class OperationTracker:
                 )
             )
 
-    def get_discovery_outcomes_report(
-        self, operation_id: str | None = None, hours_back: float = 24
-    ) -> dict[str, Any]:
+    def get_discovery_outcomes_report(self, operation_id: str | None = None, hours_back: float = 24) -> dict[str, Any]:
         """`summary`, `outcome_breakdown` and the ten `top_performing_sources` of an operation, else of the last
         hours; rates in percent. Only `error`, with its message, when it cannot be read."""
         try:
@@ -241,26 +278,47 @@ class OperationTracker:
     # HTTP statuses and methods
 
     def track_http_status(
-        self, operation_id: str, source_id: str, source_url: str, discovery_method: DiscoveryMethod,
-        attempted_url: str, status_code: int, response_time_ms: float, error_message: str | None = None,
+        self,
+        operation_id: str,
+        source_id: str,
+        source_url: str,
+        discovery_method: DiscoveryMethod,
+        attempted_url: str,
+        status_code: int,
+        response_time_ms: float,
+        error_message: str | None = None,
         content_length: int | None = None,
     ) -> None:
         """Record one request and its answer; a status from 400 on is logged, too."""
         with self._destination.guarded():
             code = whole(status_code)
             tracked = HTTPStatusTracking(
-                source_id=text(source_id), source_url=text(source_url), discovery_method=discovery_method,
-                attempted_url=text(attempted_url), status_code=code, status_category=effectiveness.category_of(code),
-                response_time_ms=real(response_time_ms), timestamp=utc_now(), operation_id=text(operation_id),
-                error_message=text_or_none(error_message), content_length=whole_or_none(content_length),
+                source_id=text(source_id),
+                source_url=text(source_url),
+                discovery_method=discovery_method,
+                attempted_url=text(attempted_url),
+                status_code=code,
+                status_category=effectiveness.category_of(code),
+                response_time_ms=real(response_time_ms),
+                timestamp=utc_now(),
+                operation_id=text(operation_id),
+                error_message=text_or_none(error_message),
+                content_length=whole_or_none(content_length),
             )
             if code >= 400:
                 self.logger.warning("HTTP status %d from %s", code, tracked.attempted_url)
             self._destination.submit(effectiveness.http_status_job(tracked, self._destination.dialect))
 
     def update_discovery_method_effectiveness(
-        self, source_id: str, source_url: str, discovery_method: DiscoveryMethod, status: DiscoveryMethodStatus,
-        articles_found: int, response_time_ms: float, status_codes: Iterable[int] | None, notes: str | None = None,
+        self,
+        source_id: str,
+        source_url: str,
+        discovery_method: DiscoveryMethod,
+        status: DiscoveryMethodStatus,
+        articles_found: int,
+        response_time_ms: float,
+        status_codes: Iterable[int] | None,
+        notes: str | None = None,
     ) -> None:
         """Add one attempt to what is known of a source and a method. It is a success with the status SUCCESS and at
         least one article; with SKIPPED it leaves the rate as it was."""

@@ -55,7 +55,9 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--operation": {"metavar": "ID", "help": "only this operation"},
     "--type": {"metavar": "TYPE", "help": "only operations of this type"},
     "--limit": {
-        "type": _limit, "metavar": "N", "default": crawling.MOST_OPERATIONS,
+        "type": _limit,
+        "metavar": "N",
+        "default": crawling.MOST_OPERATIONS,
         "help": "at most N; %(default)s by default",
     },
 }
@@ -93,7 +95,9 @@ def make_report(name: str, args: Any, telemetry: extraction.ExtractionReads, des
             destination, since=since, source=source, operation=_option(args, "operation")
         ),
         "operations": lambda: crawling.operations(
-            destination, since=since, operation_type=_option(args, "type"),
+            destination,
+            since=since,
+            operation_type=_option(args, "type"),
             limit=_option(args, "limit") or crawling.MOST_OPERATIONS,
         ),
     }

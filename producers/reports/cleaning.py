@@ -53,16 +53,20 @@ def bylines(destination: Destination, *, since: str | None = None, source: str |
 def contents(destination: Destination, *, since: str | None = None, domain: str | None = None) -> Report:
     """Per domain, most sessions first: how much of the articles was boilerplate."""
     row, count = SESSIONS.c, func.count().label("sessions")
-    query = select(
-        row.domain.label("domain"),
-        count,
-        func.sum(row.article_count).label("articles"),
-        func.sum(row.segments_detected).label("segments"),
-        func.sum(row.total_removable_chars).label("removable_chars"),
-        (func.avg(row.removal_percentage) / 100).label("removal_rate"),
-        func.avg(row.processing_time_ms).label("avg_time_ms"),
-        func.max(row.end_time).label("last_session"),
-    ).group_by(row.domain).order_by(count.desc(), row.domain)
+    query = (
+        select(
+            row.domain.label("domain"),
+            count,
+            func.sum(row.article_count).label("articles"),
+            func.sum(row.segments_detected).label("segments"),
+            func.sum(row.total_removable_chars).label("removable_chars"),
+            (func.avg(row.removal_percentage) / 100).label("removal_rate"),
+            func.avg(row.processing_time_ms).label("avg_time_ms"),
+            func.max(row.end_time).label("last_session"),
+        )
+        .group_by(row.domain)
+        .order_by(count.desc(), row.domain)
+    )
     if since is not None:
         query = query.where(row.start_time >= since)
     if domain is not None:

@@ -72,9 +72,11 @@ def operations(
 ) -> Report:
     """The last operations, newest first: how they stand, how far they came, what went wrong."""
     row = OPERATIONS.c
-    query = select(
-        row.id, row.operation_type, row.status, row.created_at, row.completed_at, row.metrics, row.error_details
-    ).order_by(row.created_at.desc(), row.id).limit(limit)
+    query = (
+        select(row.id, row.operation_type, row.status, row.created_at, row.completed_at, row.metrics, row.error_details)
+        .order_by(row.created_at.desc(), row.id)
+        .limit(limit)
+    )
     if since is not None:
         query = query.where(row.created_at >= since)
     if operation_type is not None:

@@ -99,15 +99,14 @@ def methods(reads: ExtractionReads, *, publisher: str | None = None, **within: A
     )
 
 
-def fields(
-    reads: ExtractionReads, *, publisher: str | None = None, method: str | None = None, **within: Any
-) -> Report:
+def fields(reads: ExtractionReads, *, publisher: str | None = None, method: str | None = None, **within: Any) -> Report:
     """How often each method found each field, and all of them together."""
     rows = reads.get_field_extraction_stats(publisher=publisher, method=method, **within)
     total = sum(row["count"] for row in rows)
     overall = [
         f"{name} {sum(row[f'{name}_success_rate'] * row['count'] for row in rows) / total:.1%}"
-        for name in _FIELDS if total
+        for name in _FIELDS
+        if total
     ]
     return Report(
         title="Fields found" + _of(publisher),
@@ -129,7 +128,9 @@ def _total(rows: Sequence[Row]) -> list[tuple[Column, Any]]:
 
 def _scorecard(rows: Sequence[Row]) -> list[tuple[Column, Any]]:
     return [
-        (_ATTEMPTS, _attempts(rows)), (_SUCCESSES, sum(row["successful"] or 0 for row in rows)), (_RATE, _rate(rows)),
+        (_ATTEMPTS, _attempts(rows)),
+        (_SUCCESSES, sum(row["successful"] or 0 for row in rows)),
+        (_RATE, _rate(rows)),
     ]
 
 

@@ -25,8 +25,10 @@ _RIGHT = frozenset({"count", "number", "rate", "duration"})
 def render(report: Report, form: Format, stream: TextIO) -> None:
     """Print the report. JSON and CSV hold all rows, with plain values: rates from 0 to 1, durations in ms."""
     if form == "json":
-        rows = [{key: str(value) if isinstance(value, datetime) else value for key, value in row.items()}
-                for row in report.rows]
+        rows = [
+            {key: str(value) if isinstance(value, datetime) else value for key, value in row.items()}
+            for row in report.rows
+        ]
         stream.write(json_text(rows) + "\n")
     elif form == "csv":
         keys = [column.key for column in report.columns]
@@ -66,8 +68,7 @@ def _plain_lines(report: Report) -> Iterator[str]:
             yield _GAP.join([name, *(f"{column.heading} {words(column.kind, value)}" for column, value in summary)])
         for row in cells:
             yield _GAP.join(
-                _aligned(column, text, width)
-                for column, text, width in zip(columns, row, widths, strict=True)
+                _aligned(column, text, width) for column, text, width in zip(columns, row, widths, strict=True)
             )
     yield ""
     yield _closing(report)
@@ -106,6 +107,7 @@ def _table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> Any:
 
 def _fit(widths: dict[Column, int], width: int) -> None:
     """Make the columns fit into `width`, if that can be."""
+
     def excess() -> int:
         return sum(widths.values()) + len(_GAP) * (len(widths) - 1) - width
 

@@ -12,8 +12,14 @@ from .setting import Figures, Measure
 MEASURES: dict[str, Measure] = {
     measure.name: measure
     for measure in (
-        *through_bus.MEASURES, *one_process.MEASURES, *direct.MEASURES, *peers.MEASURES,
-        *latency.MEASURES, *memory.MEASURES, *starting.MEASURES, *stages.MEASURES,
+        *through_bus.MEASURES,
+        *one_process.MEASURES,
+        *direct.MEASURES,
+        *peers.MEASURES,
+        *latency.MEASURES,
+        *memory.MEASURES,
+        *starting.MEASURES,
+        *stages.MEASURES,
     )
 }
 
@@ -118,8 +124,22 @@ def _stage(label: str, key: str) -> Figure:
 
 FIGURES: tuple[Figure, ...] = (
     *_rates(
-        "bus", "bus-one", "bus-100", "bus-callable", "bus-byline", "bus-normal", "bus-blocking", "executemany",
-        "executemany-byline", "limit", "direct", "direct-100", "connection-per-job", "queue", "sqlite_rx", "peewee",
+        "bus",
+        "bus-one",
+        "bus-100",
+        "bus-callable",
+        "bus-byline",
+        "bus-normal",
+        "bus-blocking",
+        "executemany",
+        "executemany-byline",
+        "limit",
+        "direct",
+        "direct-100",
+        "connection-per-job",
+        "queue",
+        "sqlite_rx",
+        "peewee",
     ),
     _ratio("bus ÷ executemany", "bus", "executemany", _at_least(1.0)),
     _ratio("bus ÷ limit", "bus", "limit", _at_least(0.45)),

@@ -53,9 +53,7 @@ def run(count: int, work: Work, *arguments: Any) -> Run:
     try:
         for number in range(count):
             ours, theirs = _CONTEXT.Pipe()
-            process = _CONTEXT.Process(
-                target=_part, args=(number, gate, opened, theirs, work, arguments), daemon=True
-            )
+            process = _CONTEXT.Process(target=_part, args=(number, gate, opened, theirs, work, arguments), daemon=True)
             process.start()
             theirs.close()
             processes.append(process)

@@ -37,8 +37,11 @@ def measure(setting: Setting, way: Way, *, job_rows: int = 1, divisor: int = 1, 
     rows = share * setting.producers
     FETCHES.check(setting.database, rows)
     return {
-        "rows_per_s": rows / done.seconds, "seconds": done.seconds, "rows": rows,
-        "process_cpu_us": done.median("process_cpu_s") / share * 1e6, "worst_ms": done.worst("worst_ms"),
+        "rows_per_s": rows / done.seconds,
+        "seconds": done.seconds,
+        "rows": rows,
+        "process_cpu_us": done.median("process_cpu_s") / share * 1e6,
+        "worst_ms": done.worst("worst_ms"),
     }
 
 
@@ -60,6 +63,7 @@ def tuned(database: Path, jobs: Sequence[Sequence[Row]], start: crowd.Start) -> 
 
 def connection_per_job(database: Path, jobs: Sequence[Sequence[Row]], start: crowd.Start) -> Figures:
     """As telemetry is often written at first: a connection for each job, and a rollback journal."""
+
     def write(job: Sequence[Row]) -> None:
         connection = sqlite3.connect(database, timeout=BUSY_S)
         connection.execute("PRAGMA synchronous=FULL")
@@ -80,7 +84,9 @@ def through_a_queue(setting: Setting) -> Figures:
     rows = share * setting.producers
     FETCHES.check(setting.database, rows)
     return {
-        "rows_per_s": rows / done.seconds, "seconds": done.seconds, "rows": rows,
+        "rows_per_s": rows / done.seconds,
+        "seconds": done.seconds,
+        "rows": rows,
         "process_cpu_us": sum(one["process_cpu_s"] for one in done.figures[1:]) / rows * 1e6,
         "writer_cpu_us": done.figures[0]["process_cpu_s"] / rows * 1e6,
     }
@@ -146,12 +152,15 @@ def _write_from(queue: Any, start: crowd.Start, database: Path, producers: int) 
 MEASURES = (
     Measure("direct", "direct, a transaction for each row", lambda s: measure(s, tuned, divisor=SLOW)),
     Measure(
-        "direct-100", "direct, a transaction for each hundred",
+        "direct-100",
+        "direct, a transaction for each hundred",
         lambda s: measure(s, tuned, job_rows=HUNDRED),
     ),
     Measure(
-        "connection-per-job", "direct, a connection for each row",
-        lambda s: measure(s, connection_per_job, divisor=SLOWEST, wal=False), rare=True,
+        "connection-per-job",
+        "direct, a connection for each row",
+        lambda s: measure(s, connection_per_job, divisor=SLOWEST, wal=False),
+        rare=True,
     ),
     Measure("queue", "multiprocessing.Queue, one writer", through_a_queue),
 )

@@ -21,7 +21,11 @@ def program(
     """Python with this source. It lives until it ends by itself, or the block ends."""
     command = [sys.executable, "-P", "-c", source, *map(str, arguments)]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
         env={**os.environ, **(environment or {})},
     ) as process:
         try:

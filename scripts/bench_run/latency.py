@@ -106,7 +106,8 @@ def _read(start: crowd.Start, database: Path, jobs: int) -> Figures:
         time.sleep(READER_PAUSE_S)
     connection.close()
     return {
-        "p50_ms": statistics.median(latencies) / 1e6, "p99_ms": _percentile(latencies, 0.99),
+        "p50_ms": statistics.median(latencies) / 1e6,
+        "p99_ms": _percentile(latencies, 0.99),
         "worst_ms": max(latencies) / 1e6,
     }
 

@@ -18,7 +18,12 @@ PRODUCERS = 16
 #: What the slow disk takes for each sync, in µs. strace lets only these calls wait: all others run at full speed.
 SYNC_US = 50_000
 SLOW_DISK = (
-    "strace", "--follow-forks", "--seccomp-bpf", "--quiet=all", "--output=/dev/null", "--trace=fsync,fdatasync",
+    "strace",
+    "--follow-forks",
+    "--seccomp-bpf",
+    "--quiet=all",
+    "--output=/dev/null",
+    "--trace=fsync,fdatasync",
     f"--inject=fsync,fdatasync:delay_enter={SYNC_US}",
 )
 #: So many rows are on their way, whatever `--rows` says: fewer would fit into any memory.
@@ -96,7 +101,10 @@ def _submit(number: int, start: crowd.Start, database: Path, share: int) -> Figu
 MEASURES = (
     Measure("memory", "writer's memory, 16 producers at full speed", overload, rare=True),
     Measure(
-        "memory-slow-disk", "writer's memory, the same on a slow disk", slow_disk, trial=(*SLOW_DISK, "true"),
+        "memory-slow-disk",
+        "writer's memory, the same on a slow disk",
+        slow_disk,
+        trial=(*SLOW_DISK, "true"),
         rare=True,
     ),
     Measure("memory-producer", "producer's memory", producer, rare=True),

@@ -95,8 +95,10 @@ def _multi_row(
 MEASURES = (
     Measure("executemany", "executemany, one process", executemany),
     Measure(
-        "executemany-byline", "executemany, rows of 27 columns",
-        lambda s: executemany(s, bylines(), byline_rows, divisor=4), rare=True,
+        "executemany-byline",
+        "executemany, rows of 27 columns",
+        lambda s: executemany(s, bylines(), byline_rows, divisor=4),
+        rare=True,
     ),
     Measure("limit", "limit: multi-row VALUES, newer SQLite", limit, ("apsw",)),
 )

@@ -29,7 +29,8 @@ def server(setting: Setting) -> Figures:
     endpoint = f"ipc://{setting.folder}/rx.sock"
     share = setting.share(SLOW)
     with subprocess.Popen(
-        [sys.executable, "-P", "-c", SERVER, endpoint, str(setting.database)], stdin=subprocess.DEVNULL,
+        [sys.executable, "-P", "-c", SERVER, endpoint, str(setting.database)],
+        stdin=subprocess.DEVNULL,
         start_new_session=True,
     ) as process:
         try:

@@ -22,9 +22,16 @@ def draw(about: Mapping[str, str], results: Sequence[Result], out: Path) -> None
     matplotlib: Any = import_module("matplotlib")
     figures: Any = import_module("matplotlib.figure")
     settings = {
-        "svg.fonttype": "none", "svg.hashsalt": "bench", "font.family": "sans-serif", "font.size": 8,
-        "text.color": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
-        "axes.edgecolor": "#999999", "axes.linewidth": 0.6,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "bench",
+        "font.family": "sans-serif",
+        "font.size": 8,
+        "text.color": _INK,
+        "axes.labelcolor": _INK,
+        "xtick.color": _INK,
+        "ytick.color": _INK,
+        "axes.edgecolor": "#999999",
+        "axes.linewidth": 0.6,
     }
     rates = sorted((one for one in results if one.figure.group == RATES), key=lambda one: one.median)
     judged = [one for one in reversed(results) if one.figure.goal is not None]
@@ -40,7 +47,8 @@ def draw(about: Mapping[str, str], results: Sequence[Result], out: Path) -> None
             _tidy(axis, [one.figure.label for one in lines])
         figure.supxlabel(
             f"{about['processor']}; Python {about['python']}, SQLite {about['sqlite']}, "
-            f"telemetry-bus {about['telemetry-bus']}; {about['run']}", fontsize=7,
+            f"telemetry-bus {about['telemetry-bus']}; {about['run']}",
+            fontsize=7,
         )
         figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None, dpi=110)
 
@@ -78,7 +86,13 @@ def _point(axis: Any, at: int, median: float, values: Sequence[float], colour: s
     axis.plot([min(values), max(values)], [at, at], color=colour, linewidth=1.4, solid_capstyle="round")
     axis.plot([median], [at], "o", color=colour, markersize=4.5)
     axis.annotate(
-        said, (max(values), at), xytext=(7, 0), textcoords="offset points", va="center", fontsize=7.5, color=colour,
+        said,
+        (max(values), at),
+        xytext=(7, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=7.5,
+        color=colour,
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
     )
 

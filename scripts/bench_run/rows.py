@@ -54,8 +54,13 @@ def each_fetch(count: int, first: int = 0) -> Iterator[Row]:
     """The same rows one by one, for those whose memory is measured."""
     for number in range(first, first + count):
         yield (
-            f"https://news.example.com/local/{number:07d}", "news.example.com", 200, number % 900 / 7, 10_000 + number,
-            "newspaper4k", "2026-01-01 00:00:00",
+            f"https://news.example.com/local/{number:07d}",
+            "news.example.com",
+            200,
+            number % 900 / 7,
+            10_000 + number,
+            "newspaper4k",
+            "2026-01-01 00:00:00",
         )
 
 
@@ -81,7 +86,31 @@ def chunks(rows: Sequence[Row], size: int) -> list[Sequence[Row]]:
 def _byline(number: int) -> Row:
     name = f"Jane Q. Reporter {number % 997}"
     return (
-        f"{number:032x}", f"article-{number:08d}", f"link-{number:08d}", f"source-{number % 40}", "The Example Gazette",
-        f"By {name}, Staff Writer", 34, 6, datetime(2026, 1, 1, tzinfo=UTC).isoformat(" "), "standard",
-        "example-gazette", f'["{name}"]', 1, name, 0.875, number % 90 / 7, 0, 0, 1, 0, 0, 0, 1, 0, 0, "[]", "[]",
+        f"{number:032x}",
+        f"article-{number:08d}",
+        f"link-{number:08d}",
+        f"source-{number % 40}",
+        "The Example Gazette",
+        f"By {name}, Staff Writer",
+        34,
+        6,
+        datetime(2026, 1, 1, tzinfo=UTC).isoformat(" "),
+        "standard",
+        "example-gazette",
+        f'["{name}"]',
+        1,
+        name,
+        0.875,
+        number % 90 / 7,
+        0,
+        0,
+        1,
+        0,
+        0,
+        0,
+        1,
+        0,
+        0,
+        "[]",
+        "[]",
     )

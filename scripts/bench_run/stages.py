@@ -130,9 +130,12 @@ def _writer(setting: Setting, rows: Sequence[Row], messages: Sequence[list[bytes
             clock.times("unpack", partial(intake.jobs, message))
             if not intake.room or number == len(messages):
                 clock.times("apply", intake.commit)
-                clock.times("acknowledge", lambda: link.receive(
-                    [decode_control(encode_control(answer)) for _, answer in intake.replies()], 0.0
-                ))
+                clock.times(
+                    "acknowledge",
+                    lambda: link.receive(
+                        [decode_control(encode_control(answer)) for _, answer in intake.replies()], 0.0
+                    ),
+                )
     FETCHES.check(setting.database, len(rows))
     body = messages[-1][2]
     count = Jobs.decode(messages[-1]).count

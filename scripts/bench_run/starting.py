@@ -73,7 +73,9 @@ def import_time(setting: Setting) -> Figures:
     plain, whole = map(statistics.median, seconds.values())
     cpu_plain, cpu_whole = map(statistics.median, cpu_seconds.values())
     return {
-        "import_ms": (whole - plain) * 1e3, "python_ms": plain * 1e3, "import_cpu_ms": (cpu_whole - cpu_plain) * 1e3,
+        "import_ms": (whole - plain) * 1e3,
+        "python_ms": plain * 1e3,
+        "import_cpu_ms": (cpu_whole - cpu_plain) * 1e3,
     }
 
 
@@ -120,8 +122,11 @@ def recovery(setting: Setting) -> Figures:
     reader.close()
     FETCHES.check(setting.database, jobs)
     return {
-        "jobs_per_s": jobs / (ended - began), "seconds": ended - began, "jobs": jobs,
-        "first_row_s": (first or ended) - began, "writer_peak_mb": peak,
+        "jobs_per_s": jobs / (ended - began),
+        "seconds": ended - began,
+        "jobs": jobs,
+        "first_row_s": (first or ended) - began,
+        "writer_peak_mb": peak,
     }
 
 

@@ -39,8 +39,12 @@ def show(results: Sequence[Result], console: Console) -> None:
             table.add_row(f"[bold]{figure.group}[/]")
             group = figure.group
         table.add_row(
-            figure.label, number(result.median), number(min(result.values)), number(max(result.values)),
-            _goal(figure.goal), _VERDICTS[result.met],
+            figure.label,
+            number(result.median),
+            number(min(result.values)),
+            number(max(result.values)),
+            _goal(figure.goal),
+            _VERDICTS[result.met],
         )
     console.print(table)
 

@@ -28,11 +28,13 @@ Shape = Callable[[TelemetryStore, Target, Sequence[Row]], Callable[[], Figures]]
 
 def row_by_row(store: TelemetryStore, target: Target, rows: Sequence[Row]) -> Callable[[], Figures]:
     """A job for each row."""
+
     def submit() -> Figures:
         execute, sql = store.execute, target.sql
         for row in rows:
             execute(sql, row)
         return {}
+
     return submit
 
 
@@ -44,6 +46,7 @@ def by_the_hundred(store: TelemetryStore, target: Target, rows: Sequence[Row]) -
         for part in parts:
             store.executemany(target.sql, part)
         return {}
+
     return submit
 
 
@@ -54,26 +57,32 @@ def callables(store: TelemetryStore, target: Target, rows: Sequence[Row]) -> Cal
 
     def submit() -> Figures:
         for one, other in pairs:
+
             def job(connection: Any, one: Row = one, other: Row = other) -> None:
                 connection.execute(sql, one)
                 connection.execute(sql, other)
+
             store.submit(job)
         return {}
+
     return submit
 
 
 def blocking(store: TelemetryStore, target: Target, rows: Sequence[Row]) -> Callable[[], Figures]:
     """A job for each row, and waiting until it is committed, as those must who ask a server."""
+
     def submit() -> Figures:
         for row in rows:
             store.execute(target.sql, row)
             store.flush()
         return {}
+
     return submit
 
 
 def watched(store: TelemetryStore, target: Target, rows: Sequence[Row]) -> Callable[[], Figures]:
     """A job for each row, with a look at the clock after each."""
+
     def submit() -> Figures:
         execute, sql, clock = store.execute, target.sql, time.perf_counter
         slowest = 0.0
@@ -85,12 +94,20 @@ def watched(store: TelemetryStore, target: Target, rows: Sequence[Row]) -> Calla
                 slowest = after - before
             before = after
         return {"worst_ms": slowest * 1e3}
+
     return submit
 
 
 def measure(
-    setting: Setting, shape: Shape, target: Target = FETCHES, build: Callable[[int, int], list[Row]] = fetches, *,
-    durability: str = "full", producers: int | None = None, divisor: int = 1, job_rows: int = 1,
+    setting: Setting,
+    shape: Shape,
+    target: Target = FETCHES,
+    build: Callable[[int, int], list[Row]] = fetches,
+    *,
+    durability: str = "full",
+    producers: int | None = None,
+    divisor: int = 1,
+    job_rows: int = 1,
 ) -> Figures:
     """Rows per second until all are committed, and µs of CPU: of the calling thread for each job, of each process
     that has to do with it for each row."""
@@ -128,8 +145,13 @@ def scale(setting: Setting) -> Figures:
 
 
 def _produce(
-    number: int, start: crowd.Start, database: Path, shape: Shape, target: Target,
-    build: Callable[[int, int], list[Row]], share: int,
+    number: int,
+    start: crowd.Start,
+    database: Path,
+    shape: Shape,
+    target: Target,
+    build: Callable[[int, int], list[Row]],
+    share: int,
 ) -> Figures:
     """One producer, whose stream has begun before the start."""
     with begun(database) as store:
@@ -149,16 +171,21 @@ MEASURES = (
     Measure("bus-one", "bus, one producer", lambda s: measure(s, row_by_row, producers=1, divisor=4)),
     Measure("bus-100", "bus, jobs of a hundred rows", lambda s: measure(s, by_the_hundred, job_rows=HUNDRED)),
     Measure(
-        "bus-callable", "bus, callables of two statements",
+        "bus-callable",
+        "bus, callables of two statements",
         lambda s: measure(s, callables, divisor=2, job_rows=2),
     ),
     Measure(
-        "bus-callable-one", "bus, callables, one producer",
-        lambda s: measure(s, callables, producers=1, divisor=8, job_rows=2), rare=True,
+        "bus-callable-one",
+        "bus, callables, one producer",
+        lambda s: measure(s, callables, producers=1, divisor=8, job_rows=2),
+        rare=True,
     ),
     Measure(
-        "bus-byline", "bus, rows of 27 columns",
-        lambda s: measure(s, row_by_row, bylines(), byline_rows, divisor=4), rare=True,
+        "bus-byline",
+        "bus, rows of 27 columns",
+        lambda s: measure(s, row_by_row, bylines(), byline_rows, divisor=4),
+        rare=True,
     ),
     Measure("bus-normal", "bus, durability normal", lambda s: measure(s, row_by_row, durability="normal")),
     Measure("bus-blocking", "bus, flush after each row", lambda s: measure(s, blocking, divisor=SLOW)),

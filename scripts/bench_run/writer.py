@@ -35,9 +35,7 @@ class Writer:
 
 
 @contextmanager
-def writing(
-    database: Path, ddl: str, *, durability: str = "full", under: Sequence[str] = ()
-) -> Iterator[Writer]:
+def writing(database: Path, ddl: str, *, durability: str = "full", under: Sequence[str] = ()) -> Iterator[Writer]:
     """A writer that is up, has seen to `ddl`, and leaves at the end of the block. `under`: a program to run it with."""
     with launched(database, durability=durability, under=under):
         # asked from another process: this one is going to fork
@@ -51,8 +49,19 @@ def launched(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A writer process that has been started, and perhaps does nothing yet."""
     command = [
-        *under, sys.executable, "-P", "-m", "writer_daemon", "--database", str(database), "--durability", durability,
-        "--idle-timeout", f"{LEAVES_S}", "--log-level", "warning",
+        *under,
+        sys.executable,
+        "-P",
+        "-m",
+        "writer_daemon",
+        "--database",
+        str(database),
+        "--durability",
+        durability,
+        "--idle-timeout",
+        f"{LEAVES_S}",
+        "--log-level",
+        "warning",
     ]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) as process:
         try:

@@ -33,12 +33,16 @@ class Machine:
         with self._log.open("w") as log:
             self._outer = subprocess.Popen(
                 ["setpriv", "--pdeathsig=KILL", str(Path(__file__).with_name("boot")), str(scratch), str(ROOT)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self._inner = 0
 
     def boots(self) -> bool:
         """Wait until it has booted; False when it cannot on this machine."""
+
         def is_up() -> bool:
             children = Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children").read_text().split()
             if self._outer.poll() is not None:
@@ -59,7 +63,11 @@ class Machine:
         enter = ["nsenter", "--target", str(self._inner), "--all", "--root", "--wd"]
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if user != "root" else []
         return subprocess.Popen(
-            [*enter, *become, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [*enter, *become, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
             start_new_session=True,  # a Ctrl-C is for us alone
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", **environment},
         )

@@ -113,7 +113,14 @@ class Service:
     def produce(self, name: str, user: str) -> subprocess.Popen[str]:
         """A program of another user that produces, once it has begun."""
         process = self.machine.popen(
-            sys.executable, "-P", "-c", PRODUCE, name, str(self._pause_s), user=user, **self.settings,
+            sys.executable,
+            "-P",
+            "-c",
+            PRODUCE,
+            name,
+            str(self._pause_s),
+            user=user,
+            **self.settings,
         )
         self.producers.append(process)
         return process

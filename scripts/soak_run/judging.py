@@ -82,9 +82,7 @@ def judge(series: Series) -> Verdict:
     return Verdict(values[0], second, last, max(values), limit, last > limit if long_enough else None)
 
 
-HEADING = (
-    f"{'series':<14}{'of':<22}{'start':>9}{'2nd quarter':>13}{'last quarter':>14}{'max':>9}{'limit':>9}  verdict"
-)
+HEADING = f"{'series':<14}{'of':<22}{'start':>9}{'2nd quarter':>13}{'last quarter':>14}{'max':>9}{'limit':>9}  verdict"
 
 
 def line(series: Series, verdict: Verdict) -> str:
@@ -92,9 +90,11 @@ def line(series: Series, verdict: Verdict) -> str:
     named = f"{series.kind.name}, {series.kind.unit}" if series.kind.unit else series.kind.name
     figures = (verdict.start, verdict.second, verdict.last, verdict.most, verdict.limit)
     said = {None: "too short to tell", True: "GROWS", False: "steady"}[verdict.grows]
-    return f"{named:<16}{series.of:<20}" + "".join(
-        f"{figure:>{width},.1f}" for figure, width in zip(figures, (9, 13, 14, 9, 9), strict=True)
-    ) + f"  {said}"
+    return (
+        f"{named:<16}{series.of:<20}"
+        + "".join(f"{figure:>{width},.1f}" for figure, width in zip(figures, (9, 13, 14, 9, 9), strict=True))
+        + f"  {said}"
+    )
 
 
 def _median(values: Sequence[float]) -> float:

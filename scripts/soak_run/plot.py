@@ -14,7 +14,11 @@ MOST_POINTS = 200
 _COLUMNS = 2
 _INK, _FAINT = "#333333", "#f1efe8"
 _COLOURS = {
-    "writer": "#c2410c", "bus": "#333333", "reader": "#7c3aed", "producer 1": "#0e7490", "producer 2": "#0891b2",
+    "writer": "#c2410c",
+    "bus": "#333333",
+    "reader": "#7c3aed",
+    "producer 1": "#0e7490",
+    "producer 2": "#0891b2",
     "producer 3": "#67b7c9",
 }
 
@@ -30,9 +34,16 @@ def draw(series: Sequence[Series], quiet_from: float, until: float, out: Path) -
     matplotlib: Any = import_module("matplotlib")
     figures: Any = import_module("matplotlib.figure")
     settings = {
-        "svg.fonttype": "none", "svg.hashsalt": "soak", "font.family": "sans-serif", "font.size": 8,
-        "axes.edgecolor": "#999999", "axes.linewidth": 0.6, "text.color": _INK, "axes.labelcolor": _INK,
-        "xtick.color": _INK, "ytick.color": _INK,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "soak",
+        "font.family": "sans-serif",
+        "font.size": 8,
+        "axes.edgecolor": "#999999",
+        "axes.linewidth": 0.6,
+        "text.color": _INK,
+        "axes.labelcolor": _INK,
+        "xtick.color": _INK,
+        "ytick.color": _INK,
     }
     with matplotlib.rc_context(settings):
         rows = -(-len(KINDS) // _COLUMNS)
@@ -68,8 +79,14 @@ def _legend(figure: Any, series: Sequence[Series]) -> None:
     handles = [lines.Line2D([], [], color=_COLOURS[name], linewidth=2) for name in names]
     handles.append(patches.Patch(color=_FAINT))
     figure.legend(
-        handles, ["whole bus" if name == "bus" else name for name in names] + ["writers are killed and stopped"],
-        loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8, handlelength=1.2, columnspacing=1.2,
+        handles,
+        ["whole bus" if name == "bus" else name for name in names] + ["writers are killed and stopped"],
+        loc="outside upper center",
+        ncols=len(handles),
+        frameon=False,
+        fontsize=8,
+        handlelength=1.2,
+        columnspacing=1.2,
     )
 
 

@@ -65,7 +65,9 @@ def process(pid: int) -> tuple[float, ...]:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         facts = dict(line.split(":", 1) for line in lines)
         return (
-            int(facts["VmRSS"].split()[0]) / 1024, len(os.listdir(f"/proc/{pid}/fd")), int(facts["Threads"]),
+            int(facts["VmRSS"].split()[0]) / 1024,
+            len(os.listdir(f"/proc/{pid}/fd")),
+            int(facts["Threads"]),
         )
     return ()
 

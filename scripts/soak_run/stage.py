@@ -44,9 +44,7 @@ class Stage:
         self._runs = itertools.count(LONG_LIVED)
         self._guests: dict[ForkProcess, bool] = {}  # whether it is to be killed
         self.board.next_wave()
-        self._residents = {
-            f"producer {run + 1}": self._start(cast.stay, run, wave_jobs) for run in range(LONG_LIVED)
-        }
+        self._residents = {f"producer {run + 1}": self._start(cast.stay, run, wave_jobs) for run in range(LONG_LIVED)}
         self._residents["reader"] = self._start(cast.read, hold_s)
 
     def people(self) -> dict[str, int]:

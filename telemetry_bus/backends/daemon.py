@@ -49,8 +49,10 @@ class DaemonBackend(JournaledBackend):
         self._folder.prepare()
         waker = Waker()
         outbox = Outbox(
-            self._new_journal(self._folder), waker.wake,
-            on_full=self._options.on_full, timeout=self._options.timeout,
+            self._new_journal(self._folder),
+            waker.wake,
+            on_full=self._options.on_full,
+            timeout=self._options.timeout,
         )
         self._sender = Sender(outbox, waker, self._folder, self._options.database, self._spawner)
         try:

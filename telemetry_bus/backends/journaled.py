@@ -63,7 +63,8 @@ class JournaledBackend:
         why = "the store is closed" if self._closed else f"the writer after {timeout:g} s: {self._known()}"
         raise FlushTimeout(
             f"{outbox.pending} jobs are waiting; {why}",
-            operation="flush", subject=self._options.database.masked,
+            operation="flush",
+            subject=self._options.database.masked,
             hint="they are safe in the journal and will be written",
         )
 
@@ -78,9 +79,15 @@ class JournaledBackend:
             return StoreStats(writer=self._writer())
         counts = outbox.counts()
         return StoreStats(
-            submitted=counts.submitted, acknowledged=counts.acknowledged, pending=counts.pending,
-            pending_bytes=counts.pending_bytes, dropped=counts.dropped, failed=counts.failed, resent=self._resent(),
-            last_error=counts.last_error, writer=self._writer(),
+            submitted=counts.submitted,
+            acknowledged=counts.acknowledged,
+            pending=counts.pending,
+            pending_bytes=counts.pending_bytes,
+            dropped=counts.dropped,
+            failed=counts.failed,
+            resent=self._resent(),
+            last_error=counts.last_error,
+            writer=self._writer(),
             journal=str(outbox.journal.path) if outbox.journal.path else None,
         )
 
@@ -123,8 +130,10 @@ class JournaledBackend:
                     self.put_row = self._outbox.put_row
                 except OSError as error:
                     raise JournalUnavailable(
-                        error.strerror or str(error), operation="begin a stream",
-                        subject=self._options.database.masked, hint="raise the limit of open files, or close some",
+                        error.strerror or str(error),
+                        operation="begin a stream",
+                        subject=self._options.database.masked,
+                        hint="raise the limit of open files, or close some",
                     ) from error
                 finally:
                     self._busy = False
@@ -132,8 +141,10 @@ class JournaledBackend:
 
     def _new_journal(self, folder: BusFolder | None) -> Journal:
         return Journal(
-            folder.journals if folder else None, os.urandom(STREAM_BYTES),
-            self._options.journal_bytes, self._options.database.identity,
+            folder.journals if folder else None,
+            os.urandom(STREAM_BYTES),
+            self._options.journal_bytes,
+            self._options.database.identity,
         )
 
     def _start(self) -> Outbox:

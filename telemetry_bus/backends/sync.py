@@ -86,7 +86,10 @@ class SyncBackend:
 
     def stats(self) -> StoreStats:
         return StoreStats(
-            submitted=self._submitted, acknowledged=self._submitted, failed=self._failed, last_error=self._last_error,
+            submitted=self._submitted,
+            acknowledged=self._submitted,
+            failed=self._failed,
+            last_error=self._last_error,
             writer=WriterView(pid=os.getpid(), answering=not self._closed),
         )
 

@@ -74,8 +74,11 @@ class ThreadBackend(JournaledBackend):
         with _writers_lock:  # the last store of the database must not end the thread before this one is attached
             self._thread = ThreadWriter.shared(self._options, self._folder)
             outbox = Outbox(
-                self._new_journal(self._folder), self._thread.wake,
-                on_full=self._options.on_full, timeout=self._options.timeout, log_failures=False,
+                self._new_journal(self._folder),
+                self._thread.wake,
+                on_full=self._options.on_full,
+                timeout=self._options.timeout,
+                log_failures=False,
             )
             self._link = Link(outbox, self._options.database)
             self._thread.attach(self._link)
@@ -136,7 +139,9 @@ class ThreadWriter:
             self._owned = InstanceLock.acquire(folder.writer_lock)
             if self._owned is None:
                 raise WriterBusy(
-                    "another writer owns the database", operation="thread mode", subject=options.database.masked,
+                    "another writer owns the database",
+                    operation="thread mode",
+                    subject=options.database.masked,
                     hint='stop it with telemetry-bus stop, or use mode="daemon"',
                 )
         try:

@@ -31,7 +31,9 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 def add_to(whole: Parser) -> None:
     parser = whole.command(
-        "backup", run, "copy the database, whole and checked",
+        "backup",
+        run,
+        "copy the database, whole and checked",
         "Copy the database as it is at this moment to a new file, whole and checked, while everybody goes on.\n"
         "Jobs that are still in the journals are not in it: telemetry-bus flush before it waits for them.",
     )
@@ -44,8 +46,10 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     with ended_by_sigterm(), _progress(output) as tell:
         backup(bus.database, arguments.file, tell)
     report = {
-        "file": str(arguments.file.parent.resolve() / arguments.file.name), "bytes": arguments.file.stat().st_size,
-        "seconds": round(time.monotonic() - started, 3), "pending_jobs": bus.journals().pending_jobs,
+        "file": str(arguments.file.parent.resolve() / arguments.file.name),
+        "bytes": arguments.file.stat().st_size,
+        "seconds": round(time.monotonic() - started, 3),
+        "pending_jobs": bus.journals().pending_jobs,
     }
     if output.as_json:
         output.document(report)
@@ -64,8 +68,9 @@ def backup(database: Database, target: Path, tell: Callable[[int, int], None]) -
     copied, for the target's sake too.
     """
     if database.path is None or not database.path.exists():
-        raise DatabaseFault("there is no such database", operation="backup", subject=database.masked,
-                            hint="name it with --database")
+        raise DatabaseFault(
+            "there is no such database", operation="backup", subject=database.masked, hint="name it with --database"
+        )
     _refuse(target)
     with _unfinished(target) as copy:
         with _fault(database, target), closing(sqlite3.connect(copy, isolation_level=None)) as written:
@@ -90,7 +95,9 @@ def _check(database: Database, written: sqlite3.Connection) -> None:
     (found,), *_ = written.execute("PRAGMA integrity_check(1)")
     if found != "ok":
         raise DatabaseFault(
-            f"the database is corrupt, and nothing was kept: {found}", operation="backup", subject=database.masked,
+            f"the database is corrupt, and nothing was kept: {found}",
+            operation="backup",
+            subject=database.masked,
             hint="keep your older backups; telemetry-bus doctor --full",
         )
 
@@ -121,8 +128,12 @@ def _unfinished(target: Path) -> Iterator[Path]:
         folder = target.parent.resolve(strict=True)  # as the system does it: behind a link, .. is another folder
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".unfinished", dir=folder)
     except OSError as error:  # it names a file that nobody knows
-        raise DatabaseFault(f"cannot be made: {error.strerror}", operation="backup", subject=str(target),
-                            hint="name a file in a folder that you may write to") from None
+        raise DatabaseFault(
+            f"cannot be made: {error.strerror}",
+            operation="backup",
+            subject=str(target),
+            hint="name a file in a folder that you may write to",
+        ) from None
     os.close(handle)
     try:
         yield Path(name)

@@ -21,7 +21,9 @@ _STATE_WIDTH = len("problem")
 
 def add_to(whole: Parser) -> None:
     parser = whole.command(
-        "doctor", run, "look for what is wrong, and say how to mend it",
+        "doctor",
+        run,
+        "look for what is wrong, and say how to mend it",
         "Look at the database, the bus folder, the writer and the environment, and say how to mend what is wrong.\n"
         "Changes nothing and starts nobody. A problem makes the exit code 1, a warning does not.",
     )

@@ -20,7 +20,9 @@ _REST = 1
 
 def add_to(whole: Parser) -> None:
     parser = whole.command(
-        "flush", run, "wait until the journals are empty",
+        "flush",
+        run,
+        "wait until the journals are empty",
         "Wait until every job that is in a journal now, of living and of dead producers, is committed or a dead letter."
         "\nStarts a writer if none runs, unless TELEMETRY_BUS_SPAWN is 0.",
     )
@@ -36,8 +38,10 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         _wait(bus, barrier, arguments.timeout)
     if spoiled := [name for name in barrier.names if any(bus.folder.quarantine.glob(f"{name}.*"))]:
         raise JournalCorrupt(
-            f"{', '.join(spoiled)} could not be read to the end", operation="flush",
-            subject=str(bus.folder.quarantine), hint="what could be read is applied, and the file kept there",
+            f"{', '.join(spoiled)} could not be read to the end",
+            operation="flush",
+            subject=str(bus.folder.quarantine),
+            hint="what could be read is applied, and the file kept there",
         )
     if output.as_json:
         output.document({"flushed": True, "jobs": barrier.jobs, "journals": len(barrier.names)})
@@ -67,7 +71,8 @@ class Barrier:
         """Take away what is decided: a journal that is gone, empty, or has come past its mark."""
         found = {journal.stream: journal for journal in journals.readable}
         self._ends = {
-            stream: end for stream, end in self._ends.items()
+            stream: end
+            for stream, end in self._ends.items()
             if stream in found and found[stream].end - found[stream].pending_bytes < end
         }
         self._damaged &= journals.damaged.keys()
@@ -92,6 +97,8 @@ def _wait(bus: Bus, barrier: Barrier, timeout: float) -> None:
                 raise FlushTimeout(
                     f"{counted(journals.pending_jobs, 'job')} waiting in {barrier} after {timeout:g} s{trouble}; "
                     f"the writer: {caller.known()}",
-                    operation="flush", subject=bus.database.masked, hint="they are safe and will be written",
+                    operation="flush",
+                    subject=bus.database.masked,
+                    hint="they are safe and will be written",
                 )
             time.sleep(max(POLL_S, _REST * (time.monotonic() - began)))

@@ -17,8 +17,12 @@ _GAP = "  "
 STREAM_DIGITS = 8
 #: How the states of `status` and `doctor` look on a terminal.
 STATE_STYLES = {
-    "running": "green", "degraded": "bold red", "absent": "yellow",
-    "ok": "green", "warning": "yellow", "problem": "bold red",
+    "running": "green",
+    "degraded": "bold red",
+    "absent": "yellow",
+    "ok": "green",
+    "warning": "yellow",
+    "problem": "bold red",
 }
 
 

@@ -23,16 +23,31 @@ ANSWER_S = 3.0
 
 #: What only a writer knows; a null in the JSON form when none answers.
 _OF_THE_WRITER = (
-    "pid", "version", "epoch", "uptime_s", "jobs_committed", "rows_committed", "batches", "duplicates_dropped",
-    "resends_requested", "ddl_cached", "malformed", "jobs_gone", "journals_adopted", "journals_quarantined",
-    "journals_unread", "leaving",
+    "pid",
+    "version",
+    "epoch",
+    "uptime_s",
+    "jobs_committed",
+    "rows_committed",
+    "batches",
+    "duplicates_dropped",
+    "resends_requested",
+    "ddl_cached",
+    "malformed",
+    "jobs_gone",
+    "journals_adopted",
+    "journals_quarantined",
+    "journals_unread",
+    "leaving",
 )
 _CODES = {"running": exit_codes.DONE, "degraded": exit_codes.DEGRADED, "absent": exit_codes.ABSENT}
 
 
 def add_to(whole: Parser) -> None:
     whole.command(
-        "status", run, "show the writer, pending jobs and dead letters",
+        "status",
+        run,
+        "show the writer, pending jobs and dead letters",
         "Show the writer, pending jobs and dead letters. The state is running, degraded or absent.",
     )
 
@@ -58,8 +73,11 @@ def status(bus: Bus, most_bytes: int = sys.maxsize) -> dict[str, Any]:
     report["pending_jobs"] = journals.pending_jobs
     report["streams"] = [
         {
-            "stream": journal.stream.hex(), "pid": journal.pid, "alive": journal.alive,
-            "pending_jobs": journal.pending_jobs, "pending_bytes": journal.pending_bytes,
+            "stream": journal.stream.hex(),
+            "pid": journal.pid,
+            "alive": journal.alive,
+            "pending_jobs": journal.pending_jobs,
+            "pending_bytes": journal.pending_bytes,
             "acknowledged_jobs": journal.trimmed,
         }
         for journal in journals.readable
@@ -87,8 +105,13 @@ def _asked(bus: Bus, journals: Journals) -> dict[str, Any] | None:
 def _unasked(bus: Bus) -> dict[str, Any]:
     """What can be said when no writer answers."""
     report: dict[str, Any] = {
-        "state": "absent", **dict.fromkeys(_OF_THE_WRITER), "database": bus.database.masked, "dead_letters": 0,
-        "commit_ms": {"p50": None, "p99": None}, "drift": [], "wal_bytes": _log_bytes(bus.database),
+        "state": "absent",
+        **dict.fromkeys(_OF_THE_WRITER),
+        "database": bus.database.masked,
+        "dead_letters": 0,
+        "commit_ms": {"p50": None, "p99": None},
+        "drift": [],
+        "wal_bytes": _log_bytes(bus.database),
         "last_error": None,
     }
     if bus.database.path is None or bus.database.path.exists():
@@ -162,8 +185,10 @@ STREAM_COLUMNS = ("stream", "process", "alive", "pending jobs", "pending bytes")
 def stream_cells(stream: dict[str, Any], output: Output) -> tuple[object, ...]:
     """A stream as a row of a table."""
     return (
-        stream["stream"][: STREAM_DIGITS if output.on_terminal else None], stream["pid"],
-        "yes" if stream["alive"] else "no", output.number(stream["pending_jobs"]),
+        stream["stream"][: STREAM_DIGITS if output.on_terminal else None],
+        stream["pid"],
+        "yes" if stream["alive"] else "no",
+        output.number(stream["pending_jobs"]),
         output.number(stream["pending_bytes"]),
     )
 

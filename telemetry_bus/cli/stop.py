@@ -17,7 +17,9 @@ from .survey import Bus
 
 def add_to(whole: Parser) -> None:
     parser = whole.command(
-        "stop", run, "ask the writer to finish and leave",
+        "stop",
+        run,
+        "ask the writer to finish and leave",
         "Ask the writer to finish and leave; returns when the database is free. Producers start the next one\n"
         "when they have something to write.",
     )

@@ -37,8 +37,15 @@ class Applier:
     """
 
     def __init__(
-        self, connection: Connection, dialect: Dialect, statistics: Statistics, *, subject: str,
-        statement_timeout: float, clock: Callable[[], float], failpoint: Callable[[str], None],
+        self,
+        connection: Connection,
+        dialect: Dialect,
+        statistics: Statistics,
+        *,
+        subject: str,
+        statement_timeout: float,
+        clock: Callable[[], float],
+        failpoint: Callable[[str], None],
     ) -> None:
         self.schema = Schema(connection, dialect)
         self._connection = connection
@@ -148,9 +155,7 @@ class Applier:
                 failures += outcome
         return failures
 
-    def _replay(
-        self, jobs: Sequence[_Job], condemned: dict[tuple[bytes, int], Refusal]
-    ) -> list[Failure] | int:
+    def _replay(self, jobs: Sequence[_Job], condemned: dict[tuple[bytes, int], Refusal]) -> list[Failure] | int:
         """Apply jobs one by one in one transaction: the failures.
 
         Or, when that cannot be one transaction, where to cut it in two; nothing of it is applied then. `condemned`
@@ -187,7 +192,9 @@ class Applier:
         """
         refusal = self._run(template, payload)
         if (
-            refusal is not None and template.ensure and self._dialect.is_missing(refusal.error)
+            refusal is not None
+            and template.ensure
+            and self._dialect.is_missing(refusal.error)
             and self._connection.in_transaction
         ):
             self.schema.forget(template.ensure)

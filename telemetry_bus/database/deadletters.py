@@ -98,10 +98,18 @@ class DeadLetters:
         self._connection = connection
 
     def store(self, failure: Failure, template: Template, payload: Any) -> None:
-        self._connection.own(_STORE, (
-            failure.stream, failure.sequence, timestamp(), failure.error_type, failure.error, failure.statement,
-            _pack(template, payload),
-        ))
+        self._connection.own(
+            _STORE,
+            (
+                failure.stream,
+                failure.sequence,
+                timestamp(),
+                failure.error_type,
+                failure.error,
+                failure.statement,
+                _pack(template, payload),
+            ),
+        )
 
     def after(self, stream: bytes, sequence: int, limit: int) -> list[Failure]:
         """The failures of a stream above a sequence, in order."""
@@ -136,12 +144,21 @@ class FailureLog(Pace):
             stream, statement = failure.stream.hex(), shorten(failure.statement or "")
             error, traceback = without_values(failure.error, failure.statement or "")
             self.log(
-                logging.ERROR, "job %d of stream %s is a dead letter: %s: %s [%s]\n%s",
-                failure.sequence, stream, failure.error_type, error, statement, traceback,
+                logging.ERROR,
+                "job %d of stream %s is a dead letter: %s: %s [%s]\n%s",
+                failure.sequence,
+                stream,
+                failure.error_type,
+                error,
+                statement,
+                traceback,
                 about=f"{failure.error_type} {statement}",
                 extra={
-                    "stream": stream, "sequence": failure.sequence, "statement": statement,
-                    "error": f"{failure.error_type}: {error}", "traceback": traceback,
+                    "stream": stream,
+                    "sequence": failure.sequence,
+                    "statement": statement,
+                    "error": f"{failure.error_type}: {error}",
+                    "traceback": traceback,
                 },
             )
 

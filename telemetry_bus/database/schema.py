@@ -152,6 +152,7 @@ def _difference(wanted: Columns, found: Columns, same_type: Callable[[str, str],
     parts = [f"missing {', '.join(missing)}"] if missing else []
     parts += [
         f"{name} is {found[name] or 'untyped'}, defined as {wanted[name] or 'untyped'}"
-        for name in wanted if name in found and not same_type(found[name], wanted[name])
+        for name in wanted
+        if name in found and not same_type(found[name], wanted[name])
     ]
     return "; ".join(parts)

@@ -44,8 +44,14 @@ class Writer:
     failpoint: Callable[[str], None] = staticmethod(_nothing)
 
     def __init__(
-        self, database: Database, *, durability: Durability = "full", busy_timeout: float = 1.0,
-        statement_timeout: float = 30.0, ledger: bool = True, clock: Callable[[], float] = time.monotonic,
+        self,
+        database: Database,
+        *,
+        durability: Durability = "full",
+        busy_timeout: float = 1.0,
+        statement_timeout: float = 30.0,
+        ledger: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open the database, or make it. Raises `DatabaseFault` and `ConfigError`."""
         self._database = database
@@ -175,7 +181,9 @@ class Writer:
             self._next_alarm = self._clock() + ALARM_PERIOD_S
             logger.warning(
                 "the write-ahead log of %s has %d MiB: a reader has kept it from being written back; "
-                "look for a connection with an open transaction", self._database.masked, log_bytes >> 20,
+                "look for a connection with an open transaction",
+                self._database.masked,
+                log_bytes >> 20,
             )
 
     def snapshot(self) -> WriterSnapshot:
@@ -254,8 +262,10 @@ class Writer:
         elif self._connection.vanished():
             self._sound = False
             raise DatabaseFault(
-                "the database was deleted or replaced while the writer had it open", operation="write",
-                subject=self._database.masked, hint="put the file back; the writer does not make a new one by itself",
+                "the database was deleted or replaced while the writer had it open",
+                operation="write",
+                subject=self._database.masked,
+                hint="put the file back; the writer does not make a new one by itself",
             )
 
     def _use(self, connection: Connection) -> None:
@@ -270,8 +280,12 @@ class Writer:
         self._ledger = Ledger(connection)
         self._letters = DeadLetters(connection)
         self._applier = Applier(
-            connection, self._dialect, self._statistics, subject=self._database.masked,
-            statement_timeout=self._statement_timeout, clock=self._clock,
+            connection,
+            self._dialect,
+            self._statistics,
+            subject=self._database.masked,
+            statement_timeout=self._statement_timeout,
+            clock=self._clock,
             failpoint=lambda name: self.failpoint(name),
         )
 
@@ -283,6 +297,8 @@ def _dialect_of(database: Database) -> Dialect:
 
         return SqliteDialect()
     raise ConfigError(
-        f"the writer cannot write to {database.dialect}", operation="open", subject=database.masked,
+        f"the writer cannot write to {database.dialect}",
+        operation="open",
+        subject=database.masked,
         hint="use sqlite:///PATH",
     )

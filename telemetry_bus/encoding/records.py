@@ -102,7 +102,8 @@ class Encoder:
                 packed = msgpack.packb(item)
             except UnicodeEncodeError as error:
                 raise UnsupportedValue(
-                    f"the SQL holds a lone surrogate at index {error.start}", operation="submit",
+                    f"the SQL holds a lone surrogate at index {error.start}",
+                    operation="submit",
                     hint="pass such text as bytes, by a placeholder",
                 ) from None
         else:
@@ -178,7 +179,12 @@ class Definitions:
 
 
 def read_runs(
-    stream: bytes, first: int, count: int, body: bytes, definitions: Definitions, skip: int = 0,
+    stream: bytes,
+    first: int,
+    count: int,
+    body: bytes,
+    definitions: Definitions,
+    skip: int = 0,
     ext_hook: codec.ExtHook | None = None,
 ) -> list[Run]:
     """The jobs of a message's body, without its first `skip` ones, as runs of equal templates.
@@ -246,4 +252,3 @@ def _scan(data: bytes, seed: int, objects: int) -> Iterator[int]:
         start = end + _CHECKSUM_BYTES
         seed += 1
         yield start
-

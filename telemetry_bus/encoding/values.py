@@ -94,7 +94,9 @@ def check_rows(job: Job, size: int) -> None:
     if rows > MAX_JOB_ROWS:
         raise JobTooLarge(
             f"the job has {rows:,} rows and statements, at most {MAX_JOB_ROWS:,} are taken",
-            operation="submit", subject=job.statements[0].sql, hint="split it into several jobs",
+            operation="submit",
+            subject=job.statements[0].sql,
+            hint="split it into several jobs",
         )
 
 
@@ -103,7 +105,9 @@ def check_size(size: int, subject: str = "") -> None:
     if size > MAX_JOB_BYTES:
         raise JobTooLarge(
             f"the job is {size} bytes encoded, at most {MAX_JOB_BYTES} are taken",
-            operation="submit", subject=subject, hint="split it into several jobs",
+            operation="submit",
+            subject=subject,
+            hint="split it into several jobs",
         )
 
 
@@ -115,7 +119,11 @@ def unpack(data: bytes, *, ext_hook: ExtHook | None = None) -> Any:
     """
     try:
         return msgpack.unpackb(
-            data, ext_hook=ext_hook or text_of_extension, max_map_len=0, raw=False, strict_map_key=True,
+            data,
+            ext_hook=ext_hook or text_of_extension,
+            max_map_len=0,
+            raw=False,
+            strict_map_key=True,
             list_hook=_counted_arrays() if len(data) > _MAX_ARRAYS else None,
         )
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
@@ -156,9 +164,7 @@ def text_of_extension(code: int, data: bytes) -> str | msgpack.ExtType:
 def pack_job(job: Job) -> bytes:
     """A job as bytes that need nothing else to be understood (dead letters)."""
     pack = packer().pack
-    statements = [
-        pack_parts([pack(statement.sql), pack_rows(pack, statement.rows)]) for statement in job.statements
-    ]
+    statements = [pack_parts([pack(statement.sql), pack_rows(pack, statement.rows)]) for statement in job.statements]
     return pack_parts([pack([*job.ensure]), pack_parts(statements)])
 
 
@@ -189,7 +195,8 @@ def _storable_with_care(value: Any, position: int) -> Any:
     except Exception as error:
         raise UnsupportedValue(
             f"value {position} is of type {_name_of(type(value))} and cannot be converted: {shorten(str(error))}",
-            operation="submit", hint="store its text, or json.dumps() of it",
+            operation="submit",
+            hint="store its text, or json.dumps() of it",
         ) from error
 
 
@@ -225,7 +232,8 @@ def _storable(value: Any, position: int) -> Any:
     if hasattr(kind, "__index__"):  # the integers of numpy
         return operator.index(value)
     raise UnsupportedValue(
-        f"value {position} is of type {_name_of(kind)}", operation="submit",
+        f"value {position} is of type {_name_of(kind)}",
+        operation="submit",
         hint="store its text, or json.dumps() of it",
     )
 
@@ -238,7 +246,8 @@ def _check_integers(row: Row) -> None:
     for position, value in enumerate(row, 1):
         if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
             raise UnsupportedValue(
-                f"value {position} is an integer beyond 64 bit", operation="submit",
+                f"value {position} is an integer beyond 64 bit",
+                operation="submit",
                 subject=f"{value.bit_length()} bits",  # not its digits, which Python refuses to make of a huge one
                 hint="store it as text",
             )
@@ -254,6 +263,7 @@ def _blame(row: Row, error: Exception) -> NoReturn:
             except UnicodeEncodeError as reason:
                 raise UnsupportedValue(
                     f"value {position} is a str with a lone surrogate at index {reason.start}",
-                    operation="submit", hint='replace it, as with text.encode("utf-8", "replace").decode()',
+                    operation="submit",
+                    hint='replace it, as with text.encode("utf-8", "replace").decode()',
                 ) from None
     raise JobTooLarge(f"the row cannot be encoded: {error}", operation="submit") from error

@@ -63,9 +63,10 @@ class Header(NamedTuple):
             raise JournalUnavailable(
                 "the database's name is too long", operation="create journal", subject=self.database
             )
-        data = _HEADER.pack(
-            _MAGIC, self.stream, self.ring_bytes, self.definitions_bytes, self.pid, len(identity)
-        ) + identity
+        data = (
+            _HEADER.pack(_MAGIC, self.stream, self.ring_bytes, self.definitions_bytes, self.pid, len(identity))
+            + identity
+        )
         return data + _CHECKSUM.pack(crc32(data))
 
     @classmethod

@@ -211,6 +211,8 @@ class Journal:
                 os.close(mapped)
         except OSError as error:
             raise JournalUnavailable(
-                f"{error.strerror or error}; {total} bytes are needed", operation="create journal", subject=str(path),
+                f"{error.strerror or error}; {total} bytes are needed",
+                operation="create journal",
+                subject=str(path),
                 hint="free space, correct the folder's rights, or choose a smaller journal_bytes",
             ) from error

@@ -165,7 +165,8 @@ class BridgeCursor:
     @property
     def lastrowid(self) -> NoReturn:
         raise NotRecordable(
-            "lastrowid is not known before the writer has run the job", operation="submit",
+            "lastrowid is not known before the writer has run the job",
+            operation="submit",
             hint="use a key of your own, or last_insert_rowid() in the next statement",
         )
 

@@ -36,8 +36,10 @@ class Link:
         moment to send what has gathered since, and under load messages grow by themselves.
         """
         protocol = self.protocol
-        return self.waiting and protocol.may_send() and (
-            not protocol.under_way or protocol.recut() is not None or self.outbox.journal.end[1] >= self._whole_at
+        return (
+            self.waiting
+            and protocol.may_send()
+            and (not protocol.under_way or protocol.recut() is not None or self.outbox.journal.end[1] >= self._whole_at)
         )
 
     @property

@@ -132,7 +132,9 @@ class Outbox:
         check_size(len(record), subject)
         raise JobTooLarge(
             f"the job is {len(record)} bytes encoded, half a journal of {self.journal.ring_bytes} at most is taken",
-            operation="submit", subject=subject, hint="raise journal_bytes, or split the job",
+            operation="submit",
+            subject=subject,
+            hint="raise journal_bytes, or split the job",
         )
 
     def _when_full(self, record: bytes) -> int:
@@ -151,7 +153,8 @@ class Outbox:
             if sequence := self.journal.append(record):
                 return sequence
         raise JournalFull(
-            f"{self.journal.end[0] - self._committed} jobs are waiting for the writer", operation="submit",
+            f"{self.journal.end[0] - self._committed} jobs are waiting for the writer",
+            operation="submit",
             subject=str(self.journal.path or "in memory"),
             hint="see telemetry-bus status; a larger journal_bytes bridges longer pauses",
         )
@@ -180,9 +183,14 @@ class Outbox:
             return None
         definitions, definitions_end = self.journal.definitions(definitions_from)
         message = Jobs(
-            self.journal.stream, rewind, start[0] + 1, end[0] - start[0],
-            definitions_from[0] + 1, definitions_end[0] - definitions_from[0],
-            definitions, self.journal.read(start, end),
+            self.journal.stream,
+            rewind,
+            start[0] + 1,
+            end[0] - start[0],
+            definitions_from[0] + 1,
+            definitions_end[0] - definitions_from[0],
+            definitions,
+            self.journal.read(start, end),
         )
         return message, end, definitions_end
 
@@ -195,8 +203,13 @@ class Outbox:
             statement = shorten(report.statement or "")
             error, traceback = without_values(report.error, report.statement or "")
             self._pace.log(
-                logging.ERROR, "job %d failed for good and is a dead letter: %s: %s [%s]\n%s",
-                report.sequence, report.error_type, error, statement, traceback,
+                logging.ERROR,
+                "job %d failed for good and is a dead letter: %s: %s [%s]\n%s",
+                report.sequence,
+                report.error_type,
+                error,
+                statement,
+                traceback,
                 about=f"{report.error_type} {statement}",
             )
         with self._lock:
@@ -259,8 +272,12 @@ class Outbox:
     def counts(self) -> OutboxCounts:
         with self._lock:
             return OutboxCounts(
-                self.journal.end[0], self._committed, self.journal.end[1] - self.journal.trimmed[1],
-                self._dropped, self._failed, self._last_error,
+                self.journal.end[0],
+                self._committed,
+                self.journal.end[1] - self.journal.trimmed[1],
+                self._dropped,
+                self._failed,
+                self._last_error,
             )
 
     def close(self) -> None:

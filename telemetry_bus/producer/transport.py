@@ -40,7 +40,13 @@ class Transport:
     """What the thread of a `Sender` runs: the sockets, and the loop over them, for one outbox."""
 
     def __init__(
-        self, outbox: Outbox, waker: Waker, folder: BusFolder, database: Database, spawner: Spawner, requests: Requests,
+        self,
+        outbox: Outbox,
+        waker: Waker,
+        folder: BusFolder,
+        database: Database,
+        spawner: Spawner,
+        requests: Requests,
         pace: Pace,
     ) -> None:
         self._outbox = outbox

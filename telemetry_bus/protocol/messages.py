@@ -58,8 +58,14 @@ class Jobs:
 
     def encode(self) -> list[bytes]:
         header = _HEADER.pack(
-            _MAGIC, VERSION, self.stream, self.rewind, self.first, self.count,
-            self.definitions_first, self.definitions_count,
+            _MAGIC,
+            VERSION,
+            self.stream,
+            self.rewind,
+            self.first,
+            self.count,
+            self.definitions_first,
+            self.definitions_count,
         )
         checksum = crc32(self.records, crc32(self.definitions, crc32(header)))
         return [header + _CHECKSUM.pack(checksum), self.definitions, self.records]
@@ -192,7 +198,11 @@ _KINDS: dict[str, type[Control]] = {
     cls.kind: cls for cls in (Hello, Welcome, Ack, Resend, Confirm, Bye, Refusal, Command, Answer)
 }
 _TYPES: dict[str, type] = {
-    "bytes": bytes, "str": str, "int": int, "bool": bool, "list[Report]": list,
+    "bytes": bytes,
+    "str": str,
+    "int": int,
+    "bool": bool,
+    "list[Report]": list,
 }
 
 

@@ -92,9 +92,7 @@ class WriterProtocol(Generic[Route]):
             return
         skip = stream.received + 1 - message.first
         try:
-            runs = read_runs(
-                message.stream, message.first, message.count, message.records, stream.definitions, skip
-            )
+            runs = read_runs(message.stream, message.first, message.count, message.records, stream.definitions, skip)
         except KeyError:
             self._ask_resend(stream, message)
             return
@@ -228,7 +226,9 @@ class WriterProtocol(Generic[Route]):
                 committed = min(committed, failures.pop().sequence - 1)
         reports = [
             Report(
-                failure.sequence, failure.error_type, failure.error[:MAX_REPORT_CHARS],
+                failure.sequence,
+                failure.error_type,
+                failure.error[:MAX_REPORT_CHARS],
                 failure.statement and failure.statement[:MAX_REPORT_SQL_CHARS],
             )
             for failure in failures

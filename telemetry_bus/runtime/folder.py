@@ -79,7 +79,9 @@ class BusFolder:
                 self._private(folder)
         except OSError as error:
             raise ConfigError(
-                f"cannot make the bus folder: {error.strerror}", operation="bus folder", subject=str(self.path),
+                f"cannot make the bus folder: {error.strerror}",
+                operation="bus folder",
+                subject=str(self.path),
                 hint=_way_in(self.path.parent),
             ) from error
 
@@ -94,7 +96,9 @@ class BusFolder:
         if not sys.platform.startswith("linux"):
             raise ConfigError(
                 f"the path is longer than the {MAX_SOCKET_PATH_BYTES} bytes of a socket's name",
-                operation="bus folder", subject=str(path), hint="set TELEMETRY_BUS_DIR to a short folder",
+                operation="bus folder",
+                subject=str(path),
+                hint="set TELEMETRY_BUS_DIR to a short folder",
             )
         if self._fd < 0:
             self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -125,7 +129,8 @@ class BusFolder:
         try:
             with os.scandir(self.journals) as entries:
                 return sorted(
-                    Path(entry.path) for entry in entries
+                    Path(entry.path)
+                    for entry in entries
                     if entry.name.endswith(".journal") and entry.is_file(follow_symlinks=False)
                 )
         except FileNotFoundError:
@@ -143,15 +148,20 @@ class BusFolder:
         if not stat.S_ISDIR(found.st_mode):
             kind = "a link" if stat.S_ISLNK(found.st_mode) else "not a folder"
             raise ConfigError(
-                f"{kind} stands in the place of the bus folder", operation="bus folder", subject=str(folder),
+                f"{kind} stands in the place of the bus folder",
+                operation="bus folder",
+                subject=str(folder),
                 hint="remove it; nothing is read through it",
             )
         shared = self._shared(found)
         if found.st_uid != os.geteuid() and not shared:
             another = self.group not in (None, found.st_gid)
             raise ConfigError(
-                f"the bus folder belongs to user {found.st_uid}, not to us", operation="bus folder",
-                subject=str(folder), hint="its group is another one than TELEMETRY_BUS_GROUP or --group says" if another
+                f"the bus folder belongs to user {found.st_uid}, not to us",
+                operation="bus folder",
+                subject=str(folder),
+                hint="its group is another one than TELEMETRY_BUS_GROUP or --group says"
+                if another
                 else "run as its owner, join its group, or set TELEMETRY_BUS_DIR",
             )
         if found.st_uid == os.geteuid() and not shared and stat.S_IMODE(found.st_mode) & 0o077:

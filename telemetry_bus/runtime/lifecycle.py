@@ -80,9 +80,7 @@ def watch(part: Living) -> None:
     """
     global _registered
     if not _registered:
-        os.register_at_fork(
-            before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork
-        )
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
         atexit.register(_at_exit)
         _registered = True
     _hook_multiprocessing()

@@ -136,8 +136,12 @@ class Spawner:
         try:
             child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "writer_daemon", "--database", self._database.url, "--spawned"],
-                cwd="/", env=environment, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
+                cwd="/",
+                env=environment,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
             )
         finally:
             os.close(log)

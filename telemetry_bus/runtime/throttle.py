@@ -32,7 +32,11 @@ class Pace:
     """
 
     def __init__(
-        self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic, *, most: int = 1,
+        self,
+        logger: logging.Logger,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        most: int = 1,
         period_s: float = PERIOD_S,
     ) -> None:
         self._logger = logger
@@ -75,7 +79,9 @@ class Pace:
         if kind.left_out:
             text, args = kind.last
             self._logger.log(
-                kind.level, "%d more like this one, left out: %s", kind.left_out,
+                kind.level,
+                "%d more like this one, left out: %s",
+                kind.left_out,
                 shorten((text % args).partition("\n")[0]),
                 extra={"left_out": kind.left_out},
             )

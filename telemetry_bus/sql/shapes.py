@@ -116,9 +116,13 @@ def _is_literal(token: Token) -> bool:
 def _is_plain_conflict(clause: Sequence[Token]) -> bool:
     """Whether it is ON CONFLICT … DO …, without values to bind and without a subquery."""
     acts = says(clause, "DO", "NOTHING") or says(clause, "DO", "UPDATE", "SET")
-    return acts and says(clause[:2], "ON", "CONFLICT") and not any(
-        token.kind == "placeholder"
-        or token.symbol in _BARRED_IN_CONFLICT
-        or (token.symbol == "IN" and after.symbol != "(")  # x IN other_table
-        for token, after in zip(clause, [*clause[1:], NOTHING], strict=True)
+    return (
+        acts
+        and says(clause[:2], "ON", "CONFLICT")
+        and not any(
+            token.kind == "placeholder"
+            or token.symbol in _BARRED_IN_CONFLICT
+            or (token.symbol == "IN" and after.symbol != "(")  # x IN other_table
+            for token, after in zip(clause, [*clause[1:], NOTHING], strict=True)
+        )
     )

@@ -154,7 +154,9 @@ class Adopter:
         self.adopted += 1
         if jobs:
             logger.info(
-                "adopted %d jobs that process %d left behind", jobs, journal.pid,
+                "adopted %d jobs that process %d left behind",
+                jobs,
+                journal.pid,
                 extra={"stream": journal.stream.hex(), "jobs": jobs},
             )
 
@@ -182,7 +184,10 @@ class Adopter:
         os.rename(path, kept)
         sync_folder(path.parent)
         logger.error(
-            "journal %s is damaged, %s; kept as %s", path.name, damage, kept,
+            "journal %s is damaged, %s; kept as %s",
+            path.name,
+            damage,
+            kept,
             extra={"journal": path.name, "kept": str(kept)},
         )
 
@@ -208,5 +213,3 @@ def _messages(journal: OrphanJournal) -> Iterator[Jobs]:
     for first, jobs, records in journal.chunks():
         yield Jobs(journal.stream, 0, first, jobs, definitions_first, count, definitions, records)
         definitions_first, count, definitions = journal.definitions_count + 1, 0, b""
-
-

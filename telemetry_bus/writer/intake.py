@@ -135,7 +135,10 @@ class Intake(Generic[Route]):
         """Count a message that makes no sense, and log it unless one was logged a moment ago."""
         self.malformed += 1
         self.pace.log(
-            logging.WARNING, "dropped a malformed message (%d so far): %s", self.malformed, shorten(str(error)),
+            logging.WARNING,
+            "dropped a malformed message (%d so far): %s",
+            self.malformed,
+            shorten(str(error)),
             extra={"malformed": self.malformed},
         )
 
@@ -198,8 +201,12 @@ class Intake(Generic[Route]):
         self.faults += 1
         if self.fault is None:
             self.pace.log(
-                logging.ERROR, "the database is at fault, jobs are kept and tried again: %s", fault, about=str(fault),
-                exc_info=fault, extra={"jobs": self.protocol.pending_jobs},
+                logging.ERROR,
+                "the database is at fault, jobs are kept and tried again: %s",
+                fault,
+                about=str(fault),
+                exc_info=fault,
+                extra={"jobs": self.protocol.pending_jobs},
             )
             self._backoff = RETRY_AFTER_S
         self.fault = fault
@@ -224,5 +231,7 @@ def log_gone(jobs: int, stream: bytes) -> None:
     if jobs:
         logger.error(
             "%d jobs that stream %s had committed are not in the database: it was deleted, replaced or restored",
-            jobs, stream.hex(), extra={"jobs": jobs, "stream": stream.hex()},
+            jobs,
+            stream.hex(),
+            extra={"jobs": jobs, "stream": stream.hex()},
         )

@@ -87,17 +87,20 @@ def test_definitions_that_are_taken(store: TelemetryStore) -> None:
     assert 0 == store.stats().failed
 
 
-@pytest.mark.parametrize("definition", [
-    "INSERT INTO events (name) VALUES ('a')",
-    "DROP TABLE events",
-    "ALTER TABLE events RENAME TO others",
-    "ALTER TABLE events DROP COLUMN size",
-    "SELECT 1",
-    "PRAGMA journal_mode=DELETE",
-    "ATTACH 'x' AS y",
-    "VACUUM",
-    "",
-])
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "INSERT INTO events (name) VALUES ('a')",
+        "DROP TABLE events",
+        "ALTER TABLE events RENAME TO others",
+        "ALTER TABLE events DROP COLUMN size",
+        "SELECT 1",
+        "PRAGMA journal_mode=DELETE",
+        "ATTACH 'x' AS y",
+        "VACUUM",
+        "",
+    ],
+)
 def test_definitions_that_are_refused(store: TelemetryStore, definition: str) -> None:
     """What is no repeatable definition is refused at the call, and nothing is queued."""
     with pytest.raises(BadDefinition):

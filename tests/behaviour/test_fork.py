@@ -153,7 +153,10 @@ sys.exit(os.waitstatus_to_exitcode(status))
 def run(program: str, database: Path, mode: str) -> int:
     ended = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program, str(database), mode, EVENTS, INSERT],
-        capture_output=True, text=True, check=False, timeout=100,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
     )
     assert "" == ended.stderr
     return ended.returncode

@@ -11,18 +11,21 @@ from sqlalchemy import URL
 from telemetry_bus import ConfigError, TelemetryStore, get_store
 
 
-@pytest.mark.parametrize(("options", "variable", "expected"), [
-    ({}, None, "daemon"),
-    ({"async_writes": True}, None, "daemon"),
-    ({"async_writes": False}, None, "sync"),
-    ({}, "thread", "thread"),
-    ({}, "", "daemon"),
-    ({"async_writes": True}, "sync", "sync"),
-    ({"async_writes": False}, "thread", "thread"),
-    ({"mode": "thread"}, "sync", "thread"),
-    ({"mode": "daemon", "async_writes": False}, None, "daemon"),
-    ({"mode": None}, "sync", "sync"),
-])
+@pytest.mark.parametrize(
+    ("options", "variable", "expected"),
+    [
+        ({}, None, "daemon"),
+        ({"async_writes": True}, None, "daemon"),
+        ({"async_writes": False}, None, "sync"),
+        ({}, "thread", "thread"),
+        ({}, "", "daemon"),
+        ({"async_writes": True}, "sync", "sync"),
+        ({"async_writes": False}, "thread", "thread"),
+        ({"mode": "thread"}, "sync", "thread"),
+        ({"mode": "daemon", "async_writes": False}, None, "daemon"),
+        ({"mode": None}, "sync", "sync"),
+    ],
+)
 def test_mode(
     database: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], variable: str | None, expected: str
 ) -> None:
@@ -40,31 +43,34 @@ def test_mode_of_the_environment_must_exist(database: Path, monkeypatch: pytest.
         TelemetryStore(database)
 
 
-@pytest.mark.parametrize(("options", "named"), [
-    ({"asynchronous": True}, "asynchronous"),
-    ({"mode": "fast"}, "mode"),
-    ({"mode": 1}, "mode"),
-    ({"mode": ["sync"]}, "mode"),
-    ({"async_writes": "no"}, "async_writes"),
-    ({"timeout": -1}, "timeout"),
-    ({"timeout": "30"}, "timeout"),
-    ({"timeout": None}, "timeout"),
-    ({"timeout": float("nan")}, "timeout"),
-    ({"timeout": float("inf")}, "timeout"),
-    ({"thread_name": 5}, "thread_name"),
-    ({"spawn": "yes"}, "spawn"),
-    ({"on_full": "wait"}, "on_full"),
-    ({"on_full": {}}, "on_full"),
-    ({"journal_bytes": 0}, "journal_bytes"),
-    ({"journal_bytes": 10}, "journal_bytes"),
-    ({"journal_bytes": -1}, "journal_bytes"),
-    ({"journal_bytes": 1e9}, "journal_bytes"),
-    ({"journal_bytes": True}, "journal_bytes"),
-    ({"job_reads": "always"}, "job_reads"),
-    ({"job_reads": False}, "job_reads"),
-    ({"mode": ""}, "mode"),
-    ({"on_full": ""}, "on_full"),
-])
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"asynchronous": True}, "asynchronous"),
+        ({"mode": "fast"}, "mode"),
+        ({"mode": 1}, "mode"),
+        ({"mode": ["sync"]}, "mode"),
+        ({"async_writes": "no"}, "async_writes"),
+        ({"timeout": -1}, "timeout"),
+        ({"timeout": "30"}, "timeout"),
+        ({"timeout": None}, "timeout"),
+        ({"timeout": float("nan")}, "timeout"),
+        ({"timeout": float("inf")}, "timeout"),
+        ({"thread_name": 5}, "thread_name"),
+        ({"spawn": "yes"}, "spawn"),
+        ({"on_full": "wait"}, "on_full"),
+        ({"on_full": {}}, "on_full"),
+        ({"journal_bytes": 0}, "journal_bytes"),
+        ({"journal_bytes": 10}, "journal_bytes"),
+        ({"journal_bytes": -1}, "journal_bytes"),
+        ({"journal_bytes": 1e9}, "journal_bytes"),
+        ({"journal_bytes": True}, "journal_bytes"),
+        ({"job_reads": "always"}, "job_reads"),
+        ({"job_reads": False}, "job_reads"),
+        ({"mode": ""}, "mode"),
+        ({"on_full": ""}, "on_full"),
+    ],
+)
 @pytest.mark.parametrize("make", [TelemetryStore, get_store])
 def test_bad_option(database: Path, make: Any, options: dict[str, Any], named: str) -> None:
     """An unknown option and an impossible value are refused by name."""
@@ -80,10 +86,23 @@ def test_bad_flag_in_the_environment(database: Path, monkeypatch: pytest.MonkeyP
         TelemetryStore(database)
 
 
-@pytest.mark.parametrize("database", [
-    "", 5, b"x.db", object(), "a\0b", "mysql://host/x", "sqlite://x.db", "sqlite://host/x.db", "redis://",
-    "sqlite:///x.db?mode=ro", "file:x.db", "\ud800.db",
-])
+@pytest.mark.parametrize(
+    "database",
+    [
+        "",
+        5,
+        b"x.db",
+        object(),
+        "a\0b",
+        "mysql://host/x",
+        "sqlite://x.db",
+        "sqlite://host/x.db",
+        "redis://",
+        "sqlite:///x.db?mode=ro",
+        "file:x.db",
+        "\ud800.db",
+    ],
+)
 @pytest.mark.parametrize("make", [TelemetryStore, get_store])
 def test_bad_database(database: object, make: Any) -> None:
     """What names no usable database is refused with a hint."""
@@ -110,8 +129,11 @@ def test_folder_in_place_of_the_database(tmp_path: Path) -> None:
 
 def test_password_is_never_shown() -> None:
     """A password in a URL does not reach an error's text."""
-    for url in ("postgresql://user:secret@host/x", "mysql+driver://user:secret@host/x",
-                "sqlite://user:secret@host/x.db"):
+    for url in (
+        "postgresql://user:secret@host/x",
+        "mysql+driver://user:secret@host/x",
+        "sqlite://user:secret@host/x.db",
+    ):
         with pytest.raises(ConfigError) as caught:
             TelemetryStore(url)
         assert "secret" not in f"{caught.value} {caught.value!r}"
@@ -127,10 +149,19 @@ def test_default_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert f"sqlite:///{tmp_path}/third.db" == TelemetryStore(tmp_path / "third.db").database_url
 
 
-@pytest.mark.parametrize("spelling", [
-    "sub/x.db", "./sub/../sub/x.db", "sqlite:///sub/x.db", "sqlite:///{folder}/sub/x.db", "{folder}/sub/x.db",
-    "sqlite+pysqlite:///sub/x.db", "SQLITE:///sub/x.db", "link/x.db",
-])
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "sub/x.db",
+        "./sub/../sub/x.db",
+        "sqlite:///sub/x.db",
+        "sqlite:///{folder}/sub/x.db",
+        "{folder}/sub/x.db",
+        "sqlite+pysqlite:///sub/x.db",
+        "SQLITE:///sub/x.db",
+        "link/x.db",
+    ],
+)
 def test_spellings_of_one_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str) -> None:
     """However a path is written, relative, with dots or through a link, it is one database, resolved at once."""
     (tmp_path / "sub").mkdir()

@@ -10,7 +10,8 @@ import telemetry_bus
 from telemetry_bus import JobFailed, StoreStats, TelemetryError, UnsupportedValue
 
 ERRORS = [
-    error for error in map(vars(telemetry_bus).get, telemetry_bus.__all__)
+    error
+    for error in map(vars(telemetry_bus).get, telemetry_bus.__all__)
     if isinstance(error, type) and issubclass(error, TelemetryError)
 ]
 

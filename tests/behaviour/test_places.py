@@ -53,7 +53,9 @@ def produce(database: object, mode: str, timeout: float = 30.0) -> str:
     """Run the other producer; what it printed, or its error."""
     ended = subprocess.run(
         [sys.executable, "-c", PRODUCER, str(database), mode, str(timeout), EVENTS, INSERT],
-        capture_output=True, text=True, check=False,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return (ended.stdout or ended.stderr).strip()
 
@@ -136,9 +138,20 @@ def test_long_path(open_store: OpenStore, tmp_path: Path) -> None:
     assert ["a", "b"] == names(again)
 
 
-@pytest.mark.parametrize("name", [
-    "with space.db", "50%41.db", "what?.db", "a#b.db", "ÅΩ漢.db", "a'b\".db", "x;y&z.db", "[a]:b@c.db", "-x.db",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "with space.db",
+        "50%41.db",
+        "what?.db",
+        "a#b.db",
+        "ÅΩ漢.db",
+        "a'b\".db",
+        "x;y&z.db",
+        "[a]:b@c.db",
+        "-x.db",
+    ],
+)
 def test_strange_names(open_store: OpenStore, tmp_path: Path, name: str) -> None:
     """Any name that a file may have is a database's name, and nothing is made under another one."""
     store = open_store(tmp_path / name)

@@ -37,10 +37,16 @@ def test_closed_at_the_end(store: TelemetryStore) -> None:
         connection.execute("SELECT 1")
 
 
-@pytest.mark.parametrize("sql", [
-    "INSERT INTO events (name) VALUES ('b')", "UPDATE events SET size = 0", "DELETE FROM events", "DROP TABLE events",
-    "CREATE TABLE others (id)",
-])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO events (name) VALUES ('b')",
+        "UPDATE events SET size = 0",
+        "DELETE FROM events",
+        "DROP TABLE events",
+        "CREATE TABLE others (id)",
+    ],
+)
 def test_writing_is_refused(store: TelemetryStore, sql: str) -> None:
     """A write through a reading connection fails, and the error names `submit()`."""
     add(store, "a")

@@ -120,10 +120,20 @@ def test_reading_is_refused(store: TelemetryStore, read: Callable[[Any], object]
     assert 0 == store.stats().submitted
 
 
-@pytest.mark.parametrize("sql", [
-    "BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT x", "END", "RELEASE x", "ATTACH 'x' AS y", "VACUUM",
-    "INSERT OR ROLLBACK INTO events (name) VALUES ('a')",
-])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "BEGIN",
+        "COMMIT",
+        "ROLLBACK",
+        "SAVEPOINT x",
+        "END",
+        "RELEASE x",
+        "ATTACH 'x' AS y",
+        "VACUUM",
+        "INSERT OR ROLLBACK INTO events (name) VALUES ('a')",
+    ],
+)
 def test_transactions_are_refused(store: TelemetryStore, sql: str) -> None:
     """A job is one transaction and cannot steer it."""
     with pytest.raises(NotRecordable):

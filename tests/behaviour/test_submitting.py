@@ -19,7 +19,8 @@ ALL = "SELECT name, size FROM events ORDER BY id"
 
 def table() -> Table:
     return Table(
-        "visits", MetaData(),
+        "visits",
+        MetaData(),
         Column("id", Integer, primary_key=True),
         Column("url", String, nullable=False),
         Column("status", Integer, default=200),
@@ -124,6 +125,7 @@ def test_insert_by_the_key_of_a_column(store: TelemetryStore) -> None:
 
 def test_upsert(store: TelemetryStore) -> None:
     """A row that is there takes what is given, and nothing else; or what a function of both rows says."""
+
     def longer(stored: Any, given: Any) -> dict[str, Any]:
         return {"url": stored.url + given.url}
 
@@ -221,8 +223,9 @@ def test_many_different_statements(store: TelemetryStore) -> None:
     """Texts that are all different, each longer than any cache likes, arrive like any other."""
     for number in range(300):
         padding = "x" * (200 * (number % 10))
-        store.execute(f"INSERT INTO events (name, size) VALUES ('{number}', ?) /* {padding} */", (number,),
-                      ensure=[EVENTS])
+        store.execute(
+            f"INSERT INTO events (name, size) VALUES ('{number}', ?) /* {padding} */", (number,), ensure=[EVENTS]
+        )
     assert [(300, 299 * 300 // 2)] == rows(store, "SELECT count(*), sum(size) FROM events")
 
 
@@ -240,8 +243,12 @@ def test_two_stores_of_one_database(open_store: OpenStore) -> None:
 def test_insert_by_the_types_of_columns(store: TelemetryStore) -> None:
     """A column's type says how a value is stored, but a point in time has the one form that it has everywhere."""
     typed = Table(
-        "typed", MetaData(),
-        Column("at", DateTime), Column("on", Date), Column("tags", JSON), Column("kind", Enum("new", "old")),
+        "typed",
+        MetaData(),
+        Column("at", DateTime),
+        Column("on", Date),
+        Column("tags", JSON),
+        Column("kind", Enum("new", "old")),
     )
     store.insert(typed, {"at": datetime(2024, 2, 29, 1, 2, 3), "on": date(2024, 2, 29), "tags": ["a"], "kind": "new"})
     assert [("2024-02-29 01:02:03", "2024-02-29", '["a"]', "new")] == rows(store, "SELECT * FROM typed")

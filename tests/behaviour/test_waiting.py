@@ -274,7 +274,12 @@ def test_stats(store: TelemetryStore) -> None:
     stats = store.stats()
     assert isinstance(stats, StoreStats)
     expected = {
-        "submitted": 2, "acknowledged": 2, "pending": 0, "pending_bytes": 0, "dropped": 0, "failed": 0,
+        "submitted": 2,
+        "acknowledged": 2,
+        "pending": 0,
+        "pending_bytes": 0,
+        "dropped": 0,
+        "failed": 0,
         "last_error": None,
     }
     found = dataclasses.asdict(stats)

@@ -22,8 +22,12 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Python with these arguments, in a folder of its own."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TELEMETRY_")}
     return subprocess.run(
-        [sys.executable, *words], cwd=folder, env={**environment, "PYTHONPATH": f"{ROOT}:{SCRIPT.parent}"},
-        capture_output=True, text=True, check=False,
+        [sys.executable, *words],
+        cwd=folder,
+        env={**environment, "PYTHONPATH": f"{ROOT}:{SCRIPT.parent}"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -60,47 +64,83 @@ def test_hostile_input_to_a_real_writer(tmp_path: Path) -> None:
 
 #: Something broken, and what the fuzzer says of it. The code runs before the fuzzer's `main`.
 BREAKS = {
-    "another error": ("jobs", "RuntimeError: broken", """
+    "another error": (
+        "jobs",
+        "RuntimeError: broken",
+        """
 from telemetry_bus.protocol.messages import Jobs
 def decode(frames): raise RuntimeError("broken")
 Jobs.decode = decode
-"""),
-    "an error while answering": ("control", "UnicodeEncodeError", """
+""",
+    ),
+    "an error while answering": (
+        "control",
+        "UnicodeEncodeError",
+        """
 from telemetry_bus.protocol import messages
 import writer_daemon.operator as operator
 operator.answer = lambda daemon, command: messages.Answer(False, "\\ud800")
-"""),
-    "an honest job is not taken": ("jobs", "was not taken", """
+""",
+    ),
+    "an honest job is not taken": (
+        "jobs",
+        "was not taken",
+        """
 from telemetry_bus.protocol.writer import WriterProtocol
 WriterProtocol.jobs = lambda self, message, now: self._stream(message.stream, now)
-"""),
-    "an honest job is lost": ("jobs", "honest jobs", """
+""",
+    ),
+    "an honest job is lost": (
+        "jobs",
+        "honest jobs",
+        """
 from telemetry_bus.database import Writer
 apply = Writer.apply
 def lossy(self, runs):
     return apply(self, [run for run in runs if run.first % 7 or run.stream != b"an honest stream"])
 Writer.apply = lossy
-"""),
-    "malformed messages are not counted": ("jobs", "counted 0 times", """
+""",
+    ),
+    "malformed messages are not counted": (
+        "jobs",
+        "counted 0 times",
+        """
 from telemetry_bus.writer.intake import Intake
 Intake.count_malformed = lambda self, error: None
-"""),
-    "no checksum": ("journal", "is not what was written", """
+""",
+    ),
+    "no checksum": (
+        "journal",
+        "is not what was written",
+        """
 from telemetry_bus.encoding import records
 records.crc32 = lambda data, seed: 0
-"""),
-    "a journal that stays": ("journal", "neither deleted nor", """
+""",
+    ),
+    "a journal that stays": (
+        "journal",
+        "neither deleted nor",
+        """
 from telemetry_bus.writer.adoption import Adopter
 Adopter._quarantine = lambda self, path, damage: None
-"""),
-    "too slow": ("codec", "longer than", """
+""",
+    ),
+    "too slow": (
+        "codec",
+        "longer than",
+        """
 import time
 fuzz.HANG_S = 0.2
 fuzz_targets.Codec.take = lambda self, given: time.sleep(60)
-"""),
-    "too much memory": ("codec", "are the limit", """
+""",
+    ),
+    "too much memory": (
+        "codec",
+        "are the limit",
+        """
 sys.argv += ["--memory", "1"]
-"""),
+""",
+    ),
 }
 
 

@@ -70,8 +70,15 @@ def local_shell(folder: Path, environment: Mapping[str, str]) -> Shell:
 
     def run(script: str) -> tuple[int, str]:
         ended = subprocess.run(
-            ["bash"], input=script, cwd=folder, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, check=False, timeout=DEADLINE_S,
+            ["bash"],
+            input=script,
+            cwd=folder,
+            env=settings,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=DEADLINE_S,
         )
         return ended.returncode, ended.stdout
 

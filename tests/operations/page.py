@@ -22,9 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "operations.md"
 
-_FENCE = re.compile(
-    r"(?:^<!-- run: (?P<name>[^\n]+) -->\n)?^```console\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
-)
+_FENCE = re.compile(r"(?:^<!-- run: (?P<name>[^\n]+) -->\n)?^```console\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _EXIT_CODE = re.compile(r"# exit code (\d+)$")
 
 

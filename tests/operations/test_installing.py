@@ -31,8 +31,10 @@ def test_install_and_upgrade(bus: Bus, blocks: list[Block]) -> None:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, bus.home / name)
     settings = {
-        "TELEMETRY_DATABASE_URL": "data/telemetry.db", "PYTHONPATH": str(dependencies(bus.home / "dependencies")),
-        "PIP_NO_DEPS": "1", "PIP_NO_COMPILE": "1",
+        "TELEMETRY_DATABASE_URL": "data/telemetry.db",
+        "PYTHONPATH": str(dependencies(bus.home / "dependencies")),
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_COMPILE": "1",
     }
     operator = Operator(local_shell(bus.home, settings), blocks)
     operator.goes_on()

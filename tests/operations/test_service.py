@@ -62,8 +62,16 @@ def write(machine: Machine, path: str, text: str) -> None:
 def produce(machine: Machine, name: str, database: str = DATABASE) -> subprocess.Popen[str]:
     """A program of a member of the group, at work."""
     process = machine.popen(
-        sys.executable, "-P", "-c", PRODUCE, name, PAUSE_S, user="member", TELEMETRY_DATABASE_URL=database,
-        TELEMETRY_BUS_SPAWN="0", HOME="/",
+        sys.executable,
+        "-P",
+        "-c",
+        PRODUCE,
+        name,
+        PAUSE_S,
+        user="member",
+        TELEMETRY_DATABASE_URL=database,
+        TELEMETRY_BUS_SPAWN="0",
+        HOME="/",
     )
     assert process.stdout is not None
     assert "begun\n" == process.stdout.readline(), process.communicate()

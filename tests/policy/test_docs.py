@@ -73,7 +73,11 @@ def test_examples_run(page: Path, tmp_path: Path) -> None:
     (folder := tmp_path / "empty").mkdir()
     ended = subprocess.run(
         [sys.executable, "-c", RUN_BLOCKS],
-        input=json.dumps(program), cwd=folder, capture_output=True, text=True, check=False,
+        input=json.dumps(program),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert 0 == ended.returncode, ended.stderr
     if tests := sum(len(re.findall(r"^def test_", code, re.MULTILINE)) for _, _, code in program):
@@ -81,7 +85,10 @@ def test_examples_run(page: Path, tmp_path: Path) -> None:
         (folder / "test_page.py").write_text("\n".join(code for _, _, code in program), encoding="utf-8")
         ended = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "test_page.py"],
-            cwd=folder, capture_output=True, text=True, check=False,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert f"{tests} passed" in ended.stdout, ended.stdout + ended.stderr
 
@@ -154,7 +161,11 @@ def _help(program: str, *commands: str) -> str:
     code = f"import sys; from {module} import {function} as main; sys.argv[0] = {program!r}; sys.exit(main())"
     ended = subprocess.run(
         [sys.executable, "-c", code, *commands, "--help"],
-        cwd=ROOT, env={**os.environ, "COLUMNS": "200"}, capture_output=True, text=True, check=False,
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert 0 == ended.returncode, ended.stderr
     return ended.stdout

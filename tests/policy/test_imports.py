@@ -49,9 +49,18 @@ writer.close()
 def loaded(program: str, folder: Path, modules: tuple[str, ...]) -> str:
     """Which of the modules are there when a program has run."""
     ended = subprocess.run(
-        [sys.executable, "-c", f"import os, sys, time\nfolder, *modules = sys.argv[1:]\n{program}\n"
-         "print(*(module for module in modules if module in sys.modules))", folder, *modules],
-        capture_output=True, text=True, check=False, env={**os.environ, "TELEMETRY_BUS_MODE": "daemon"},
+        [
+            sys.executable,
+            "-c",
+            f"import os, sys, time\nfolder, *modules = sys.argv[1:]\n{program}\n"
+            "print(*(module for module in modules if module in sys.modules))",
+            folder,
+            *modules,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TELEMETRY_BUS_MODE": "daemon"},
     )
     assert (0, "") == (ended.returncode, ended.stderr)
     return ended.stdout.strip()

@@ -14,15 +14,29 @@ from telemetry_bus import TelemetryError, TelemetryStore, errors
 PUBLIC = {"TelemetryStore", "get_store", "Job", "Statement", "StoreStats", "WriterView", "__version__"}
 
 MEMBERS = {
-    "submit", "execute", "executemany", "insert", "upsert", "flush", "aflush", "shutdown", "connection", "database_url",
-    "async_writes", "mode", "engine", "queue", "stats",
+    "submit",
+    "execute",
+    "executemany",
+    "insert",
+    "upsert",
+    "flush",
+    "aflush",
+    "shutdown",
+    "connection",
+    "database_url",
+    "async_writes",
+    "mode",
+    "engine",
+    "queue",
+    "stats",
 }
 
 
 def test_names() -> None:
     """`__all__` is the documented names and every error of the tree, each once, in order."""
     tree = {
-        name for name, value in vars(errors).items()
+        name
+        for name, value in vars(errors).items()
         if isinstance(value, type) and issubclass(value, TelemetryError) and value.__module__ == errors.__name__
     }
     assert PUBLIC | tree == set(telemetry_bus.__all__)
@@ -32,7 +46,8 @@ def test_names() -> None:
 def test_nothing_else_looks_public() -> None:
     """What is importable from the package besides is a module."""
     others = {
-        name for name, value in vars(importlib.import_module("telemetry_bus")).items()
+        name
+        for name, value in vars(importlib.import_module("telemetry_bus")).items()
         if not name.startswith("_") and name not in telemetry_bus.__all__ and not inspect.ismodule(value)
     }
     assert set() == others
@@ -53,7 +68,8 @@ def test_members_of_a_store() -> None:
     public = {name for name in vars(TelemetryStore) if not name.startswith("_")}
     assert MEMBERS == public
     assert [] == [
-        name for name in sorted(public)
+        name
+        for name in sorted(public)
         if inspect.isfunction(vars(TelemetryStore)[name]) and not vars(TelemetryStore)[name].__doc__
     ]
 
@@ -62,25 +78,36 @@ def test_signature_of_a_store() -> None:
     """Parameters, their order and their defaults are those of the contract."""
     signature = inspect.signature(TelemetryStore)
     given = {
-        name: parameter.default for name, parameter in signature.parameters.items()
+        name: parameter.default
+        for name, parameter in signature.parameters.items()
         if parameter.kind is not parameter.VAR_KEYWORD
     }
     assert {
-        "database": None, "async_writes": True, "mode": None, "timeout": 30.0, "thread_name": None, "spawn": None,
-        "on_full": None, "journal_bytes": None, "job_reads": None,
+        "database": None,
+        "async_writes": True,
+        "mode": None,
+        "timeout": 30.0,
+        "thread_name": None,
+        "spawn": None,
+        "on_full": None,
+        "journal_bytes": None,
+        "job_reads": None,
     } == given
     positional = [name for name, each in signature.parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
     assert ["database"] == positional
 
 
-@pytest.mark.parametrize(("name", "signature"), [
-    ("submit", "(self, task, *, ensure=None)"),
-    ("flush", "(self, timeout=None)"),
-    ("aflush", "(self, timeout=None)"),
-    ("shutdown", "(self, wait=False)"),
-    ("connection", "(self, readonly=True)"),
-    ("stats", "(self)"),
-])
+@pytest.mark.parametrize(
+    ("name", "signature"),
+    [
+        ("submit", "(self, task, *, ensure=None)"),
+        ("flush", "(self, timeout=None)"),
+        ("aflush", "(self, timeout=None)"),
+        ("shutdown", "(self, wait=False)"),
+        ("connection", "(self, readonly=True)"),
+        ("stats", "(self)"),
+    ],
+)
 def test_signature_of_a_method(name: str, signature: str) -> None:
     """So are those of its methods."""
     found = inspect.signature(getattr(TelemetryStore, name))

@@ -27,12 +27,15 @@ DEADLINE_S = 60.0
 PROBE_S = 0.5
 
 #: What every program begins with: the jobs of `jobs`, and its database.
-HEAD = Path(__file__).with_name("jobs.py").read_text() + """
+HEAD = (
+    Path(__file__).with_name("jobs.py").read_text()
+    + """
 import os, sys, time
 from telemetry_bus import get_store
 
 database = sys.argv[1]
 """
+)
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout: float = DEADLINE_S) -> Any:
@@ -276,8 +279,13 @@ with TelemetryStore(database) as store:
         settings = {"PYTHONPATH": str(ROOT), "HOME": str(self.home), "NOTES": str(self.notes.path)}
         with (self.home / f"errors{len(self._processes)}").open("w") as errors:
             process = subprocess.Popen(
-                command, cwd=folder, env={**inherited, **settings, **self._environ, **environment}, text=True,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+                command,
+                cwd=folder,
+                env={**inherited, **settings, **self._environ, **environment},
+                text=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
             )
         self._processes.append(process)
         return process

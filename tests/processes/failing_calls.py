@@ -53,13 +53,24 @@ def strace_or_skip() -> str:
 def failing(call: str, error: str, when: str, trace: Path, *more: str) -> list[str]:
     """What to put before a command, so that calls of one kind fail. The process stays the one that was started."""
     return [
-        strace_or_skip(), "-D", "-f", "-qq", "-I2", *more, "-o", str(trace), "-e", f"trace={call}",
-        "-e", f"inject={call}:error={error}:when={when}",
+        strace_or_skip(),
+        "-D",
+        "-f",
+        "-qq",
+        "-I2",
+        *more,
+        "-o",
+        str(trace),
+        "-e",
+        f"trace={call}",
+        "-e",
+        f"inject={call}:error={error}:when={when}",
     ]
 
 
 def stop_failing(pid: int) -> None:
     """From now on nothing fails in this process any more."""
+
     def tracer() -> int:
         status = Path(f"/proc/{pid}/status").read_text()
         return int(status.partition("TracerPid:")[2].split()[0])
@@ -80,8 +91,14 @@ class FailingOnce:
         before = failing(call, error, str(MANY + 1), self._trace, "--seccomp-bpf")
         command = [*before, sys.executable, str(program), call]
         self._process = subprocess.Popen(
-            command, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, cwd="/",
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True,
+            command,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            text=True,
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            start_new_session=True,
         )
 
     def start(self, bus: Bus, nth: int | None) -> None:

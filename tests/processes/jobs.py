@@ -16,6 +16,7 @@ def event(store: TelemetryStore, producer: str, number: int | None) -> int:
 
 def pair(store: TelemetryStore, producer: str, number: int | None) -> int:
     """A job of two rows, which is torn when only one of them is there."""
+
     def job(conn):
         conn.execute("INSERT INTO events (producer, number) VALUES (?, ?)", (producer, number))
         conn.execute("INSERT INTO details (producer, number) VALUES (?, ?)", (producer, number))

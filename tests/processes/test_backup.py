@@ -57,8 +57,10 @@ def snapshot(path: Path) -> dict[str, int]:
         assert [("ok",)] == connection.execute("PRAGMA integrity_check").fetchall()
         ledger = connection.execute("SELECT last_sequence FROM telemetry_bus_ledger ORDER BY 1").fetchall()
         found = [
-            connection.execute(f"SELECT producer, max(number), count(*), count(DISTINCT number) FROM {table}"
-                               " GROUP BY producer ORDER BY producer").fetchall()
+            connection.execute(
+                f"SELECT producer, max(number), count(*), count(DISTINCT number) FROM {table}"
+                " GROUP BY producer ORDER BY producer"
+            ).fetchall()
             for table in ("events", "details")
         ]
     assert found[0] == found[1]
@@ -88,9 +90,11 @@ def test_under_load(bus: Bus) -> None:
     wait_until(lambda: [(4,)] == bus.rows("SELECT count(DISTINCT producer) FROM events"), "all have something to copy")
     before = bus.status()["rows_committed"]
     copy = bus.home / "copy.db"
-    told = json.loads(bus.finish(bus.start_command(
-        "-c", STEPS, "backup", str(copy), "--json", TELEMETRY_DATABASE_URL=bus.database.url
-    )))
+    told = json.loads(
+        bus.finish(
+            bus.start_command("-c", STEPS, "backup", str(copy), "--json", TELEMETRY_DATABASE_URL=bus.database.url)
+        )
+    )
     go.touch()
     ends = {name: int(bus.finish(process)) for name, process in zip("abcd", producers, strict=True)}
     assert {"file", "bytes", "seconds", "pending_jobs"} == told.keys()
@@ -108,6 +112,7 @@ def test_somebody_commits_between_two_steps(quiet: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(command, "_PAGES", 1)
     copy, steps = quiet.parent / "copy.db", []
     with TelemetryStore(quiet, mode="thread") as store:
+
         def commit(left: int, pages: int) -> None:
             event(store, "q", len(steps) + 1)
             store.flush()
@@ -163,6 +168,7 @@ def test_a_target_that_comes_meanwhile(quiet: Path) -> None:
 
 def test_sigterm(quiet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after Ctrl-C, nothing is left: a timer that gives up, again and again, does not fill the disk."""
+
     @contextmanager
     def terminated(_: object) -> Iterator[Callable[[int, int], None]]:
         yield lambda left, pages: os.kill(os.getpid(), signal.SIGTERM)
@@ -191,6 +197,7 @@ def test_a_target_that_comes_at_the_last_moment(quiet: Path, monkeypatch: pytest
 
 def test_a_file_system_without_hard_links(quiet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The copy gets its name all the same, and is the only file."""
+
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
@@ -243,6 +250,7 @@ def test_a_corrupt_database(quiet: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_the_disk_of_the_copy_is_full(quiet: Path) -> None:
     """Both files are named, and nothing is left."""
+
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -253,7 +261,11 @@ def test_the_disk_of_the_copy_is_full(quiet: Path) -> None:
     code = "import sys; from telemetry_bus.cli import main; sys.exit(main(sys.argv[1:]))"
     ended = subprocess.run(
         [sys.executable, "-c", code, "backup", str(target), "--database", str(quiet)],
-        preexec_fn=limit, capture_output=True, text=True, check=False, timeout=DEADLINE_S,
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
     )
     assert exit_codes.FAILED == ended.returncode
     assert f"{quiet} to {target}" in ended.stderr
@@ -262,6 +274,7 @@ def test_the_disk_of_the_copy_is_full(quiet: Path) -> None:
 
 def test_an_interrupt(quiet: Path) -> None:
     """It ends between two steps, and leaves nothing."""
+
     def press(left: int, pages: int) -> None:
         raise KeyboardInterrupt
 

@@ -32,8 +32,21 @@ def test_two_contenders(tmp_path: Path) -> None:
     files nor processes are left."""
     document, picture = tmp_path / "out.json", tmp_path / "out.svg"
     ended = _run(
-        tmp_path, str(SCRIPTS / "bench.py"), "--only", "bus", "executemany", "--rounds", f"{ROUNDS}",
-        "--rows", f"{ROWS}", "--producers", "2", "--json", str(document), "--plot", str(picture),
+        tmp_path,
+        str(SCRIPTS / "bench.py"),
+        "--only",
+        "bus",
+        "executemany",
+        "--rounds",
+        f"{ROUNDS}",
+        "--rows",
+        f"{ROWS}",
+        "--producers",
+        "2",
+        "--json",
+        str(document),
+        "--plot",
+        str(picture),
     )
     assert (0, "") == (ended.returncode, ended.stderr)
     assert max(map(len, ended.stdout.splitlines())) <= 100
@@ -54,7 +67,14 @@ def test_two_contenders(tmp_path: Path) -> None:
 def test_a_row_is_missing(tmp_path: Path) -> None:
     """No figure: one line that says what was found, and 1."""
     ended = _run(
-        tmp_path, "-c", LOSES_A_ROW, str(SCRIPTS / "bench.py"), "--only", "executemany", "--rows", f"{ROWS}",
+        tmp_path,
+        "-c",
+        LOSES_A_ROW,
+        str(SCRIPTS / "bench.py"),
+        "--only",
+        "executemany",
+        "--rows",
+        f"{ROWS}",
     )
     assert 1 == ended.returncode
     assert ended.stderr.startswith("bench: executemany: ")
@@ -66,6 +86,10 @@ def test_a_row_is_missing(tmp_path: Path) -> None:
 def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TELEMETRY_")}
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False,
+        [sys.executable, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**environment, "PYTHONPATH": f"{ROOT}:{SCRIPTS}", "TMPDIR": str(folder)},
     )

@@ -21,7 +21,9 @@ MEBIBYTE = 1024 * 1024
 
 #: Has a journal of so many mebibytes, and submits jobs of a kibibyte until so many were dropped because it was full;
 #: tells by how many bytes the memory of its own has grown, and how many jobs were accepted.
-PROGRAM = Notes.OPEN + """
+PROGRAM = (
+    Notes.OPEN
+    + """
 import re
 def own():
     return 1024 * int(re.search(r"RssAnon:\\s+(\\d+)", open("/proc/self/status").read())[1])
@@ -45,6 +47,7 @@ while not noted[4]:
     time.sleep(0.001)
 store.flush()
 """
+)
 
 
 def own_memory(pid: int) -> int:

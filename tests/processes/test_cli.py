@@ -91,9 +91,20 @@ def test_status_tells_of_the_writer(bus: Bus, command: Command) -> None:
     bus.settle()
     told = command("status", "--json").json
     assert ["running", bus.owners()[0], bus.database.url, 0, [], 2, 3, 0, 0, 0, None, []] == [
-        told[key] for key in (
-            "state", "pid", "database", "pending_jobs", "streams", "jobs_committed", "rows_committed", "dead_letters",
-            "duplicates_dropped", "resends_requested", "last_error", "drift",
+        told[key]
+        for key in (
+            "state",
+            "pid",
+            "database",
+            "pending_jobs",
+            "streams",
+            "jobs_committed",
+            "rows_committed",
+            "dead_letters",
+            "duplicates_dropped",
+            "resends_requested",
+            "last_error",
+            "drift",
         )
     ]
     assert {"version", "epoch", "uptime_s", "batches", "commit_ms", "ddl_cached", "wal_bytes"} <= told.keys()
@@ -209,7 +220,9 @@ def test_dead_letters_are_mended_and_run_again(bus: Bus, command: Command) -> No
     bus.run(MENDS)
     told = command("dead-letters", "retry", "4", "2", "99", code=exit_codes.FAILED)
     assert [
-        "99: there is no such dead letter", "4: UNIQUE constraint failed: events.id", "2: applied",
+        "99: there is no such dead letter",
+        "4: UNIQUE constraint failed: events.id",
+        "2: applied",
         "1 applied, 2 failed",
     ] == told.output.splitlines()
     told = command("dead-letters", "retry", "--all", "--json", code=exit_codes.FAILED)

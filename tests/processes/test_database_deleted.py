@@ -8,7 +8,9 @@ from .bus import Bus, Notes, wait_until
 
 pytestmark = pytest.mark.integration
 
-PROGRAM = Notes.OPEN + """
+PROGRAM = (
+    Notes.OPEN
+    + """
 with TelemetryStore(database) as store:
     for number in (1, 2):
         pair(store, "p", number)
@@ -22,6 +24,7 @@ with TelemetryStore(database) as store:
     except TimeoutError as error:
         print(error)
 """
+)
 
 
 def test_a_deleted_database_is_made_anew_and_the_gap_is_told(bus: Bus) -> None:

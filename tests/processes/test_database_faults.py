@@ -16,7 +16,9 @@ from .jobs import event, pair
 
 pytestmark = pytest.mark.integration
 
-PROGRAM = Notes.OPEN + """
+PROGRAM = (
+    Notes.OPEN
+    + """
 with TelemetryStore(database) as store:
     pair(store, "p", 1)
     store.flush()
@@ -27,6 +29,7 @@ with TelemetryStore(database) as store:
         pair(store, "p", number)
     noted[1] = 2000
 """
+)
 
 
 def test_a_database_that_is_locked_for_a_while(bus: Bus) -> None:
@@ -65,9 +68,7 @@ def test_a_producer_that_is_killed_while_the_database_is_locked(bus: Bus) -> Non
     bus.sound()
 
 
-def test_a_thousand_bad_jobs_among_sixty_thousand(
-    bus: Bus, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_thousand_bad_jobs_among_sixty_thousand(bus: Bus, record_property: Callable[[str, object], None]) -> None:
     """Each bad job is a dead letter once, in order; every good one is there, in order."""
     total, every = 60_000, 60
     began = time.monotonic()

@@ -17,19 +17,27 @@ pytestmark = pytest.mark.integration
 COUNT = 500
 
 #: The program says when it begins to end, by the clock that all processes share.
-LEAVING = Notes.OPEN + """
+LEAVING = (
+    Notes.OPEN
+    + """
 def leaving():
     noted[0] = time.monotonic_ns()
 """
+)
 
-SUBMIT = LEAVING + f"""
+SUBMIT = (
+    LEAVING
+    + f"""
 store = TelemetryStore(database)
 for number in range(1, {COUNT} + 1):
     pair(store, "p", number)
 leaving()
 """
+)
 
-THREADS = LEAVING + f"""
+THREADS = (
+    LEAVING
+    + f"""
 import threading
 store = TelemetryStore(database)
 def work():
@@ -41,9 +49,12 @@ thread.start()
 thread.join()
 leaving()
 """
+)
 
 #: The handler that was registered first runs last: the store has long stopped its thread.
-LATE_HANDLER = LEAVING + f"""
+LATE_HANDLER = (
+    LEAVING
+    + f"""
 import atexit
 @atexit.register
 def late():
@@ -54,9 +65,12 @@ for number in range(1, {COUNT // 2} + 1):
     pair(store, "p", number)
 leaving()
 """
+)
 
 #: The same, and the handler's job is the store's first.
-ONLY_LATE_HANDLER = LEAVING + f"""
+ONLY_LATE_HANDLER = (
+    LEAVING
+    + f"""
 import atexit
 @atexit.register
 def late():
@@ -65,6 +79,7 @@ def late():
 store = TelemetryStore(database)
 leaving()
 """
+)
 
 WITH_SHUTDOWN = SUBMIT + "store.shutdown()"
 
@@ -121,7 +136,9 @@ def test_a_sudden_end_loses_nothing(
     bus.sound()
 
 
-ENDLESS = LEAVING + """
+ENDLESS = (
+    LEAVING
+    + """
 store = TelemetryStore(database)
 event(store, "first", 1)
 store.flush()
@@ -131,6 +148,7 @@ while True:
     pair(store, "p", number)
     noted[1] = number
 """
+)
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -173,7 +191,9 @@ def accepted_is_there(bus: Bus, producer: str, word: int) -> None:
 
 def test_a_keyboard_interrupt_that_is_caught_leaves_the_store_usable(bus: Bus) -> None:
     """Interrupted again and again in the middle of `submit`, a program that goes on loses and doubles nothing."""
-    process = bus.start(Notes.OPEN + """
+    process = bus.start(
+        Notes.OPEN
+        + """
 import signal
 ACCEPTED, INTERRUPTED, ARMED = 1, 2, 3
 def interrupted(*_):
@@ -193,7 +213,8 @@ while noted[INTERRUPTED] < 500:
     except KeyboardInterrupt:
         noted[INTERRUPTED] += 1
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-""")
+"""
+    )
     wait_until(lambda: bus.notes[1] > 100, "it is in mid stream")
     while process.poll() is None:
         process.send_signal(signal.SIGINT)
@@ -210,7 +231,9 @@ def test_a_thread_that_submits_during_interpreter_shutdown(
     bus: Bus, record_property: Callable[[str, object], None]
 ) -> None:
     """A daemon thread goes on submitting while the interpreter ends around it: what was accepted is written."""
-    process = bus.start(LEAVING + """
+    process = bus.start(
+        LEAVING
+        + """
 import threading
 store = TelemetryStore(database)
 def work():
@@ -223,14 +246,17 @@ threading.Thread(target=work, daemon=True).start()
 while noted[1] < 1000:
     time.sleep(0.001)
 leaving()
-""")
+"""
+    )
     bus.finish(process)
     report_exit(bus, process, record_property)
     bus.next_comes()
     accepted_is_there(bus, "p", 1)
 
 
-FORKS = Notes.OPEN + """
+FORKS = (
+    Notes.OPEN
+    + """
 store = TelemetryStore(database)
 children = []
 for number in range(1, 1001):
@@ -247,6 +273,7 @@ for child in children:
 for number in range(1001, 1101):
     pair(store, "parent", number)
 """
+)
 
 
 @pytest.mark.parametrize("end", ["os._exit(0)", "sys.exit(0)"])
@@ -264,7 +291,9 @@ def test_forked_children_begin_streams_of_their_own(bus: Bus, end: str) -> None:
 
 def test_a_fork_while_another_thread_submits(bus: Bus) -> None:
     """The fork may find the store's locks held by a thread that the child does not have."""
-    bus.run(Notes.OPEN + """
+    bus.run(
+        Notes.OPEN
+        + """
 import threading
 store = TelemetryStore(database)
 done = False
@@ -285,7 +314,8 @@ for index in range(60):
     assert os.waitpid(child, 0)[1] == 0
 done = True
 thread.join()
-""")
+"""
+    )
     bus.next_comes()
     expected = {f"child{index}": list(range(1, 6)) for index in range(60)}
     expected |= {"thread": list(range(1, bus.notes[1] + 1)), "next": [1]}
@@ -344,7 +374,9 @@ def test_a_pool_that_is_terminated_in_mid_work(
     bus: Bus, method: str, record_property: Callable[[str, object], None]
 ) -> None:
     """`Pool.terminate` ends the workers at any instruction: what they had accepted is there, each job whole."""
-    process = bus.start(LEAVING + """
+    process = bus.start(
+        LEAVING
+        + """
 import multiprocessing
 def work(index):
     store = get_store(database)
@@ -360,7 +392,9 @@ if __name__ == "__main__":
         while not all(noted[1 + index] > 500 for index in range(3)):
             time.sleep(0.001)
         leaving()
-""", method)
+""",
+        method,
+    )
     bus.finish(process)
     report_exit(bus, process, record_property)
     bus.next_comes()

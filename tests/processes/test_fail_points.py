@@ -33,7 +33,9 @@ sys.exit(main())
 """
 
 #: Some of the jobs cannot be applied if that is asked for: batches are then replayed in order.
-PROGRAM = Notes.OPEN + """
+PROGRAM = (
+    Notes.OPEN
+    + """
 end, bad = sys.argv[2:]
 store = TelemetryStore(database)
 for number in range(1, 3001):
@@ -46,6 +48,8 @@ if end == "kill":
     os.kill(os.getpid(), 9)
 store.flush()
 """
+)
+
 
 def doomed_writer(bus: Bus, point: str, times: int) -> subprocess.Popen[str]:
     program = bus.home / "doomed.py"
@@ -98,13 +102,16 @@ def test_a_writer_killed_while_it_adopts(bus: Bus, point: str) -> None:
 def test_a_journal_whose_beginning_is_committed_already(bus: Bus) -> None:
     """Writer and producer die after a commit that nobody has acknowledged: the next writer passes over what the
     ledger has, and reads the rest, with the definitions that stand in the beginning."""
-    producer = bus.start(Notes.OPEN + """
+    producer = bus.start(
+        Notes.OPEN
+        + """
 store = TelemetryStore(database, spawn=False)
 for number in range(1, 40_001):
     pair(store, "p", number)
 noted[1] = 1
 time.sleep(3600)
-""")
+"""
+    )
     wait_until(lambda: bus.notes[1], "everything is submitted")
     bus.finish(doomed_writer(bus, "after-commit", 1), -signal.SIGKILL)
     producer.kill()
@@ -118,7 +125,9 @@ def test_a_stopped_writer_beside_a_second_one(bus: Bus) -> None:
     """A writer that stands still for so long that its producer gives it up still owns the database: one that is
     started meanwhile waits, and leaves when the first one goes on."""
     first = bus.answering_writer()
-    producer = bus.start(Notes.OPEN + """
+    producer = bus.start(
+        Notes.OPEN
+        + """
 store = TelemetryStore(database)
 for number in range(1, 4001):
     pair(store, "p", number)
@@ -129,7 +138,9 @@ while store.stats().writer.answering:
     time.sleep(0.01)
 noted[1] = 1
 store.flush()
-""", str(first.pid))
+""",
+        str(first.pid),
+    )
     wait_until(lambda: bus.notes[1], "the producer has given the writer up")
     second = bus.start_writer()
     wait_until(lambda: second.pid in bus.writers(), "the second one is there")

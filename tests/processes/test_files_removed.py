@@ -13,7 +13,9 @@ from .bus import Bus, Notes, wait_until
 pytestmark = pytest.mark.integration
 
 #: Submits without end, at a pace that leaves others room; asked to (word 0), flushes and ends.
-PROGRAM = Notes.OPEN + """
+PROGRAM = (
+    Notes.OPEN
+    + """
 store = TelemetryStore(database)
 number = 0
 while not noted[0]:
@@ -24,6 +26,7 @@ while not noted[0]:
     time.sleep(0.0005)
 store.flush()
 """
+)
 
 
 def goes_on(bus: Bus) -> None:
@@ -125,7 +128,9 @@ def test_a_producer_killed_beside_a_living_writer_is_adopted(bus: Bus) -> None:
 def test_a_producer_whose_folder_was_removed_is_gone_itself(bus: Bus, end: str) -> None:
     """With no writer there, what it has submitted is in a journal that was removed under it: it makes another, and
     when it is gone all of it is found."""
-    producer = bus.start(Notes.OPEN + """
+    producer = bus.start(
+        Notes.OPEN
+        + """
 import shutil
 store = TelemetryStore(database, spawn=False)
 for number in range(1, 1001):
@@ -137,7 +142,9 @@ if sys.argv[2] == "kill":
     while not os.path.exists(store.stats().journal):
         time.sleep(0.001)
     os.kill(os.getpid(), 9)
-""", end)
+""",
+        end,
+    )
     bus.finish(producer, -signal.SIGKILL if end == "kill" else 0)
     assert 1 == len(bus.folder.journal_paths())
     bus.next_comes()

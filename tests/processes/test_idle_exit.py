@@ -28,10 +28,13 @@ with TelemetryStore(database) as store:
 
 def test_a_writer_that_a_producer_started_leaves_when_it_is_idle(bus: Bus) -> None:
     """The time comes from the environment of the one that starts it; the log has no complaint."""
-    bus.run("""
+    bus.run(
+        """
 with TelemetryStore(database) as store:
     event(store, "p", 1)
-""", TELEMETRY_BUS_IDLE_TIMEOUT="0.2")
+""",
+        TELEMETRY_BUS_IDLE_TIMEOUT="0.2",
+    )
     wait_until(lambda: not bus.writers(), "the writer leaves")
     assert [] == list(bus.folder.path.glob("*.sock"))
     assert [] == list(bus.folder.journals.iterdir())
@@ -41,7 +44,9 @@ with TelemetryStore(database) as store:
 def test_a_producer_that_says_nothing_keeps_the_writer(bus: Bus) -> None:
     """A living producer counts as company, however long it has nothing to say."""
     writer = bus.answering_writer("--idle-timeout", "0.2")
-    producer = bus.start(Notes.OPEN + """
+    producer = bus.start(
+        Notes.OPEN
+        + """
 with TelemetryStore(database, spawn=False) as store:
     event(store, "p", 1)
     store.flush()
@@ -49,7 +54,8 @@ with TelemetryStore(database, spawn=False) as store:
     while not noted[0]:
         time.sleep(0.01)
     event(store, "p", 2)
-""")
+"""
+    )
     wait_until(lambda: bus.notes[1], "the producer is there")
     since = bus.status()["uptime_s"]
     wait_until(lambda: bus.status()["uptime_s"] > since + 3, "the writer has looked around a few times")

@@ -59,10 +59,13 @@ time.time = lambda: _time() + next(_jumps)
 time.time_ns = lambda: _time_ns() + next(_jumps) * 10**9
 """
 
-JUMPING_WRITER = JUMPING_CLOCK + """
+JUMPING_WRITER = (
+    JUMPING_CLOCK
+    + """
 from writer_daemon.__main__ import main
 sys.exit(main())
 """
+)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -91,7 +94,9 @@ def test_a_writer_takes_the_descriptors_it_may_have(bus: Bus) -> None:
     writer = bus.answers(bus.start_under(["sh", "-c", 'ulimit -Sn 40 && exec "$@"', "sh"]))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert (most, most) == resource.prlimit(writer.pid, resource.RLIMIT_NOFILE)
-    producers = [bus.start("""
+    producers = [
+        bus.start(
+            """
 stores = [TelemetryStore(database, spawn=False, journal_bytes=1 << 17) for _ in range(50)]
 for number in range(1, 11):
     for index, store in enumerate(stores):
@@ -100,7 +105,11 @@ for store in stores:
     store.flush()
 for store in stores:
     store.shutdown()
-""", str(index)) for index in range(4)]
+""",
+            str(index),
+        )
+        for index in range(4)
+    ]
     for producer in producers:
         bus.finish(producer)
     found = bus.numbers()
@@ -158,13 +167,17 @@ def test_the_clock_of_the_day_jumps(bus: Bus) -> None:
     program.write_text(JUMPING_WRITER)
     writer = bus.answers(bus.start_command(str(program), "--database", bus.database.url, "--idle-timeout", "3600"))
     bus.run("store = TelemetryStore(database, spawn=False); pair(store, 'orphan', 1); os._exit(0)")
-    bus.run(JUMPING_CLOCK + Notes.OPEN + """
+    bus.run(
+        JUMPING_CLOCK
+        + Notes.OPEN
+        + """
 with TelemetryStore(database, spawn=False, journal_bytes=1 << 17, timeout=3600) as store:
     for number in range(1, 20_001):  # more than the journal holds: some submits wait for room
         pair(store, "p", number)
     store.flush()
     assert store.stats().resent == 0
-""")
+"""
+    )
     bus.settle()
     assert {"orphan": [1], "p": list(range(1, 20_001))} == bus.numbers("events") == bus.numbers("details")
     assert writer.poll() is None

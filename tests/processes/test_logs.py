@@ -127,9 +127,7 @@ def test_a_log_that_cannot_be_written(bus: Bus, where: str) -> None:
     """Disk full, closed, a reader that has gone or does not read: the writer works and leaves as ever."""
     os.mkfifo(unread := bus.home / "unread")
     reader = os.open(unread, os.O_RDONLY | os.O_NONBLOCK)
-    writer = bus.start_under(
-        ["bash", "-c", f'cd {bus.home}; exec "$@" {where}', "bash"], "--log-level", "debug"
-    )
+    writer = bus.start_under(["bash", "-c", f'cd {bus.home}; exec "$@" {where}', "bash"], "--log-level", "debug")
     bus.answers(writer)
     with TelemetryStore(bus.path, spawn=False) as store:
         for number in range(1, 501):
@@ -149,7 +147,11 @@ def test_an_early_end_has_a_priority_too(bus: Bus) -> None:
     (errors := bus.home / "errors0").touch()
     found = errors.stat()
     writer = bus.start_command(
-        "-P", "-m", "writer_daemon", "--database", "mysql://there/x\n<6>y",
+        "-P",
+        "-m",
+        "writer_daemon",
+        "--database",
+        "mysql://there/x\n<6>y",
         JOURNAL_STREAM=f"{found.st_dev}:{found.st_ino}",
     )
     bus.finish(writer, 2)

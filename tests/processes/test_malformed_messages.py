@@ -35,7 +35,9 @@ STREAM = bytes(range(16))
 NOISE = random.Random(7)
 
 #: The good producer beside it.
-PROGRAM = Notes.OPEN + """
+PROGRAM = (
+    Notes.OPEN
+    + """
 store = TelemetryStore(database)
 number = 0
 while not noted[0]:
@@ -45,6 +47,7 @@ while not noted[0]:
     time.sleep(0.0005)
 store.flush()
 """
+)
 
 
 def sealed(header: bytes, definitions: bytes, records: bytes) -> list[bytes]:

@@ -245,11 +245,18 @@ def prometheus(folder: Path, port: int) -> Iterator[str]:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     with (folder / "prometheus.log").open("w") as log:
         process = subprocess.Popen(
-            [tool("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}",
-             f"--web.listen-address={address}"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            [
+                tool("prometheus"),
+                f"--config.file={config}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address={address}",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
     try:
+
         def ready() -> bool:
             assert process.poll() is None, (folder / "prometheus.log").read_text()
             with suppress(URLError):

@@ -171,7 +171,9 @@ def test_a_huge_orphan(bus: Bus) -> None:
 
 def test_everybody_is_killed(bus: Bus) -> None:
     """Three producers at full speed and their writer: the next start finds whatever they had submitted."""
-    program = Notes.OPEN + """
+    program = (
+        Notes.OPEN
+        + """
 index = int(sys.argv[2])
 store = TelemetryStore(database, journal_bytes=1 << 20)
 number = 0
@@ -180,6 +182,7 @@ while True:
     pair(store, f"p{index}", number)
     noted[index] = number
 """
+    )
     producers = [bus.start(program, str(index)) for index in range(3)]
     wait_until(lambda: all(bus.notes[index] > 2000 for index in range(3)), "all of them are under way")
     for pid in [*bus.writers(), *(producer.pid for producer in producers)]:

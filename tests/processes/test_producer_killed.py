@@ -11,7 +11,9 @@ from .bus import Bus, Notes
 pytestmark = pytest.mark.integration
 
 #: Dies when it comes to a place for the n-th time.
-PROGRAM = Notes.OPEN + """
+PROGRAM = (
+    Notes.OPEN
+    + """
 import signal
 import zmq
 from telemetry_bus.journal import ring as journal
@@ -68,15 +70,20 @@ for number in range(1, 20_001):
     noted[0] = number
 store.flush()
 """
+)
 
 
 @pytest.mark.parametrize(
     ("place", "times"),
     [
-        ("before publishing a definition", 1), ("after publishing a definition", 4),
-        ("before publishing a job", 5000), ("after publishing a job", 5000),
-        ("before a send", 5), ("after a send", 1),
-        ("before a trim", 2), ("after a trim", 2),
+        ("before publishing a definition", 1),
+        ("after publishing a definition", 4),
+        ("before publishing a job", 5000),
+        ("after publishing a job", 5000),
+        ("before a send", 5),
+        ("after a send", 1),
+        ("before a trim", 2),
+        ("after a trim", 2),
     ],
 )
 def test_killed_at_a_place(bus: Bus, place: str, times: int) -> None:

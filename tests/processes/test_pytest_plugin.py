@@ -69,10 +69,24 @@ class Run:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         ended = subprocess.run(
             [
-                sys.executable, "-W", "error", *self.program, *self.loading, "-W", "error",
-                "--strict-markers", "--strict-config", "--basetemp", str(self.folder / "made"), *options,
+                sys.executable,
+                "-W",
+                "error",
+                *self.program,
+                *self.loading,
+                "-W",
+                "error",
+                "--strict-markers",
+                "--strict-config",
+                "--basetemp",
+                str(self.folder / "made"),
+                *options,
             ],
-            cwd=self.folder, env={**inherited, **self.environment}, capture_output=True, text=True, check=False,
+            cwd=self.folder,
+            env={**inherited, **self.environment},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         self.code, self.output = ended.returncode, ended.stdout + ended.stderr
         summary = self.output.strip().rpartition("\n")[2]
@@ -138,8 +152,11 @@ def test_settings_of_the_user(mode: str, run: Run, tmp_path: Path) -> None:
     """What a developer has set for the bus does not steer the fixture, and is there again after the test."""
     run.settings["expected"] = mode
     run.environment |= {
-        "TELEMETRY_BUS_MODE": "nonsense", "TELEMETRY_DATABASE_URL": f"sqlite:///{tmp_path}/real.db",
-        "TELEMETRY_BUS_DIR": str(tmp_path / "elsewhere"), "TELEMETRY_DEBUG": "nonsense", "TELEMETRY_BUS_SPAWN": "0",
+        "TELEMETRY_BUS_MODE": "nonsense",
+        "TELEMETRY_DATABASE_URL": f"sqlite:///{tmp_path}/real.db",
+        "TELEMETRY_BUS_DIR": str(tmp_path / "elsewhere"),
+        "TELEMETRY_DEBUG": "nonsense",
+        "TELEMETRY_BUS_SPAWN": "0",
         "TELEMETRY_BUS_IDLE_TIMEOUT": "nonsense",
     }
     afterwards = "def test_afterwards():\n    assert os.environ['TELEMETRY_BUS_MODE'] == 'nonsense'\n"
@@ -188,12 +205,12 @@ def test_a_store_that_the_test_closes(mode: str, run: Run) -> None:
 
 def test_another_process(run: Run) -> None:
     """So are the jobs of a process that the test has started."""
-    tests = '''
+    tests = """
 def test_other(telemetry_store):
     program = "import sys; from telemetry_bus import TelemetryStore; s = TelemetryStore(sys.argv[1], mode='daemon');"
     program += f"s.execute({INSERT!r}, (10,), ensure=[{DDL!r}])"
     subprocess.run([sys.executable, "-c", program, telemetry_store.database_url], check=True)
-'''
+"""
     assert {"passed": 1, "error": 1} == run(tests, "--telemetry-mode", "daemon"), run.output
     assert [] == run.writers()
 

@@ -14,32 +14,38 @@ import pytest
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
-@pytest.mark.parametrize(("script", "arguments", "said"), [
-    ("bench", ["--only", "bus", "nothing"], "--only"),
-    ("bench", ["--rounds", "0"], "--rounds"),
-    ("bench", ["--rows", "10"], "--rows"),
-    ("bench", ["--folder", "/no/such/folder"], "--folder"),
-    ("bench", ["--plot", "/no/such/folder/x.svg"], "--plot"),
-    ("bench", ["--plot", "x.doc"], "--plot"),
-    ("fuzz", ["--inputs", "0"], "--inputs"),
-    ("fuzz", ["--keep", "/no/such/folder"], "--keep"),
-    ("fuzz", ["--replay", "/no/such/file", "--target", "codec"], "--replay"),
-    ("fuzz", ["--replay", __file__], "--target"),
-    ("fuzz", ["--replay", __file__, "--target", "codec"], "--replay"),
-    ("restarts", ["--restarts", "0"], "--restarts"),
-    ("restarts", ["--rate", "-1"], "--rate"),
-    ("soak", ["--seconds", "0"], "--seconds"),
-    ("soak", ["--seconds", "nan"], "--seconds"),
-    ("soak", ["--seconds", "1", "--out", "/no/such/folder/x.svg"], "--out"),
-    ("torture", ["--seconds", "0"], "--seconds"),
-    ("torture", ["--kill-every", "0"], "--kill-every"),
-    ("torture", ["--producers", "0"], "--producers"),
-])
+@pytest.mark.parametrize(
+    ("script", "arguments", "said"),
+    [
+        ("bench", ["--only", "bus", "nothing"], "--only"),
+        ("bench", ["--rounds", "0"], "--rounds"),
+        ("bench", ["--rows", "10"], "--rows"),
+        ("bench", ["--folder", "/no/such/folder"], "--folder"),
+        ("bench", ["--plot", "/no/such/folder/x.svg"], "--plot"),
+        ("bench", ["--plot", "x.doc"], "--plot"),
+        ("fuzz", ["--inputs", "0"], "--inputs"),
+        ("fuzz", ["--keep", "/no/such/folder"], "--keep"),
+        ("fuzz", ["--replay", "/no/such/file", "--target", "codec"], "--replay"),
+        ("fuzz", ["--replay", __file__], "--target"),
+        ("fuzz", ["--replay", __file__, "--target", "codec"], "--replay"),
+        ("restarts", ["--restarts", "0"], "--restarts"),
+        ("restarts", ["--rate", "-1"], "--rate"),
+        ("soak", ["--seconds", "0"], "--seconds"),
+        ("soak", ["--seconds", "nan"], "--seconds"),
+        ("soak", ["--seconds", "1", "--out", "/no/such/folder/x.svg"], "--out"),
+        ("torture", ["--seconds", "0"], "--seconds"),
+        ("torture", ["--kill-every", "0"], "--kill-every"),
+        ("torture", ["--producers", "0"], "--producers"),
+    ],
+)
 def test_options_that_make_no_sense(script: str, arguments: list[str], said: str, tmp_path: Path) -> None:
     """The usage under the name that people type, one line that names the option, and 2."""
     ended = subprocess.run(
         [sys.executable, str(SCRIPTS / f"{script}.py"), *arguments],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (2, "") == (ended.returncode, ended.stdout)
     assert ended.stderr.startswith(f"usage: scripts/{script} ")
@@ -50,14 +56,25 @@ def test_options_that_make_no_sense(script: str, arguments: list[str], said: str
 
 @pytest.mark.integration
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(("script", "arguments", "first_word"), [
-    ("bench", ["--only", "bus"], "run "), ("fuzz", [], "seed "), ("soak", [], "seed "), ("torture", [], "seed "),
-])
+@pytest.mark.parametrize(
+    ("script", "arguments", "first_word"),
+    [
+        ("bench", ["--only", "bus"], "run "),
+        ("fuzz", [], "seed "),
+        ("soak", [], "seed "),
+        ("torture", [], "seed "),
+    ],
+)
 def test_an_interrupt(script: str, arguments: list[str], first_word: str, kind: signal.Signals, tmp_path: Path) -> None:
     """No traceback, of no process; nothing is left in the folder for temporary files."""
     with subprocess.Popen(
-        [sys.executable, str(SCRIPTS / f"{script}.py"), *arguments], cwd=tmp_path, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, "TMPDIR": str(tmp_path)},
+        [sys.executable, str(SCRIPTS / f"{script}.py"), *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         try:

@@ -13,7 +13,9 @@ from .bus import Bus, Notes, wait_until
 pytestmark = pytest.mark.integration
 
 #: Submits without end and notes what was accepted and what was acknowledged; asked to (word 0), flushes and ends.
-PROGRAM = Notes.OPEN + """
+PROGRAM = (
+    Notes.OPEN
+    + """
 index = int(sys.argv[2])
 store = TelemetryStore(database, spawn=False, journal_bytes=1 << 20)
 number = 0
@@ -24,6 +26,7 @@ while not noted[0]:
     noted[2 * index + 1] = number
 store.flush()
 """
+)
 
 #: A writer that waits inside its first batch until a file is there.
 PATIENT_WRITER = """

@@ -30,8 +30,11 @@ def test_some_seconds_of_it(tmp_path: Path) -> None:
     """Every job exactly once, each kind of series in the table, and neither files nor processes left."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TELEMETRY_")}
     ended = subprocess.run(
-        [sys.executable, str(SCRIPTS / "soak.py"), "--seconds", "6", "--seed", "1"], cwd=tmp_path,
-        env={**environment, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}, capture_output=True, text=True,
+        [sys.executable, str(SCRIPTS / "soak.py"), "--seconds", "6", "--seed", "1"],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
         check=False,
     )
     assert 0 == ended.returncode, ended.stdout + ended.stderr
@@ -91,8 +94,14 @@ def test_every_kind_of_series_is_judged_here(module: Callable[[str], Any]) -> No
 @pytest.mark.parametrize(
     ("kind", "start", "per_sample"),
     [
-        ("memory", 55, 0.2), ("descriptors", 20, 0.2), ("threads", 4, 0.1), ("log (WAL)", 60, 2),
-        ("database", 5, 0.2), ("bus folder", 12, 0.3), ("journals", 7, 0.2), ("pending jobs", 10, 20),
+        ("memory", 55, 0.2),
+        ("descriptors", 20, 0.2),
+        ("threads", 4, 0.1),
+        ("log (WAL)", 60, 2),
+        ("database", 5, 0.2),
+        ("bus folder", 12, 0.3),
+        ("journals", 7, 0.2),
+        ("pending jobs", 10, 20),
     ],
 )
 def test_a_growing_series_is_found(
@@ -107,8 +116,14 @@ def test_a_growing_series_is_found(
 @pytest.mark.parametrize(
     ("kind", "level"),
     [
-        ("memory", 55), ("descriptors", 20), ("threads", 4), ("log (WAL)", 30), ("database", 5), ("bus folder", 12),
-        ("journals", 7), ("pending jobs", 100),
+        ("memory", 55),
+        ("descriptors", 20),
+        ("threads", 4),
+        ("log (WAL)", 30),
+        ("database", 5),
+        ("bus folder", 12),
+        ("journals", 7),
+        ("pending jobs", 100),
     ],
 )
 def test_a_flat_noisy_series_is_not(judged: Callable[..., bool | None], kind: str, level: float) -> None:
@@ -137,17 +152,20 @@ def test_a_log_may_be_as_long_as_it_gets_before_it_is_moved(
 
 
 @pytest.mark.parametrize(("samples", "every"), [(31, 5.0), (80, 0.7)])
-def test_a_short_life_is_not_judged(
-    judged: Callable[..., bool | None], samples: int, every: float
-) -> None:
+def test_a_short_life_is_not_judged(judged: Callable[..., bool | None], samples: int, every: float) -> None:
     """Of too few samples, or of too few seconds."""
     assert judged("memory", [float(number) for number in range(samples)], every) is None
 
 
 @pytest.mark.parametrize(("grows", "torn", "code"), [(True, 0, 1), (False, 0, 0), (False, 1, 1)])
 def test_the_exit_code_tells_of_growth_and_harm(
-    module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-    capsys: pytest.CaptureFixture[str], grows: bool, torn: int, code: int,
+    module: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    grows: bool,
+    torn: int,
+    code: int,
 ) -> None:
     """A whole run is judged by its series, except for the bus as a whole while writers were ended."""
     soak, judging = module("soak"), module("soak_run.judging")
@@ -179,7 +197,9 @@ def test_the_exit_code_tells_of_growth_and_harm(
 
 
 def test_a_plot_without_matplotlib_is_refused_at_once(
-    module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    module: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Not after half an hour: nothing is started."""
@@ -262,8 +282,11 @@ def test_the_files_of_a_bus_are_measured(module: Callable[[str], Any], tmp_path:
     """Journals by their number, all files by what they take of the disk; a quarantine that held anything is known."""
     samples = module("soak_run.samples").Samples(tmp_path / "x.db", tmp_path / "x.db.bus")
     for name, size in [
-        ("x.db", 2 << 20), ("x.db-wal", 1 << 20), ("x.db.bus/journals/a.journal", 1 << 20),
-        ("x.db.bus/journals/b.journal", 1 << 20), ("x.db.bus/writer.log", 1 << 20),
+        ("x.db", 2 << 20),
+        ("x.db-wal", 1 << 20),
+        ("x.db.bus/journals/a.journal", 1 << 20),
+        ("x.db.bus/journals/b.journal", 1 << 20),
+        ("x.db.bus/writer.log", 1 << 20),
     ]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x" * size)
@@ -361,7 +384,8 @@ def test_the_oracle_compares_with_what_was_accepted(
     ("expected", "changes"),
     [
         pytest.param(
-            {"lost": 1}, [f"DELETE FROM {table} WHERE run = 1 AND number = 220" for table in ("lefts", "rights")],
+            {"lost": 1},
+            [f"DELETE FROM {table} WHERE run = 1 AND number = 220" for table in ("lefts", "rights")],
             id="lost",
         ),
         pytest.param({"torn": 1}, ["DELETE FROM rights WHERE run = 0 AND number = 221"], id="a table"),
@@ -369,7 +393,8 @@ def test_the_oracle_compares_with_what_was_accepted(
         pytest.param({"doubled": 1}, [COPY.format("lefts") + "run = 0 AND number = 222"], id="doubled"),
         pytest.param({"doubled": 1}, [COPY.format("lefts") + "run = 0 AND number = 9"], id="an old one once more"),
         pytest.param(
-            {"doubled": 1}, ["DELETE FROM lefts WHERE id < 300", COPY.format("rights") + "run = 1 AND number = 8"],
+            {"doubled": 1},
+            ["DELETE FROM lefts WHERE id < 300", COPY.format("rights") + "run = 1 AND number = 8"],
             id="a deleted one once more",
         ),
         pytest.param(
@@ -378,14 +403,18 @@ def test_the_oracle_compares_with_what_was_accepted(
         pytest.param({"lost": 1}, ["DELETE FROM telemetry_bus_dead_letters WHERE id = 1"], id="dead letter lost"),
         pytest.param(
             {"doubled": 1},
-            ["INSERT INTO telemetry_bus_dead_letters (statement) SELECT statement FROM telemetry_bus_dead_letters "
-             "WHERE id = 1"], id="dead letter doubled",
+            [
+                "INSERT INTO telemetry_bus_dead_letters (statement) SELECT statement FROM telemetry_bus_dead_letters "
+                "WHERE id = 1"
+            ],
+            id="dead letter doubled",
         ),
         pytest.param(
             {"torn": 1}, ["INSERT INTO lefts (run, number, part) VALUES (0, 250, 1)"], id="half a job that failed"
         ),
         pytest.param(
-            {"findings": 1}, ["INSERT INTO telemetry_bus_dead_letters (statement) VALUES ('INSERT INTO lefts')"],
+            {"findings": 1},
+            ["INSERT INTO telemetry_bus_dead_letters (statement) VALUES ('INSERT INTO lefts')"],
             id="dead letter of a good job",
         ),
     ],
@@ -400,8 +429,9 @@ def test_a_dead_letter_that_comes_again_is_noticed(follower: Follower) -> None:
     """Its job was applied a second time."""
     follower.oracle.glance()
     follower.oracle.purge()
-    follower.change("CREATE TABLE aside AS SELECT * FROM telemetry_bus_dead_letters",
-                    "DELETE FROM telemetry_bus_dead_letters")
+    follower.change(
+        "CREATE TABLE aside AS SELECT * FROM telemetry_bus_dead_letters", "DELETE FROM telemetry_bus_dead_letters"
+    )
     follower.oracle.glance()
     follower.change("INSERT INTO telemetry_bus_dead_letters SELECT * FROM aside WHERE id = 2")
     assert {"doubled": 1} == follower.verdict()

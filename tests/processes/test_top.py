@@ -48,7 +48,11 @@ class Terminal:
         inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "telemetry_bus", "top", "--interval", "0.1", *words],
-            stdin=slave, stdout=slave, stderr=slave, start_new_session=True, cwd=ROOT,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            cwd=ROOT,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
             env={**inherited, "TERM": "xterm-256color", "TELEMETRY_DATABASE_URL": bus.database.url},
         )

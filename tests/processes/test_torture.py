@@ -30,7 +30,9 @@ def test_random_kills_lose_double_and_tear_nothing(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TELEMETRY_")}
     ended = subprocess.run(
         [sys.executable, str(SCRIPT), "--seconds", "6", "--kill-every", "0.3", "--seed", "1"],
-        env={**environment, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}, capture_output=True, text=True,
+        env={**environment, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
         check=False,
     )
     assert 0 == ended.returncode, ended.stdout + ended.stderr
@@ -94,7 +96,8 @@ COPY = "INSERT INTO {0} (run, number, part, text) SELECT run, number, part, text
     ("expected", "changes"),
     [
         pytest.param(
-            {"lost": 1}, [f"DELETE FROM {table} WHERE run = 1 AND number = 7" for table in ("lefts", "rights")],
+            {"lost": 1},
+            [f"DELETE FROM {table} WHERE run = 1 AND number = 7" for table in ("lefts", "rights")],
             id="lost",
         ),
         pytest.param(
@@ -112,7 +115,8 @@ COPY = "INSERT INTO {0} (run, number, part, text) SELECT run, number, part, text
             {"findings": 1}, ["UPDATE rights SET id = id + 1000 WHERE run = 0 AND number = 5"], id="out of order"
         ),
         pytest.param(
-            {"findings": 1}, ["INSERT INTO lefts (run, number, part, text) VALUES (1, 30, 2, 'xxxxxxxxxx')"],
+            {"findings": 1},
+            ["INSERT INTO lefts (run, number, part, text) VALUES (1, 30, 2, 'xxxxxxxxxx')"],
             id="a row that no job has",
         ),
         pytest.param({"findings": 1}, ["UPDATE lefts SET text = text || 'y' WHERE number = 9"], id="another text"),
@@ -123,9 +127,7 @@ COPY = "INSERT INTO {0} (run, number, part, text) SELECT run, number, part, text
         ),
     ],
 )
-def test_the_oracle_notices(
-    torture: ModuleType, database: Path, expected: dict[str, int], changes: list[str]
-) -> None:
+def test_the_oracle_notices(torture: ModuleType, database: Path, expected: dict[str, int], changes: list[str]) -> None:
     """Each kind of harm is counted as what it is."""
     assert expected == verdict(torture, database, *changes)
 
@@ -143,9 +145,7 @@ def test_the_oracle_notices_jobs_that_nobody_accepted(torture: ModuleType, datab
         (2, "DELETE FROM rights WHERE part = 3"),
     ],
 )
-def test_a_glance_notices_half_a_job(
-    torture: ModuleType, database: Path, torn: int, change: str
-) -> None:
+def test_a_glance_notices_half_a_job(torture: ModuleType, database: Path, torn: int, change: str) -> None:
     """The last job of a run is looked at while work goes on: it must be there in both tables."""
     with closing(sqlite3.connect(database)) as connection:
         connection.execute(change)

@@ -19,11 +19,14 @@ from telemetry_bus.protocol import messages
 messages.VERSION += 1
 """
 
-NEWER_WRITER = NEWER + """
+NEWER_WRITER = (
+    NEWER
+    + """
 import sys
 from writer_daemon.__main__ import main
 sys.exit(main())
 """
+)
 
 
 def test_an_old_producer_with_a_new_writer(bus: Bus, caplog: pytest.LogCaptureFixture) -> None:
@@ -51,7 +54,9 @@ def test_an_old_producer_with_a_new_writer(bus: Bus, caplog: pytest.LogCaptureFi
 def test_a_new_producer_with_an_old_writer(bus: Bus) -> None:
     """The same the other way round. What it leaves behind is a journal of a version that the writer knows."""
     writer = bus.answering_writer()
-    output = bus.run(NEWER + """
+    output = bus.run(
+        NEWER
+        + """
 from telemetry_bus import FlushTimeout
 store = TelemetryStore(database, spawn=False)
 for number in range(1, 101):
@@ -60,7 +65,8 @@ try:
     store.flush(1)
 except FlushTimeout as error:
     print(error)
-""")
+"""
+    )
     assert "version 1, this is version 2" in output
     bus.settle()
     assert {"p": list(range(1, 101))} == bus.numbers("events") == bus.numbers("details")

@@ -29,14 +29,18 @@ store_lock = Path(database + ".bus", "writer.lock")
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "stop"])
 def test_an_idle_producer_goes_on_with_the_next_writer(bus: Bus, how: str) -> None:
     """Its next job finds nobody connected, and it starts a writer; `flush` does not wait in vain."""
-    bus.run(END_THE_WRITER + """
+    bus.run(
+        END_THE_WRITER
+        + """
 with TelemetryStore(database) as store:
     pair(store, "p", 1)
     store.flush()
     end_writer(store, sys.argv[2])
     pair(store, "p", 2)
     store.flush()
-""", how)
+""",
+        how,
+    )
     assert {"p": [1, 2]} == bus.numbers("events") == bus.numbers("details")
     bus.sound()
 

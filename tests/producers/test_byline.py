@@ -57,29 +57,63 @@ def test_a_session_is_stored_whole(store: TelemetryStore, stored: Stored) -> Non
         assert parse_moment(row.pop("created_at")) is not None
         assert row.pop("processing_time_ms") >= 0
     assert [
-        [{"type": "parse", "message": "odd", "step": 1}], [{"type": "parsing", "message": "short", "step": 2}]
+        [{"type": "parse", "message": "odd", "step": 1}],
+        [{"type": "parsing", "message": "short", "step": 2}],
     ] == remarks
     assert {
-        "id": telemetry_id, "article_id": "a1", "candidate_link_id": "c1", "source_id": "s1", "source_name": "Daily",
-        "raw_byline": "By Ann Lee, Bob Ray  staff@x.com", "raw_byline_length": 32, "raw_byline_words": 6,
-        "cleaning_method": "smart", "source_canonical_name": "The Daily",
-        "final_authors_json": '["Ann Lee", "Bob Ray"]', "final_authors_count": 2,
-        "final_authors_display": "Ann Lee, Bob Ray", "confidence_score": 0.25, "has_wire_service": 0, "has_email": 1,
-        "has_title": 0, "has_organization": 0, "source_name_removed": 0, "duplicates_removed_count": 0,
-        "likely_valid_authors": 1, "likely_noise": 0, "requires_manual_review": None,
-        "human_label": None, "human_notes": None, "reviewed_by": None, "reviewed_at": None,
+        "id": telemetry_id,
+        "article_id": "a1",
+        "candidate_link_id": "c1",
+        "source_id": "s1",
+        "source_name": "Daily",
+        "raw_byline": "By Ann Lee, Bob Ray  staff@x.com",
+        "raw_byline_length": 32,
+        "raw_byline_words": 6,
+        "cleaning_method": "smart",
+        "source_canonical_name": "The Daily",
+        "final_authors_json": '["Ann Lee", "Bob Ray"]',
+        "final_authors_count": 2,
+        "final_authors_display": "Ann Lee, Bob Ray",
+        "confidence_score": 0.25,
+        "has_wire_service": 0,
+        "has_email": 1,
+        "has_title": 0,
+        "has_organization": 0,
+        "source_name_removed": 0,
+        "duplicates_removed_count": 0,
+        "likely_valid_authors": 1,
+        "likely_noise": 0,
+        "requires_manual_review": None,
+        "human_label": None,
+        "human_notes": None,
+        "reviewed_by": None,
+        "reviewed_at": None,
     } == session
     assert [4, 4] == [UUID(step.pop("id")).version for step in steps]
     assert [
         {
-            "telemetry_id": telemetry_id, "step_number": 1, "step_name": "email_removal", "input_text": "in",
-            "output_text": "out", "transformation_type": "processing", "removed_content": "staff@x.com",
-            "added_content": None, "confidence_delta": 0.5, "notes": None,
+            "telemetry_id": telemetry_id,
+            "step_number": 1,
+            "step_name": "email_removal",
+            "input_text": "in",
+            "output_text": "out",
+            "transformation_type": "processing",
+            "removed_content": "staff@x.com",
+            "added_content": None,
+            "confidence_delta": 0.5,
+            "notes": None,
         },
         {
-            "telemetry_id": telemetry_id, "step_number": 2, "step_name": "split", "input_text": "out",
-            "output_text": "", "transformation_type": "splitting", "removed_content": None, "added_content": "Bob",
-            "confidence_delta": -0.25, "notes": "done",
+            "telemetry_id": telemetry_id,
+            "step_number": 2,
+            "step_name": "split",
+            "input_text": "out",
+            "output_text": "",
+            "transformation_type": "splitting",
+            "removed_content": None,
+            "added_content": "Bob",
+            "confidence_delta": -0.25,
+            "notes": "done",
         },
     ] == steps
 
@@ -98,8 +132,12 @@ def test_what_gathers_can_be_seen(store: TelemetryStore, stored: Stored) -> None
     assert ["a"] == [step["step_name"] for step in telemetry.transformation_steps]
     assert 1 == telemetry.step_counter
     assert {
-        "telemetry_id": telemetry_id, "raw_byline": "Ann", "steps_completed": 1, "confidence_score": 0.5,
-        "has_errors": False, "has_warnings": True,
+        "telemetry_id": telemetry_id,
+        "raw_byline": "Ann",
+        "steps_completed": 1,
+        "confidence_score": 0.5,
+        "has_errors": False,
+        "has_warnings": True,
     } == telemetry.get_session_summary()
     telemetry.finalize_cleaning_session([])
     assert (None, [], 0, None) == gathered(telemetry)
@@ -119,9 +157,7 @@ def test_an_open_session_is_dropped_by_the_next(store: TelemetryStore, stored: S
     telemetry.finalize_cleaning_session(None)
     assert first != second
     assert [second] == [row["id"] for row in stored(SESSIONS)]
-    assert [(second, 1, "b")] == [
-        (row["telemetry_id"], row["step_number"], row["step_name"]) for row in stored(STEPS)
-    ]
+    assert [(second, 1, "b")] == [(row["telemetry_id"], row["step_number"], row["step_name"]) for row in stored(STEPS)]
 
 
 def test_a_step_takes_the_time_since_the_one_before(
@@ -159,10 +195,16 @@ def test_odd_values_do_not_reach_the_caller(store: TelemetryStore, stored: Store
     ]
     first, second, third = stored(SESSIONS)
     assert (None, "7", 0, 0) == (
-        first["raw_byline"], first["article_id"], first["raw_byline_length"], first["raw_byline_words"]
+        first["raw_byline"],
+        first["article_id"],
+        first["raw_byline_length"],
+        first["raw_byline_words"],
     )
     assert (0.5, 1, '[null, "x", "B"]', 3, "x, B") == (
-        first["confidence_score"], first["likely_noise"], first["final_authors_json"], first["final_authors_count"],
+        first["confidence_score"],
+        first["likely_noise"],
+        first["final_authors_json"],
+        first["final_authors_count"],
         first["final_authors_display"],
     )
     assert ["bad"] == [error["message"] for error in json.loads(first["cleaning_errors"])]
@@ -233,7 +275,11 @@ def test_importing_opens_nothing(tmp_path: Path) -> None:
         "telemetry.finalize_cleaning_session(['Ann']); telemetry.flush(); print(os.listdir('data'))"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "TELEMETRY_BUS_MODE": "sync"},
     )
     assert ("", 0) == (ran.stderr, ran.returncode)
@@ -244,6 +290,8 @@ def test_importing_opens_nothing(tmp_path: Path) -> None:
 
 def gathered(telemetry: BylineCleaningTelemetry) -> tuple[object, ...]:
     return (
-        telemetry.current_session, telemetry.transformation_steps, telemetry.step_counter,
+        telemetry.current_session,
+        telemetry.transformation_steps,
+        telemetry.step_counter,
         telemetry.get_session_summary(),
     )

@@ -51,12 +51,15 @@ def test_flags(name: str, step: dict[str, Any], flag: str) -> None:
 
 def test_duplicates_are_counted() -> None:
     """The parts between commas that are not blank, over all steps of that name."""
-    assert 3 == after(
-        {"step_name": "duplicate_removal", "removed_content": "Ann, ,Bob,"},
-        {"step_name": "duplicate_removal", "removed_content": "Cy"},
-        {"step_name": "duplicate_removal"},
-        {"step_name": "other", "removed_content": "Dee"},
-    )["duplicates_removed_count"]
+    assert (
+        3
+        == after(
+            {"step_name": "duplicate_removal", "removed_content": "Ann, ,Bob,"},
+            {"step_name": "duplicate_removal", "removed_content": "Cy"},
+            {"step_name": "duplicate_removal"},
+            {"step_name": "other", "removed_content": "Dee"},
+        )["duplicates_removed_count"]
+    )
 
 
 @pytest.mark.parametrize(("length", "words", "raw"), [(0, 0, None), (0, 0, ""), (3, 0, "   "), (8, 2, "Ann\tLée ")])

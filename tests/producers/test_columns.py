@@ -28,13 +28,18 @@ def stored(kind: Any, value: object, dialect: Any = SQLITE) -> object:
     return kind.bind_processor(dialect)(value)
 
 
-@pytest.mark.parametrize(("expected", "value"), [
-    ("2026-01-02 03:04:05.000006", datetime(2026, 1, 2, 3, 4, 5, 6)),
-    ("2026-01-02 01:04:05", datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=2)))),
-    ("2026-01-02 03:04:05", "2026-01-02T03:04:05Z"),
-    ("9999-12-31 23:59:59", datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone(timedelta(hours=-5)))),
-    (None, "yesterday"), (None, None), (None, 5),
-])
+@pytest.mark.parametrize(
+    ("expected", "value"),
+    [
+        ("2026-01-02 03:04:05.000006", datetime(2026, 1, 2, 3, 4, 5, 6)),
+        ("2026-01-02 01:04:05", datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=2)))),
+        ("2026-01-02 03:04:05", "2026-01-02T03:04:05Z"),
+        ("9999-12-31 23:59:59", datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone(timedelta(hours=-5)))),
+        (None, "yesterday"),
+        (None, None),
+        (None, 5),
+    ],
+)
 def test_moments(expected: str | None, value: object) -> None:
     """Whatever form a moment comes in, it is stored in one; what is none is NULL."""
     assert expected == stored(UtcTimestamp(), value)
@@ -47,19 +52,32 @@ def test_moments_without_fraction() -> None:
     assert "2026-01-02 03:04:05" == stored(kind, moment) == stored(kind.dialect_impl(SQLITE), moment)
 
 
-@pytest.mark.parametrize(("expected", "value"), [
-    (None, None), ("a", "a"), ("ä", "ä"), ("red", Colour.RED), ("5", 5), ("?x", "\ud800x"),
-    ("<Unprintable: RuntimeError>", Unprintable()),
-])
+@pytest.mark.parametrize(
+    ("expected", "value"),
+    [
+        (None, None),
+        ("a", "a"),
+        ("ä", "ä"),
+        ("red", Colour.RED),
+        ("5", 5),
+        ("?x", "\ud800x"),
+        ("<Unprintable: RuntimeError>", Unprintable()),
+    ],
+)
 def test_text(expected: str | None, value: object) -> None:
     """Anything becomes text that the database takes."""
     assert expected == stored(PlainText(), value)
 
 
-@pytest.mark.parametrize(("expected", "value"), [
-    (None, None), ("[]", ()), ('{"1": null, "red": ["a"]}', {1: float("nan"), Colour.RED: {"a"}}),
-    ('"<Unprintable: RuntimeError>"', Unprintable()),
-])
+@pytest.mark.parametrize(
+    ("expected", "value"),
+    [
+        (None, None),
+        ("[]", ()),
+        ('{"1": null, "red": ["a"]}', {1: float("nan"), Colour.RED: {"a"}}),
+        ('"<Unprintable: RuntimeError>"', Unprintable()),
+    ],
+)
 def test_json(expected: str | None, value: object) -> None:
     """Anything becomes JSON that every reader takes."""
     assert expected == stored(JsonText(), value)

@@ -19,8 +19,11 @@ from telemetry_bus import TelemetryStore
 Stored = Callable[[str], list[dict[str, Any]]]
 
 TABLES = (
-    "content_cleaning_sessions", "content_cleaning_segments", "content_cleaning_wire_events",
-    "content_cleaning_locality_events", "persistent_boilerplate_patterns",
+    "content_cleaning_sessions",
+    "content_cleaning_segments",
+    "content_cleaning_wire_events",
+    "content_cleaning_locality_events",
+    "persistent_boilerplate_patterns",
 )
 
 
@@ -35,8 +38,12 @@ class Unspeakable:
 
 def gathered(telemetry: ContentCleaningTelemetry) -> tuple[object, ...]:
     return (
-        telemetry.current_session, telemetry.detected_segments, telemetry.wire_detection_events,
-        telemetry.locality_detection_events, telemetry.detection_counter, telemetry._last_boundary_assessment,
+        telemetry.current_session,
+        telemetry.detected_segments,
+        telemetry.wire_detection_events,
+        telemetry.locality_detection_events,
+        telemetry.detection_counter,
+        telemetry._last_boundary_assessment,
     )
 
 
@@ -45,8 +52,14 @@ NOTHING = (None, [], [], [], 0, None)
 
 def segment(telemetry: ContentCleaningTelemetry, text: Any = "Subscribe now", **changed: Any) -> None:
     values = {
-        "boundary_score": 0.75, "occurrences": 4, "pattern_type": "subscription", "position_consistency": 0.5,
-        "segment_length": 13, "article_ids": ["a1", "a2"], "was_removed": True, "removal_reason": "known",
+        "boundary_score": 0.75,
+        "occurrences": 4,
+        "pattern_type": "subscription",
+        "position_consistency": 0.5,
+        "segment_length": 13,
+        "article_ids": ["a1", "a2"],
+        "was_removed": True,
+        "removal_reason": "known",
     }
     telemetry.log_segment_detection(text, **{**values, **changed})
 
@@ -77,48 +90,99 @@ def test_a_session_is_stored_whole(store: TelemetryStore, stored: Stored) -> Non
         assert telemetry_id == row.pop("telemetry_id")
         assert UUID(row.pop("id", telemetry_id)).version == 4
         assert telemetry.session_id == row.pop("session_id", telemetry.session_id)
-    assert [{
-        "domain": "x.com", "article_count": 12, "min_occurrences": 3, "min_boundary_score": 0.25,
-        "processing_time_ms": 42.5, "rough_candidates_found": 5, "segments_detected": 2, "total_removable_chars": 130,
-        "removal_percentage": 12.5,
-    }] == rows["content_cleaning_sessions"]
     assert [
         {
-            "detection_number": 1, "segment_text": "Subscribe now",
-            "segment_text_hash": stable_hash64("Subscribe now"), "boundary_score": 0.75, "occurrences": 4,
-            "pattern_type": "subscription", "position_consistency": 0.5, "segment_length": 13,
-            "affected_article_count": 2, "was_removed": 1, "removal_reason": "known",
+            "domain": "x.com",
+            "article_count": 12,
+            "min_occurrences": 3,
+            "min_boundary_score": 0.25,
+            "processing_time_ms": 42.5,
+            "rough_candidates_found": 5,
+            "segments_detected": 2,
+            "total_removable_chars": 130,
+            "removal_percentage": 12.5,
+        }
+    ] == rows["content_cleaning_sessions"]
+    assert [
+        {
+            "detection_number": 1,
+            "segment_text": "Subscribe now",
+            "segment_text_hash": stable_hash64("Subscribe now"),
+            "boundary_score": 0.75,
+            "occurrences": 4,
+            "pattern_type": "subscription",
+            "position_consistency": 0.5,
+            "segment_length": 13,
+            "affected_article_count": 2,
+            "was_removed": 1,
+            "removal_reason": "known",
             "article_ids_json": '["a1", "a2"]',
         },
         {
-            "detection_number": 2, "segment_text": "Ad", "segment_text_hash": stable_hash64("Ad"),
-            "boundary_score": 0.75, "occurrences": 4, "pattern_type": "ad", "position_consistency": 0.5,
-            "segment_length": 2, "affected_article_count": 0, "was_removed": None, "removal_reason": None,
+            "detection_number": 2,
+            "segment_text": "Ad",
+            "segment_text_hash": stable_hash64("Ad"),
+            "boundary_score": 0.75,
+            "occurrences": 4,
+            "pattern_type": "ad",
+            "position_consistency": 0.5,
+            "segment_length": 2,
+            "affected_article_count": 0,
+            "was_removed": None,
+            "removal_reason": None,
             "article_ids_json": "[]",
         },
     ] == rows["content_cleaning_segments"]
     assert [
         {
-            "domain": "x.com", "provider": "AP", "detection_method": "regex", "detection_stage": "early",
-            "confidence": 0.5, "pattern_text": "(AP)", "pattern_text_hash": stable_hash64("(AP)"),
-            "article_ids_json": "[]", "metadata_json": "{}",
+            "domain": "x.com",
+            "provider": "AP",
+            "detection_method": "regex",
+            "detection_stage": "early",
+            "confidence": 0.5,
+            "pattern_text": "(AP)",
+            "pattern_text_hash": stable_hash64("(AP)"),
+            "article_ids_json": "[]",
+            "metadata_json": "{}",
         },
         {
-            "domain": "y.com", "provider": "Reuters", "detection_method": "dateline", "detection_stage": "late",
-            "confidence": 1.0, "pattern_text": "LONDON", "pattern_text_hash": stable_hash64("LONDON"),
-            "article_ids_json": '["a1"]', "metadata_json": '{"at": "2026-01-02T00:00:00"}',
+            "domain": "y.com",
+            "provider": "Reuters",
+            "detection_method": "dateline",
+            "detection_stage": "late",
+            "confidence": 1.0,
+            "pattern_text": "LONDON",
+            "pattern_text_hash": stable_hash64("LONDON"),
+            "article_ids_json": '["a1"]',
+            "metadata_json": '{"at": "2026-01-02T00:00:00"}',
         },
     ] == rows["content_cleaning_wire_events"]
     assert [
         {
-            "domain": "x.com", "provider": "AP", "detection_method": "scorer", "article_id": "a1", "is_local": 1,
-            "confidence": 0.5, "raw_score": 3.0, "threshold": 2.5, "signals_json": '[{"city": "X"}]',
-            "locality_json": json.dumps(locality), "source_context_json": '{"county": "Z"}',
+            "domain": "x.com",
+            "provider": "AP",
+            "detection_method": "scorer",
+            "article_id": "a1",
+            "is_local": 1,
+            "confidence": 0.5,
+            "raw_score": 3.0,
+            "threshold": 2.5,
+            "signals_json": '[{"city": "X"}]',
+            "locality_json": json.dumps(locality),
+            "source_context_json": '{"county": "Z"}',
         },
         {
-            "domain": "x.com", "provider": "AP", "detection_method": "scorer", "article_id": "a2", "is_local": 0,
-            "confidence": None, "raw_score": None, "threshold": None, "signals_json": "[]",
-            "locality_json": '{"why": "nothing"}', "source_context_json": "{}",
+            "domain": "x.com",
+            "provider": "AP",
+            "detection_method": "scorer",
+            "article_id": "a2",
+            "is_local": 0,
+            "confidence": None,
+            "raw_score": None,
+            "threshold": None,
+            "signals_json": "[]",
+            "locality_json": '{"why": "nothing"}',
+            "source_context_json": "{}",
         },
     ] == rows["content_cleaning_locality_events"]
 
@@ -133,10 +197,18 @@ def test_what_gathers_can_be_seen(store: TelemetryStore) -> None:
     assert session is not None
     assert datetime is type(session["start_time"])
     assert {
-        "telemetry_id": telemetry_id, "session_id": telemetry.session_id, "domain": "x.com", "article_count": 12,
-        "min_occurrences": 3, "min_boundary_score": 0.3, "start_time": session["start_time"],
-        "processing_time_ms": None, "rough_candidates_found": None, "segments_detected": None,
-        "total_removable_chars": None, "removal_percentage": None,
+        "telemetry_id": telemetry_id,
+        "session_id": telemetry.session_id,
+        "domain": "x.com",
+        "article_count": 12,
+        "min_occurrences": 3,
+        "min_boundary_score": 0.3,
+        "start_time": session["start_time"],
+        "processing_time_ms": None,
+        "rough_candidates_found": None,
+        "segments_detected": None,
+        "total_removable_chars": None,
+        "removal_percentage": None,
     } == session
     segment(telemetry)
     telemetry.log_wire_detection("AP", "regex", "(AP)", 0.5, "early", extra_metadata={"a": 1})
@@ -146,7 +218,9 @@ def test_what_gathers_can_be_seen(store: TelemetryStore) -> None:
     assert [1, 1, 1] == [len(rows) for rows in found]
     assert [datetime] * 3 == [type(rows[0]["timestamp"]) for rows in found]
     assert ('["a1", "a2"]', '{"a": 1}', '{"is_local": false}') == (
-        found[0][0]["article_ids_json"], found[1][0]["metadata_json"], found[2][0]["locality_json"]
+        found[0][0]["article_ids_json"],
+        found[1][0]["metadata_json"],
+        found[2][0]["locality_json"],
     )
     telemetry.finalize_cleaning_session(1, 1, 1, 1.0)
     assert NOTHING == gathered(telemetry)
@@ -190,7 +264,10 @@ def test_the_time_is_measured_when_it_is_not_given(
 @pytest.mark.parametrize(
     ("text", "length", "upper", "ends"),
     [
-        ("Ab.", 3, True, True), ("aB", 2, False, False), ("É?", 2, True, True), ("1!", 2, False, True),
+        ("Ab.", 3, True, True),
+        ("aB", 2, False, False),
+        ("É?", 2, True, True),
+        ("1!", 2, False, True),
         ("", 0, False, False),
     ],
 )
@@ -201,8 +278,13 @@ def test_the_latest_assessment_is_kept_in_memory(text: str, length: int, upper: 
     telemetry.log_boundary_assessment("before", 0, {}, [])
     telemetry.log_boundary_assessment(text, 0.5, {"a": 0.5}, ["p"])
     assert {
-        "text": text, "final_score": 0.5, "score_breakdown": {"a": 0.5}, "detected_patterns": ["p"],
-        "text_length": length, "starts_uppercase": upper, "ends_with_punctuation": ends,
+        "text": text,
+        "final_score": 0.5,
+        "score_breakdown": {"a": 0.5},
+        "detected_patterns": ["p"],
+        "text_length": length,
+        "starts_uppercase": upper,
+        "ends_with_punctuation": ends,
     } == telemetry._last_boundary_assessment
 
 
@@ -228,10 +310,13 @@ def test_odd_values_do_not_reach_the_caller(store: TelemetryStore, stored: Store
     telemetry.finalize_cleaning_session(odd, odd, odd, odd, odd)
     assert 5 == telemetry.failures
     assert [
-        (1, None, 0.75, "[]", 1, 4, None, 0.5), (2, "?", None, '["a1"]', 1, 4, 13, 0.5),
-        (3, "3", 0.75, '["a1", "a2"]', 1, None, None, None), (4, "4", 0.75, '["a1", "a2"]', 1, None, 5, 0.5),
+        (1, None, 0.75, "[]", 1, 4, None, 0.5),
+        (2, "?", None, '["a1"]', 1, 4, 13, 0.5),
+        (3, "3", 0.75, '["a1", "a2"]', 1, None, None, None),
+        (4, "4", 0.75, '["a1", "a2"]', 1, None, 5, 0.5),
     ] == [
-        tuple(row.values()) for row in stored(
+        tuple(row.values())
+        for row in stored(
             "SELECT detection_number, segment_text, boundary_score, article_ids_json, was_removed, occurrences,"
             " segment_length, position_consistency FROM content_cleaning_segments ORDER BY rowid"
         )
@@ -367,6 +452,8 @@ def record_all(telemetry: ContentCleaningTelemetry) -> None:
 
 def read_all(telemetry: ContentCleaningTelemetry) -> tuple[object, ...]:
     return (
-        telemetry.get_persistent_patterns("x.com"), telemetry.get_ml_training_patterns(),
-        telemetry.get_telemetry_patterns(), telemetry.get_domain_telemetry_summary("x.com"),
+        telemetry.get_persistent_patterns("x.com"),
+        telemetry.get_ml_training_patterns(),
+        telemetry.get_telemetry_patterns(),
+        telemetry.get_domain_telemetry_summary("x.com"),
     )

@@ -21,7 +21,7 @@ def clean(telemetry: ContentCleaningTelemetry, domain: Any, *segments: tuple[Any
     """A session with these segments: text, and as far as given score, occurrences, type, whether removed, reason."""
     telemetry.start_cleaning_session(domain, 1)
     for text, *given in segments:
-        score, occurrences, kind, removed, reason = [*given, *(0.75, 1, "footer", True, "known")[len(given):]]
+        score, occurrences, kind, removed, reason = [*given, *(0.75, 1, "footer", True, "known")[len(given) :]]
         telemetry.log_segment_detection(text, score, occurrences, kind, 1.0, 5, ["a"], removed, reason)
     telemetry.finalize_cleaning_session(1, len(segments), 1, 50.0)
 
@@ -53,9 +53,17 @@ def test_a_pattern_that_is_seen_again(store: TelemetryStore, stored: Stored) -> 
     (first,) = stored(PATTERNS)
     assert UUID(first["id"]).version == 4
     assert ("x.com", "subscription", "Subscribe", stable_hash("Subscribe"), 0.6, 4, "first", 1, 1) == tuple(
-        first[name] for name in (
-            "domain", "pattern_type", "text_content", "text_hash", "confidence_score", "occurrences_total",
-            "removal_reason", "is_active", "is_ml_training_eligible",
+        first[name]
+        for name in (
+            "domain",
+            "pattern_type",
+            "text_content",
+            "text_hash",
+            "confidence_score",
+            "occurrences_total",
+            "removal_reason",
+            "is_active",
+            "is_ml_training_eligible",
         )
     )
     assert first["first_seen"] == first["last_seen"]
@@ -84,7 +92,10 @@ def test_updated_at_moves(store: TelemetryStore, stored: Stored) -> None:
     clean(telemetry, "x.com", ("Subscribe", 0.75, 5))
     (row,) = stored(PATTERNS)
     assert ("2001-01-01", "2001-01-01", 0, 5) == (
-        row["created_at"], row["first_seen"], row["is_active"], row["occurrences_total"]
+        row["created_at"],
+        row["first_seen"],
+        row["is_active"],
+        row["occurrences_total"],
     )
     assert "2001-01-01" < row["updated_at"]
     assert [] == telemetry.get_persistent_patterns("x.com")
@@ -98,7 +109,9 @@ def test_a_text_twice_in_a_session_counts_twice(store: TelemetryStore, stored: S
     clean(telemetry, "x.com", ("B", 0.6, 1), ("A", 0.6, 1, "trending"))
     names = "domain, text_content, pattern_type, occurrences_total, confidence_score, is_ml_training_eligible"
     assert [
-        ("x.com", "A", "footer", 11, 0.9, 0), ("x.com", "B", "footer", 2, 0.6, 1), ("y.com", "A", "footer", 7, 0.6, 1),
+        ("x.com", "A", "footer", 11, 0.9, 0),
+        ("x.com", "B", "footer", 2, 0.6, 1),
+        ("y.com", "A", "footer", 7, 0.6, 1),
     ] == [tuple(row.values()) for row in stored(PATTERNS.replace("*", names))]
 
 
@@ -106,15 +119,23 @@ def test_reading(store: TelemetryStore) -> None:
     """Keys, order and filters of each read; flags are booleans; what is switched off is not there."""
     telemetry = ContentCleaningTelemetry(store=store)
     clean(
-        telemetry, "x.com", ("low", 0.5, 9), ("most", 0.75, 5, "other"), ("more", 0.75, 7, "navigation"),
-        ("sure", 1.0, 1, "footer", True, None), ("off", 1.0, 1),
+        telemetry,
+        "x.com",
+        ("low", 0.5, 9),
+        ("most", 0.75, 5, "other"),
+        ("more", 0.75, 7, "navigation"),
+        ("sure", 1.0, 1, "footer", True, None),
+        ("off", 1.0, 1),
     )
     clean(telemetry, "a.com", ("low", 0.5, 1), ("dynamic", 0.75, 1, "sidebar"))
     store.execute("UPDATE persistent_boilerplate_patterns SET is_active = 0 WHERE text_content = 'off'")
     store.flush()
 
     sure = {
-        "pattern_type": "footer", "text_content": "sure", "confidence_score": 1.0, "occurrences_total": 1,
+        "pattern_type": "footer",
+        "text_content": "sure",
+        "confidence_score": 1.0,
+        "occurrences_total": 1,
         "removal_reason": None,
     }
     patterns = telemetry.get_persistent_patterns("x.com")
@@ -131,9 +152,7 @@ def test_reading(store: TelemetryStore) -> None:
     every = telemetry.get_telemetry_patterns()
     assert ["dynamic", "low", "sure", "more", "most", "low"] == texts(every)
     assert ["dynamic", "persistent"] == [row["pattern_category"] for row in every[:2]]
-    assert {
-        "domain": "x.com", **sure, "is_ml_training_eligible": True, "pattern_category": "persistent"
-    } == every[2]
+    assert {"domain": "x.com", **sure, "is_ml_training_eligible": True, "pattern_category": "persistent"} == every[2]
     assert {bool} == {type(row["is_ml_training_eligible"]) for row in every}
     assert ["low", "sure", "more", "low"] == texts(telemetry.get_telemetry_patterns(include_dynamic=False))
     assert ["dynamic", "low"] == texts(telemetry.get_telemetry_patterns("a.com"))
@@ -154,7 +173,10 @@ def test_the_summary_of_a_domain(store: TelemetryStore) -> None:
     assert {
         "domain": "x.com",
         "session_summary": {
-            "session_count": 2, "avg_segments": 2.5, "avg_removal_pct": 50.0, "last_analysis": last,
+            "session_count": 2,
+            "avg_segments": 2.5,
+            "avg_removal_pct": 50.0,
+            "last_analysis": last,
         },
         "pattern_breakdown": [
             {"pattern_type": "footer", "detection_count": 3, "avg_boundary_score": 0.625, "removed_count": 2},

@@ -40,7 +40,9 @@ def test_the_count_is_exact(
     numbers = [str(number) for number in range(PROCESSES)]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(database), number, str(SESSIONS)], stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-c", PROGRAM, str(database), number, str(SESSIONS)],
+            stderr=subprocess.PIPE,
+            text=True,
             cwd=Path(__file__).parents[2],
         )
         for number in numbers

@@ -92,7 +92,10 @@ def test_a_store_without_definitions(database: Path) -> None:
 def test_a_column_that_came_later_without_definitions(database: Path) -> None:
     """Such a store, too, brings an old table up to date, once, and leaves a new one as it is."""
     grown = Table(
-        "grown", MetaData(), Column("id", Integer, primary_key=True), added(Column("note", PlainText())),
+        "grown",
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        added(Column("note", PlainText())),
     )
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("CREATE TABLE grown (id INTEGER PRIMARY KEY)")

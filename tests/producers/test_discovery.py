@@ -18,21 +18,31 @@ def tracker(store: TelemetryStore) -> OperationTracker:
     return OperationTracker(store)
 
 
-@pytest.mark.parametrize(("outcome", "new", "flags"), [
-    (DiscoveryOutcome.NEW_ARTICLES_FOUND, 1, (True, True, False)),
-    (DiscoveryOutcome.NEW_ARTICLES_FOUND, 0, (True, False, False)),
-    (DiscoveryOutcome.MIXED_RESULTS, 2, (True, True, False)),
-    (DiscoveryOutcome.DUPLICATES_ONLY, 1, (True, False, False)),
-    (DiscoveryOutcome.EXPIRED_ONLY, 1, (True, False, False)),
-    (DiscoveryOutcome.NO_ARTICLES_FOUND, 1, (False, False, False)),
-    (DiscoveryOutcome.RSS_MISSING, 1, (False, False, False)),
-    (DiscoveryOutcome.CONTENT_BLOCKED, 1, (False, False, False)),
-    *((outcome, 1, (False, False, True)) for outcome in (
-        DiscoveryOutcome.HTTP_ERROR, DiscoveryOutcome.TIMEOUT, DiscoveryOutcome.CONNECTION_ERROR,
-        DiscoveryOutcome.PARSING_ERROR, DiscoveryOutcome.CLOUDFLARE_BLOCKED, DiscoveryOutcome.DATABASE_ERROR,
-        DiscoveryOutcome.UNKNOWN_ERROR,
-    )),
-])
+@pytest.mark.parametrize(
+    ("outcome", "new", "flags"),
+    [
+        (DiscoveryOutcome.NEW_ARTICLES_FOUND, 1, (True, True, False)),
+        (DiscoveryOutcome.NEW_ARTICLES_FOUND, 0, (True, False, False)),
+        (DiscoveryOutcome.MIXED_RESULTS, 2, (True, True, False)),
+        (DiscoveryOutcome.DUPLICATES_ONLY, 1, (True, False, False)),
+        (DiscoveryOutcome.EXPIRED_ONLY, 1, (True, False, False)),
+        (DiscoveryOutcome.NO_ARTICLES_FOUND, 1, (False, False, False)),
+        (DiscoveryOutcome.RSS_MISSING, 1, (False, False, False)),
+        (DiscoveryOutcome.CONTENT_BLOCKED, 1, (False, False, False)),
+        *(
+            (outcome, 1, (False, False, True))
+            for outcome in (
+                DiscoveryOutcome.HTTP_ERROR,
+                DiscoveryOutcome.TIMEOUT,
+                DiscoveryOutcome.CONNECTION_ERROR,
+                DiscoveryOutcome.PARSING_ERROR,
+                DiscoveryOutcome.CLOUDFLARE_BLOCKED,
+                DiscoveryOutcome.DATABASE_ERROR,
+                DiscoveryOutcome.UNKNOWN_ERROR,
+            )
+        ),
+    ],
+)
 def test_what_counts_as_what(outcome: DiscoveryOutcome, new: int, flags: tuple[bool, bool, bool]) -> None:
     """Success, success with content, technical failure; each outcome's name is its value in capitals."""
     result = DiscoveryResult(outcome, articles_new=new)
@@ -45,9 +55,17 @@ def test_a_result_as_a_dictionary() -> None:
     result = DiscoveryResult(DiscoveryOutcome.TIMEOUT, 4, 1, 2, 1, "late", 504, "rss_feed", None)  # type: ignore[arg-type]
     assert {} == result.metadata
     expected = {
-        "outcome": "timeout", "articles_found": 4, "articles_new": 1, "articles_duplicate": 2, "articles_expired": 1,
-        "error_details": "late", "http_status": 504, "method_used": "rss_feed", "is_success": False,
-        "is_content_success": False, "is_technical_failure": True,
+        "outcome": "timeout",
+        "articles_found": 4,
+        "articles_new": 1,
+        "articles_duplicate": 2,
+        "articles_expired": 1,
+        "error_details": "late",
+        "http_status": 504,
+        "method_used": "rss_feed",
+        "is_success": False,
+        "is_content_success": False,
+        "is_technical_failure": True,
     }
     assert expected == result.to_dict()
     result.metadata = {"http_status": 0, "more": 1}
@@ -57,7 +75,13 @@ def test_a_result_as_a_dictionary() -> None:
 def test_an_outcome_is_a_row(tracker: OperationTracker, stored: Stored) -> None:
     """Result and metadata of a source are kept, whether or not there are tables of a crawler in the database; what is
     none is not recorded."""
-    metadata = {"methods_attempted": ["rss_feed", "newspaper4k"], "discovery_time_ms": 12.5, "odd": {1, }}
+    metadata = {
+        "methods_attempted": ["rss_feed", "newspaper4k"],
+        "discovery_time_ms": 12.5,
+        "odd": {
+            1,
+        },
+    }
     result = DiscoveryResult(DiscoveryOutcome.MIXED_RESULTS, 4, 1, 2, 1, None, 200, "rss_feed", metadata)
     tracker.record_discovery_outcome("op", "s1", "Source", "http://s/", result)
     tracker.record_discovery_outcome("op", "s1", "Source", "http://s/", {"outcome": "timeout"})
@@ -65,17 +89,29 @@ def test_an_outcome_is_a_row(tracker: OperationTracker, stored: Stored) -> None:
     row, empty = stored("SELECT * FROM discovery_outcomes ORDER BY id")
     assert 19 == len(row.pop("timestamp"))
     assert {
-        "id": 1, "operation_id": "op", "source_id": "s1", "source_name": "Source", "source_url": "http://s/",
-        "outcome": "mixed_results", "articles_found": 4, "articles_new": 1, "articles_duplicate": 2,
-        "articles_expired": 1, "methods_attempted": "rss_feed,newspaper4k", "method_used": "rss_feed",
-        "error_details": None, "http_status": 200, "discovery_time_ms": 12.5, "is_success": 1,
-        "is_content_success": 1, "is_technical_failure": 0,
+        "id": 1,
+        "operation_id": "op",
+        "source_id": "s1",
+        "source_name": "Source",
+        "source_url": "http://s/",
+        "outcome": "mixed_results",
+        "articles_found": 4,
+        "articles_new": 1,
+        "articles_duplicate": 2,
+        "articles_expired": 1,
+        "methods_attempted": "rss_feed,newspaper4k",
+        "method_used": "rss_feed",
+        "error_details": None,
+        "http_status": 200,
+        "discovery_time_ms": 12.5,
+        "is_success": 1,
+        "is_content_success": 1,
+        "is_technical_failure": 0,
         "metadata": '{"methods_attempted": ["rss_feed", "newspaper4k"], "discovery_time_ms": 12.5, "odd": [1]}',
     } == row
     assert ("", "", "", 0, 0.0, "{}") == tuple(
-        empty[name] for name in (
-            "operation_id", "outcome", "methods_attempted", "articles_found", "discovery_time_ms", "metadata"
-        )
+        empty[name]
+        for name in ("operation_id", "outcome", "methods_attempted", "articles_found", "discovery_time_ms", "metadata")
     )
     assert 0 == tracker.failures
 
@@ -84,7 +120,14 @@ def test_an_outcome_is_a_row(tracker: OperationTracker, stored: Stored) -> None:
 def test_odd_results(tracker: OperationTracker, stored: Stored) -> None:
     """Figures that are none count as 0, outcomes that are none as they stand, and nobody is disturbed."""
     odd = DiscoveryResult(
-        "unheard_of", None, "3", float("nan"), 2.0, ValueError("x"), "404", 7,  # type: ignore[arg-type]
+        "unheard_of",
+        None,
+        "3",
+        float("nan"),
+        2.0,
+        ValueError("x"),
+        "404",
+        7,  # type: ignore[arg-type]
         {"methods_attempted": "rss_feed", "discovery_time_ms": "slow"},
     )
     tracker.record_discovery_outcome("op", "s", "n", "u", odd)
@@ -115,20 +158,37 @@ def test_report(tracker: OperationTracker, store: TelemetryStore) -> None:
     store.flush()
     assert {
         "summary": {
-            "total_sources": 3, "technical_success_count": 2, "content_success_count": 2,
-            "technical_failure_count": 1, "total_articles_found": 7, "total_new_articles": 5,
-            "total_duplicate_articles": 1, "total_expired_articles": 1, "avg_discovery_time_ms": 10.0,
-            "technical_success_rate": 66.67, "content_success_rate": 66.67,
+            "total_sources": 3,
+            "technical_success_count": 2,
+            "content_success_count": 2,
+            "technical_failure_count": 1,
+            "total_articles_found": 7,
+            "total_new_articles": 5,
+            "total_duplicate_articles": 1,
+            "total_expired_articles": 1,
+            "avg_discovery_time_ms": 10.0,
+            "technical_success_rate": 66.67,
+            "content_success_rate": 66.67,
         },
         "outcome_breakdown": [
             {"outcome": "new_articles_found", "count": 2, "percentage": 66.67},
             {"outcome": "timeout", "count": 1, "percentage": 33.33},
         ],
         "top_performing_sources": [
-            {"source_name": "B", "attempts": 1, "content_successes": 1, "total_new_articles": 2,
-             "content_success_rate": 100.0},
-            {"source_name": "A", "attempts": 2, "content_successes": 1, "total_new_articles": 3,
-             "content_success_rate": 50.0},
+            {
+                "source_name": "B",
+                "attempts": 1,
+                "content_successes": 1,
+                "total_new_articles": 2,
+                "content_success_rate": 100.0,
+            },
+            {
+                "source_name": "A",
+                "attempts": 2,
+                "content_successes": 1,
+                "total_new_articles": 3,
+                "content_success_rate": 50.0,
+            },
         ],
     } == tracker.get_discovery_outcomes_report("op")
     lately = tracker.get_discovery_outcomes_report(hours_back=1)

@@ -23,9 +23,24 @@ Stored = Callable[[str], list[dict[str, Any]]]
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 OUTCOMES = [
-    "content_extracted", "partial_content", "no_content_found", "empty_response", "paywall_detected", "http_error",
-    "timeout", "connection_error", "ssl_error", "dns_error", "cloudflare_blocked", "captcha_required",
-    "bot_protection", "rate_limited", "parsing_error", "encoding_error", "javascript_required", "database_error",
+    "content_extracted",
+    "partial_content",
+    "no_content_found",
+    "empty_response",
+    "paywall_detected",
+    "http_error",
+    "timeout",
+    "connection_error",
+    "ssl_error",
+    "dns_error",
+    "cloudflare_blocked",
+    "captcha_required",
+    "bot_protection",
+    "rate_limited",
+    "parsing_error",
+    "encoding_error",
+    "javascript_required",
+    "database_error",
     "unknown_error",
 ]
 
@@ -71,29 +86,49 @@ def test_the_fields_of_a_result() -> None:
     )
     assert expected.split() == [field.name for field in fields(ExtractionResult)]
     assert (None, False, None, 1.0) == (
-        result().http_status_code, result().has_title, result().title_quality_issues, result().overall_quality_score
+        result().http_status_code,
+        result().has_title,
+        result().title_quality_issues,
+        result().overall_quality_score,
     )
 
 
-@pytest.mark.parametrize(("kind", "members"), [
-    ("is_success", {"content_extracted", "partial_content"}),
-    ("is_content_success", {"content_extracted"}),
-    ("is_technical_failure", {
-        "http_error", "timeout", "connection_error", "ssl_error", "dns_error", "database_error", "parsing_error",
-        "encoding_error", "unknown_error",
-    }),
-    ("is_bot_protection", {"cloudflare_blocked", "captcha_required", "bot_protection", "rate_limited"}),
-])
+@pytest.mark.parametrize(
+    ("kind", "members"),
+    [
+        ("is_success", {"content_extracted", "partial_content"}),
+        ("is_content_success", {"content_extracted"}),
+        (
+            "is_technical_failure",
+            {
+                "http_error",
+                "timeout",
+                "connection_error",
+                "ssl_error",
+                "dns_error",
+                "database_error",
+                "parsing_error",
+                "encoding_error",
+                "unknown_error",
+            },
+        ),
+        ("is_bot_protection", {"cloudflare_blocked", "captcha_required", "bot_protection", "rate_limited"}),
+    ],
+)
 def test_kinds_of_outcomes(kind: str, members: set[str]) -> None:
     """Which outcomes are of which kind; four are of none."""
     assert members == {outcome.value for outcome in ExtractionOutcome if getattr(result(outcome), kind)}
 
 
-@pytest.mark.parametrize(("expected", "outcome", "flags"), [
-    (0.0, "CONTENT_EXTRACTED", ()), (0.5, "PARTIAL_CONTENT", ("has_title", "has_author")),
-    (0.0, "TIMEOUT", ("has_title",)),
-    (1.0, "CONTENT_EXTRACTED", ("has_title", "has_content", "has_author", "has_publish_date")),
-])
+@pytest.mark.parametrize(
+    ("expected", "outcome", "flags"),
+    [
+        (0.0, "CONTENT_EXTRACTED", ()),
+        (0.5, "PARTIAL_CONTENT", ("has_title", "has_author")),
+        (0.0, "TIMEOUT", ("has_title",)),
+        (1.0, "CONTENT_EXTRACTED", ("has_title", "has_content", "has_author", "has_publish_date")),
+    ],
+)
 def test_quality_score(expected: float, outcome: str, flags: tuple[str, ...]) -> None:
     """The share of the four fields that were found, when something was."""
     assert expected == result(ExtractionOutcome[outcome], **dict.fromkeys(flags, True)).content_quality_score
@@ -102,25 +137,63 @@ def test_quality_score(expected: float, outcome: str, flags: tuple[str, ...]) ->
 def test_a_row_has_every_column(store: TelemetryStore) -> None:
     """Each value of the result stands in its column; the three arguments are stored, not the result's own copies."""
     telemetry = ExtractionTelemetry(store=store)
-    telemetry.record_extraction_outcome("op", 7, "http://given", result(
-        http_status_code=200, response_size_bytes=9, has_title=True, has_content=True, content_length=5,
-        title_length=3, author_count=2, title_quality_issues=["too_short"], overall_quality_score=0.9,
-        extracted_content={"title": "abc", "at": AT, "odd": {1}}, error_message="m", error_type="T",
-    ))
+    telemetry.record_extraction_outcome(
+        "op",
+        7,
+        "http://given",
+        result(
+            http_status_code=200,
+            response_size_bytes=9,
+            has_title=True,
+            has_content=True,
+            content_length=5,
+            title_length=3,
+            author_count=2,
+            title_quality_issues=["too_short"],
+            overall_quality_score=0.9,
+            extracted_content={"title": "abc", "at": AT, "odd": {1}},
+            error_message="m",
+            error_type="T",
+        ),
+    )
     telemetry.flush()
     (row,) = stored(store)
     assert {"title": "abc", "at": AT.isoformat(), "odd": [1]} == json.loads(row.pop("metadata"))
     assert row.pop("timestamp")
     assert {
-        "id": 1, "operation_id": "op", "article_id": 7, "url": "http://given", "outcome": "content_extracted",
-        "extraction_time_ms": 250.0, "start_time": "2026-01-02 03:04:05", "end_time": "2026-01-02 03:04:06",
-        "http_status_code": 200, "response_size_bytes": 9, "has_title": 1, "has_content": 1, "has_author": 0,
-        "has_publish_date": 0, "content_length": 5, "title_length": 3, "author_count": 2,
-        "content_quality_score": 0.5, "error_message": "m", "error_type": "T", "is_success": 1,
-        "is_content_success": 1, "is_technical_failure": 0, "is_bot_protection": 0,
-        "title_quality_issues": '["too_short"]', "content_quality_issues": "[]", "author_quality_issues": "[]",
-        "publish_date_quality_issues": "[]", "overall_quality_score": 0.9, "title_has_issues": 1,
-        "content_has_issues": 0, "author_has_issues": 0, "publish_date_has_issues": 0,
+        "id": 1,
+        "operation_id": "op",
+        "article_id": 7,
+        "url": "http://given",
+        "outcome": "content_extracted",
+        "extraction_time_ms": 250.0,
+        "start_time": "2026-01-02 03:04:05",
+        "end_time": "2026-01-02 03:04:06",
+        "http_status_code": 200,
+        "response_size_bytes": 9,
+        "has_title": 1,
+        "has_content": 1,
+        "has_author": 0,
+        "has_publish_date": 0,
+        "content_length": 5,
+        "title_length": 3,
+        "author_count": 2,
+        "content_quality_score": 0.5,
+        "error_message": "m",
+        "error_type": "T",
+        "is_success": 1,
+        "is_content_success": 1,
+        "is_technical_failure": 0,
+        "is_bot_protection": 0,
+        "title_quality_issues": '["too_short"]',
+        "content_quality_issues": "[]",
+        "author_quality_issues": "[]",
+        "publish_date_quality_issues": "[]",
+        "overall_quality_score": 0.9,
+        "title_has_issues": 1,
+        "content_has_issues": 0,
+        "author_has_issues": 0,
+        "publish_date_has_issues": 0,
     } == row
 
 
@@ -129,15 +202,27 @@ def test_odd_values_make_a_right_row(store: TelemetryStore) -> None:
     outcome of somebody else's is stored as it is."""
     telemetry = ExtractionTelemetry(store=store)
     berlin = AT.astimezone(timezone(timedelta(hours=1)))
-    telemetry.record_extraction_outcome("op", "id-of-text", "http://x", result(
-        "made up", start_time=berlin, end_time=AT.replace(tzinfo=None), extracted_content={}, error_message="\ud800",
-    ))
+    telemetry.record_extraction_outcome(
+        "op",
+        "id-of-text",
+        "http://x",
+        result(
+            "made up",
+            start_time=berlin,
+            end_time=AT.replace(tzinfo=None),
+            extracted_content={},
+            error_message="\ud800",
+        ),
+    )
     unknown: Any = None
     telemetry.record_extraction_outcome("op", 7, "http://x", result(start_time=unknown, end_time=unknown))
     row, other = stored(store)
     assert (datetime.now(UTC) - timedelta(minutes=5)).isoformat(" ") < other["start_time"] <= other["end_time"]
     assert ("id-of-text", "made up", None, "?") == (
-        row["article_id"], row["outcome"], row["metadata"], row["error_message"]
+        row["article_id"],
+        row["outcome"],
+        row["metadata"],
+        row["error_message"],
     )
     assert "2026-01-02 03:04:05" == row["start_time"] == row["end_time"]
 
@@ -151,15 +236,32 @@ def test_figures_that_are_none(plain_store: Any, looked: Stored) -> None:
         connection.execute("CREATE TABLE articles (id TEXT PRIMARY KEY, status TEXT, processed_at TIMESTAMP)")
         connection.execute("INSERT INTO articles (id) VALUES (?)", (str(identity),))
     unknown: Any = identity
-    ExtractionTelemetry(store=plain_store).record_extraction_outcome("op", unknown, "http://x", result(
-        http_status_code="404", response_size_bytes=2**70, content_length=odd, title_length=float("nan"),
-        author_count=[1], overall_quality_score=odd, extraction_time_ms=odd,
-    ))
+    ExtractionTelemetry(store=plain_store).record_extraction_outcome(
+        "op",
+        unknown,
+        "http://x",
+        result(
+            http_status_code="404",
+            response_size_bytes=2**70,
+            content_length=odd,
+            title_length=float("nan"),
+            author_count=[1],
+            overall_quality_score=odd,
+            extraction_time_ms=odd,
+        ),
+    )
     row = looked("SELECT * FROM extraction_outcomes")[0]
     assert (str(identity), 404, 0.0) == (row["article_id"], row["http_status_code"], row["extraction_time_ms"])
-    assert {None} == {row[name] for name in (
-        "response_size_bytes", "content_length", "title_length", "author_count", "overall_quality_score",
-    )}
+    assert {None} == {
+        row[name]
+        for name in (
+            "response_size_bytes",
+            "content_length",
+            "title_length",
+            "author_count",
+            "overall_quality_score",
+        )
+    }
     assert [{"status": "extracted"}] == looked("SELECT status FROM articles")
 
 
@@ -187,8 +289,14 @@ def test_statistics(store: TelemetryStore) -> None:
     telemetry.flush()
     first, second = telemetry.get_extraction_stats()
     assert {
-        "outcome": "content_extracted", "count": 2, "avg_time_ms": 500.0, "avg_quality_score": 0.25,
-        "success_count": 2, "content_success_count": 2, "technical_failure_count": 0, "bot_protection_count": 0,
+        "outcome": "content_extracted",
+        "count": 2,
+        "avg_time_ms": 500.0,
+        "avg_quality_score": 0.25,
+        "success_count": 2,
+        "content_success_count": 2,
+        "technical_failure_count": 0,
+        "bot_protection_count": 0,
     } == first
     assert ("rate_limited", 1, 1) == (second["outcome"], second["count"], second["bot_protection_count"])
     assert [second] == telemetry.get_extraction_stats("two")

@@ -23,16 +23,36 @@ def tracker(store: TelemetryStore) -> OperationTracker:
 
 
 def attempt(
-    tracker: OperationTracker, status: Any, *, source: str = "s", method: Any = DiscoveryMethod.RSS_FEED,
-    articles: Any = 1, time: Any = 10.0, codes: Any = (200,), notes: Any = None, url: str = "http://s/",
+    tracker: OperationTracker,
+    status: Any,
+    *,
+    source: str = "s",
+    method: Any = DiscoveryMethod.RSS_FEED,
+    articles: Any = 1,
+    time: Any = 10.0,
+    codes: Any = (200,),
+    notes: Any = None,
+    url: str = "http://s/",
 ) -> None:
     tracker.update_discovery_method_effectiveness(source, url, method, status, articles, time, codes, notes)
 
 
-@pytest.mark.parametrize(("code", "category"), [
-    (200, "2xx"), (299, "2xx"), (300, "3xx"), (399, "3xx"), (404, "4xx"), (500, "5xx"), (599, "5xx"),
-    (600, "4xx"), (100, "4xx"), (0, "4xx"), (-1, "4xx"),
-])
+@pytest.mark.parametrize(
+    ("code", "category"),
+    [
+        (200, "2xx"),
+        (299, "2xx"),
+        (300, "3xx"),
+        (399, "3xx"),
+        (404, "4xx"),
+        (500, "5xx"),
+        (599, "5xx"),
+        (600, "4xx"),
+        (100, "4xx"),
+        (0, "4xx"),
+        (-1, "4xx"),
+    ],
+)
 def test_categories(code: int, category: str) -> None:
     """By the hundreds; whatever is none of them counts as 4xx."""
     assert HTTPStatusCategory(category) is category_of(code)
@@ -46,9 +66,17 @@ def test_a_request_is_a_row(tracker: OperationTracker, stored: Stored, caplog: p
     first, second, third = stored("SELECT * FROM http_status_tracking ORDER BY id")
     assert 19 == len(first.pop("timestamp"))
     assert {
-        "id": 1, "source_id": "s", "source_url": "http://s/", "discovery_method": "rss_feed",
-        "attempted_url": "http://s/feed", "status_code": 200, "status_category": "2xx", "response_time_ms": 12.5,
-        "operation_id": "op", "error_message": None, "content_length": None,
+        "id": 1,
+        "source_id": "s",
+        "source_url": "http://s/",
+        "discovery_method": "rss_feed",
+        "attempted_url": "http://s/feed",
+        "status_code": 200,
+        "status_category": "2xx",
+        "response_time_ms": 12.5,
+        "operation_id": "op",
+        "error_message": None,
+        "content_length": None,
     } == first
     assert ("odd", "5xx", "no", 77) == tuple(
         second[name] for name in ("discovery_method", "status_category", "error_message", "content_length")
@@ -61,15 +89,19 @@ def test_a_request_is_a_row(tracker: OperationTracker, stored: Stored, caplog: p
 
 
 @pytest.mark.parametrize("mode", ["sync"])
-@pytest.mark.parametrize(("statuses", "rates"), [
-    ([S, S, S], [100, 100, 100]),
-    ([F, F], [0, 0]),
-    ([S, S, F, F], [100, 100, 200 / 3, 50]),
-    ([S, F, S, S], [100, 50, 200 / 3, 75]),
-    ([S, K, F], [100, 100, 200 / 3]),
-    ([K, S], [0, 50]),
-    (["success", "unheard of"], [100, 50]),
-], ids=str)
+@pytest.mark.parametrize(
+    ("statuses", "rates"),
+    [
+        ([S, S, S], [100, 100, 100]),
+        ([F, F], [0, 0]),
+        ([S, S, F, F], [100, 100, 200 / 3, 50]),
+        ([S, F, S, S], [100, 50, 200 / 3, 75]),
+        ([S, K, F], [100, 100, 200 / 3]),
+        ([K, S], [0, 50]),
+        (["success", "unheard of"], [100, 50]),
+    ],
+    ids=str,
+)
 def test_the_rate_is_the_share_of_successes(
     tracker: OperationTracker, stored: Stored, statuses: list[Any], rates: list[float]
 ) -> None:
@@ -95,12 +127,22 @@ def test_attempts_add_up(tracker: OperationTracker, stored: Stored) -> None:
     assert [19] * 3 == [len(each) for each in times]
     assert [301, 200, *range(400, 406), 500, 501] == json.loads(row.pop("last_status_codes"))
     assert {
-        "id": 1, "source_id": "s", "source_url": "http://s/", "discovery_method": "rss_feed", "status": "success",
-        "articles_found": 5, "success_rate": 100 / 3, "attempt_count": 3, "avg_response_time_ms": 20.0,
-        "notes": "first", "success_count": 1,
+        "id": 1,
+        "source_id": "s",
+        "source_url": "http://s/",
+        "discovery_method": "rss_feed",
+        "status": "success",
+        "articles_found": 5,
+        "success_rate": 100 / 3,
+        "attempt_count": 3,
+        "avg_response_time_ms": 20.0,
+        "notes": "first",
+        "success_count": 1,
     } == row
     assert ("newspaper4k", list(range(110, 120)), "of another") == (
-        other["discovery_method"], json.loads(other["last_status_codes"]), other["notes"]
+        other["discovery_method"],
+        json.loads(other["last_status_codes"]),
+        other["notes"],
     )
     attempt(tracker, S, notes="second")
     first, _ = stored("SELECT notes, created_at FROM discovery_method_effectiveness ORDER BY id")
@@ -145,9 +187,8 @@ def test_odd_attempts(tracker: OperationTracker, stored: Stored) -> None:
         first[name] for name in ("discovery_method", "status", "articles_found", "success_rate", "last_status_codes")
     )
     assert (3, 0.0, "[null]", "7", 100.0) == tuple(
-        second[name] for name in (
-            "articles_found", "avg_response_time_ms", "last_status_codes", "notes", "success_rate"
-        )
+        second[name]
+        for name in ("articles_found", "avg_response_time_ms", "last_status_codes", "notes", "success_rate")
     )
 
 
@@ -157,7 +198,10 @@ def test_effective_methods(tracker: OperationTracker, store: TelemetryStore) -> 
     rss, newspaper, sniffer = DiscoveryMethod
     assert ([], False) == (tracker.get_effective_discovery_methods("s"), tracker.has_historical_data("s"))
     for method, statuses, articles in (
-        (rss, [S, S, F], 9), (newspaper, [S, S], 2), (sniffer, [S, S], 3), ("another", [S, S], 3),
+        (rss, [S, S, F], 9),
+        (newspaper, [S, S], 2),
+        (sniffer, [S, S], 3),
+        ("another", [S, S], 3),
     ):
         for status in statuses:
             attempt(tracker, status, method=method, articles=articles)

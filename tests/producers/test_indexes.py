@@ -57,9 +57,11 @@ operations.tables discovery_method_effectiveness idx_effectiveness_last_attempt 
 EACH = [line.split() for line in INDEXES.strip().splitlines()]
 
 
-@pytest.mark.parametrize(("module", "table", "index", "columns", "unique"), [
-    (module, table, index, columns, bool(unique)) for module, table, index, columns, *unique in EACH
-], ids=[name for _, _, name, *_ in EACH])
+@pytest.mark.parametrize(
+    ("module", "table", "index", "columns", "unique"),
+    [(module, table, index, columns, bool(unique)) for module, table, index, columns, *unique in EACH],
+    ids=[name for _, _, name, *_ in EACH],
+)
 def test_an_index(module: str, table: str, index: str, columns: str, unique: bool) -> None:
     """The table's definitions make it: on these columns in this order, and unique where that is said."""
     made = importlib.import_module(f"producers.{module}").METADATA.tables[table]

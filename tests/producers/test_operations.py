@@ -50,8 +50,15 @@ def test_from_start_to_end(tracker: OperationTracker, read: Read) -> None:
     """A tracked operation is one row of `operations` and one of `jobs`, complete, times in UTC without fraction."""
     before = datetime.now(UTC).replace(microsecond=0)
     with tracker.track_operation(
-        OperationType.CRAWL_DISCOVERY, user_id="u", session_id="s", parameters={"limit": 3}, source_name="News",
-        commit_sha="abc", environment={"host": "h"}, artifact_paths=["/a"], logs_path="/log",
+        OperationType.CRAWL_DISCOVERY,
+        user_id="u",
+        session_id="s",
+        parameters={"limit": 3},
+        source_name="News",
+        commit_sha="abc",
+        environment={"host": "h"},
+        artifact_paths=["/a"],
+        logs_path="/log",
     ) as context:
         assert isinstance(context, OperationContext)
         assert tracker is context.tracker
@@ -71,8 +78,23 @@ def test_from_start_to_end(tracker: OperationTracker, read: Read) -> None:
     assert "timeout" == stored["site_failures"][0]["failure_type"]
     assert before < datetime.fromisoformat(stored["estimated_completion"])
     assert [
-        (operation_id, "crawl_discovery", "News", created, completed, "success", '{"limit": 3}', "abc",
-         '{"host": "h"}', '["/a"]', "/log", 4, 3, 0, 1)
+        (
+            operation_id,
+            "crawl_discovery",
+            "News",
+            created,
+            completed,
+            "success",
+            '{"limit": 3}',
+            "abc",
+            '{"host": "h"}',
+            '["/a"]',
+            "/log",
+            4,
+            3,
+            0,
+            1,
+        )
     ] == read("SELECT * FROM jobs")
 
 
@@ -100,9 +122,7 @@ def test_other_arguments_are_the_parameters_of_the_job(tracker: OperationTracker
 
 @pytest.mark.parametrize("mode", ["sync"])
 @pytest.mark.parametrize("raised", [ValueError("broken"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
-def test_whatever_is_raised_fails_the_operation(
-    tracker: OperationTracker, read: Read, raised: BaseException
-) -> None:
+def test_whatever_is_raised_fails_the_operation(tracker: OperationTracker, read: Read, raised: BaseException) -> None:
     """An exception, an interrupt and an exit are recorded as failures with an end, and go on to the caller."""
     with pytest.raises(type(raised)) as caught, tracker.track_operation(OperationType.DATA_EXPORT):
         raise raised
@@ -126,9 +146,7 @@ def test_every_end_has_its_time(tracker: OperationTracker, read: Read) -> None:
         ("a", "completed", 1, None, '{"sources": 3}'),
         ("b", "failed", 1, '{"message": "mine", "code": 7}', None),
         ("c", "cancelled", 1, '{"message": "called off"}', None),
-    ] == read(
-        "SELECT id, status, completed_at IS NOT NULL, error_details, result_summary FROM operations ORDER BY id"
-    )
+    ] == read("SELECT id, status, completed_at IS NOT NULL, error_details, result_summary FROM operations ORDER BY id")
     assert [("success", 1), ("failed", 1), ("cancelled", 1)] == read(
         "SELECT exit_status, finished_at IS NOT NULL FROM jobs ORDER BY id"
     )

@@ -32,17 +32,20 @@ def told() -> Any:
     return Told()
 
 
-@pytest.mark.parametrize(("given", "total", "expected"), [
-    (OperationMetrics(processed_items=5), 20, (20, 25.0, 0.5, NOW + timedelta(seconds=30))),
-    (OperationMetrics(processed_items=20), 20, (20, 100.0, 2.0, None)),
-    (OperationMetrics(processed_items=0), 20, (20, 0.0, 0.0, None)),
-    (OperationMetrics(processed_items=5), 0, (0, 0.0, 0.5, None)),
-    (OperationMetrics(processed_items=5), None, (0, 0.0, 0.5, None)),
-    (OperationMetrics(total_items=10, processed_items=5), None, (10, 50.0, 0.5, NOW + timedelta(seconds=10))),
-    (OperationMetrics(total_items=10, processed_items=5), 99, (10, 50.0, 0.5, NOW + timedelta(seconds=10))),
-    (OperationMetrics(10, 5, 0, 7.0, 3.0, NOW), None, (10, 7.0, 3.0, NOW)),
-    (OperationMetrics(processed_items=1), 10**15, (10**15, 1e-13, 0.1, None)),
-])
+@pytest.mark.parametrize(
+    ("given", "total", "expected"),
+    [
+        (OperationMetrics(processed_items=5), 20, (20, 25.0, 0.5, NOW + timedelta(seconds=30))),
+        (OperationMetrics(processed_items=20), 20, (20, 100.0, 2.0, None)),
+        (OperationMetrics(processed_items=0), 20, (20, 0.0, 0.0, None)),
+        (OperationMetrics(processed_items=5), 0, (0, 0.0, 0.5, None)),
+        (OperationMetrics(processed_items=5), None, (0, 0.0, 0.5, None)),
+        (OperationMetrics(total_items=10, processed_items=5), None, (10, 50.0, 0.5, NOW + timedelta(seconds=10))),
+        (OperationMetrics(total_items=10, processed_items=5), 99, (10, 50.0, 0.5, NOW + timedelta(seconds=10))),
+        (OperationMetrics(10, 5, 0, 7.0, 3.0, NOW), None, (10, 7.0, 3.0, NOW)),
+        (OperationMetrics(processed_items=1), 10**15, (10**15, 1e-13, 0.1, None)),
+    ],
+)
 def test_missing_figures_follow_from_the_others(
     given: OperationMetrics, total: int | None, expected: tuple[Any, ...]
 ) -> None:
@@ -72,7 +75,10 @@ def test_progress_in_metrics(told: Any) -> None:
     OperationContext(told, "a").update_progress(OperationMetrics(total_items=4, processed_items=1, memory_usage_mb=9.5))
     ((_, metrics),) = told.progress
     assert (4, 1, 25.0, 9.5) == (
-        metrics.total_items, metrics.processed_items, metrics.success_rate, metrics.memory_usage_mb
+        metrics.total_items,
+        metrics.processed_items,
+        metrics.success_rate,
+        metrics.memory_usage_mb,
     )
 
 
@@ -95,8 +101,6 @@ def test_progress_keeps_the_failures_of_sites(database: Path) -> None:
     tracker.record_site_failure("a", "http://a/", "timeout")
     kept = tracker._memory.progress("a", OperationMetrics(processed_items=3))
     assert kept is not None
-    assert (3, 1, 1) == (
-        kept["metrics"].processed_items, kept["metrics"].failed_sites, kept["metrics"].failed_items
-    )
+    assert (3, 1, 1) == (kept["metrics"].processed_items, kept["metrics"].failed_sites, kept["metrics"].failed_items)
     assert ["http://a/"] == [failure.site_url for failure in tracker.get_site_failures("a")]
     assert not database.exists()

@@ -27,8 +27,12 @@ def test_an_entry(tracker: OperationTracker) -> None:
     assert entry is not None
     assert entry is tracker.active_operations["a"]
     assert {
-        "operation_type": OperationType.ML_ANALYSIS, "status": OperationStatus.STARTED, "user_id": "u",
-        "dataset": "d", "metrics": OperationMetrics(), "start_time": entry["start_time"],
+        "operation_type": OperationType.ML_ANALYSIS,
+        "status": OperationStatus.STARTED,
+        "user_id": "u",
+        "dataset": "d",
+        "metrics": OperationMetrics(),
+        "start_time": entry["start_time"],
     } == entry
     metrics = OperationMetrics(processed_items=3)
     tracker.update_progress("a", metrics)

@@ -98,15 +98,26 @@ def test_an_old_database(
     store.flush()
     row, other = stored("SELECT * FROM discovery_method_effectiveness ORDER BY id")
     assert (4, 62.5, 25.0, 7, "u", [200, 404, 500], None) == (
-        row["attempt_count"], row["success_rate"], row["avg_response_time_ms"], row["articles_found"],
-        row["source_url"], json.loads(row["last_status_codes"]), row["success_count"],
+        row["attempt_count"],
+        row["success_rate"],
+        row["avg_response_time_ms"],
+        row["articles_found"],
+        row["source_url"],
+        json.loads(row["last_status_codes"]),
+        row["success_count"],
     )
     assert (2, 100.0, None, None) == (
-        other["attempt_count"], other["success_rate"], other["last_status_codes"], other["success_count"]
+        other["attempt_count"],
+        other["success_rate"],
+        other["last_status_codes"],
+        other["success_count"],
     )
     failed, nameless = stored("SELECT * FROM operations ORDER BY id")
     assert ("failed", "crawl_discovery", "2024-05-06 07:08:09", None) == (
-        failed["status"], failed["operation_type"], failed["created_at"], failed["completed_at"]
+        failed["status"],
+        failed["operation_type"],
+        failed["created_at"],
+        failed["completed_at"],
     )
     assert 2 == json.loads(failed["metrics"])["processed_items"]
     assert ("ml_analysis", "2024-05-06 07:08:09") == (nameless["operation_type"], nameless["created_at"])

@@ -138,7 +138,9 @@ import atexit
 atexit.register(started.set)  # runs before the poster's own handler
 """
     subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "note")], check=True, timeout=60,
+        [sys.executable, "-c", program, str(tmp_path / "note")],
+        check=True,
+        timeout=60,
         cwd=Path(__file__).parents[2],
     )
     assert "sent" == (tmp_path / "note").read_text()

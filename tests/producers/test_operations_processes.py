@@ -35,7 +35,12 @@ def work(database: Path, number: int, together: Any) -> None:
         for step in range(ROUNDS):
             status = DiscoveryMethodStatus.TIMEOUT if step % 4 else DiscoveryMethodStatus.SUCCESS
             tracker.update_discovery_method_effectiveness(
-                "s", f"http://{number}/", DiscoveryMethod.RSS_FEED, status, number * 1000 + step, 10.0 * number,
+                "s",
+                f"http://{number}/",
+                DiscoveryMethod.RSS_FEED,
+                status,
+                number * 1000 + step,
+                10.0 * number,
                 [number],
             )
             tracker.update_progress("op", OperationMetrics(total_items=number, processed_items=step + 1))
@@ -78,9 +83,7 @@ def test_one_row_of_many_processes(
     assert 10 == len(codes)
     assert set(codes) <= set(NUMBERS)
     (operation,) = stored("SELECT * FROM operations")
-    assert ("completed", "u", '{"by": 3}') == (
-        operation["status"], operation["user_id"], operation["result_summary"]
-    )
+    assert ("completed", "u", '{"by": 3}') == (operation["status"], operation["user_id"], operation["result_summary"])
     assert operation["completed_at"]
     metrics = json.loads(operation["metrics"])
     assert ROUNDS == metrics["processed_items"]  # whoever was last was at its end

@@ -145,8 +145,7 @@ def test_somebody_elses_store(plain_store: Any, looked: Stored) -> None:
     assert [DiscoveryMethod.RSS_FEED] == tracker.get_effective_discovery_methods("s")
     assert 2 == tracker.get_discovery_outcomes_report()["summary"]["content_success_count"]
     assert [2, 2] == [
-        looked(f"SELECT count(*) AS n FROM {table}")[0]["n"]
-        for table in ("http_status_tracking", "jobs")
+        looked(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in ("http_status_tracking", "jobs")
     ]
 
 

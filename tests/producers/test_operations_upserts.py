@@ -12,11 +12,15 @@ from telemetry_bus.tables import upsert_job
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
-@pytest.mark.parametrize(("table", "key", "update"), [
-    (OPERATIONS, ["id"], operation_update),
-    (JOBS, ["id"], job_update),
-    (EFFECTIVENESS, ["source_id", "discovery_method"], effectiveness_update),
-], ids=["operations", "jobs", "effectiveness"])
+@pytest.mark.parametrize(
+    ("table", "key", "update"),
+    [
+        (OPERATIONS, ["id"], operation_update),
+        (JOBS, ["id"], job_update),
+        (EFFECTIVENESS, ["source_id", "discovery_method"], effectiveness_update),
+    ],
+    ids=["operations", "jobs", "effectiveness"],
+)
 def test_one_statement_for_each(table: Any, key: Any, update: Any, dialect: Any) -> None:
     """One text per table and database, a placeholder for each column, in words that the database knows; what is never
     changed by an update is not named in it."""
@@ -24,8 +28,6 @@ def test_one_statement_for_each(table: Any, key: Any, update: Any, dialect: Any)
     (statement,) = upsert_job(table, row, key=key, update=update, dialect=dialect).statements
     assert len(row) == statement.sql.count("?") == len(statement.rows[0])
     changes = statement.sql.partition(" DO UPDATE SET ")[2]
-    assert [] == [
-        name for name in ("id", "created_at", "started_at", "source_url") if f" {name} = " in f" {changes}"
-    ]
+    assert [] == [name for name in ("id", "created_at", "started_at", "source_url") if f" {name} = " in f" {changes}"]
     assert (table is EFFECTIVENESS and dialect == "sqlite") == ("json_each" in changes)
     assert (table is EFFECTIVENESS and dialect == "postgresql") == ("jsonb_array_elements" in changes)

@@ -102,13 +102,23 @@ def test_an_event(reporter: TelemetryReporter, api: Api) -> None:
     assert ("Bearer secret", "application/json") == (headers["Authorization"], headers["Content-Type"])
     iso = "2026-01-02T03:04:05+00:00"
     assert {
-        "event_id": "e", "operation_id": "op", "operation_type": "ml_analysis", "status": "started", "timestamp": iso,
-        "user_id": None, "session_id": None, "message": "", "details": {"when": iso, "odd": [1]},
-        "metrics": body["metrics"], "error_details": None,
+        "event_id": "e",
+        "operation_id": "op",
+        "operation_type": "ml_analysis",
+        "status": "started",
+        "timestamp": iso,
+        "user_id": None,
+        "session_id": None,
+        "message": "",
+        "details": {"when": iso, "odd": [1]},
+        "metrics": body["metrics"],
+        "error_details": None,
     } == body
     assert (3, iso, "timeout", iso) == (
-        body["metrics"]["processed_items"], body["metrics"]["estimated_completion"],
-        body["metrics"]["site_failures"][0]["failure_type"], body["metrics"]["site_failures"][0]["failure_time"],
+        body["metrics"]["processed_items"],
+        body["metrics"]["estimated_completion"],
+        body["metrics"]["site_failures"][0]["failure_type"],
+        body["metrics"]["site_failures"][0]["failure_time"],
     )
 
 
@@ -210,7 +220,9 @@ def test_a_slow_api_delays_nobody(api: Api, refusing_store: Any) -> None:
     api.gate.set()
     tracker._poster.drain(PATIENCE_S)
     assert ["started", "POST", "PUT", "POST", "completed"] == [
-        api.requests[0][3]["status"], *(method for method, *_ in api.requests), api.requests[2][3]["status"],
+        api.requests[0][3]["status"],
+        *(method for method, *_ in api.requests),
+        api.requests[2][3]["status"],
     ]
     started, progress, completed = (body for *_, body in api.requests)
     assert {"dataset": "d"} == started["details"]

@@ -37,26 +37,65 @@ NAMES = ["publishers", "errors", "methods", "fields", "bylines", "cleaning", "di
 #: The keys of each report's rows.
 KEYS = {
     "publishers": [
-        "publisher", "host", "total_attempts", "successful", "avg_duration_ms", "most_common_method", "success_rate",
+        "publisher",
+        "host",
+        "total_attempts",
+        "successful",
+        "avg_duration_ms",
+        "most_common_method",
+        "success_rate",
     ],
     "errors": ["error_type", "host", "status_code", "count", "last_seen"],
     "methods": ["method_type", "successful_method", "count", "avg_duration", "success_rate"],
     "fields": [
-        "method", "count", "title_success_rate", "author_success_rate", "content_success_rate", "date_success_rate",
+        "method",
+        "count",
+        "title_success_rate",
+        "author_success_rate",
+        "content_success_rate",
+        "date_success_rate",
     ],
     "bylines": [
-        "source_name", "bylines", "with_authors", "avg_confidence", "wire", "to_review", "with_errors", "avg_time_ms",
+        "source_name",
+        "bylines",
+        "with_authors",
+        "avg_confidence",
+        "wire",
+        "to_review",
+        "with_errors",
+        "avg_time_ms",
         "success_rate",
     ],
     "cleaning": [
-        "domain", "sessions", "articles", "segments", "removable_chars", "removal_rate", "avg_time_ms", "last_session",
+        "domain",
+        "sessions",
+        "articles",
+        "segments",
+        "removable_chars",
+        "removal_rate",
+        "avg_time_ms",
+        "last_session",
     ],
     "discovery": [
-        "source_name", "attempts", "content_successes", "technical_failures", "articles_found", "articles_new",
-        "avg_time_ms", "last_attempt", "success_rate",
+        "source_name",
+        "attempts",
+        "content_successes",
+        "technical_failures",
+        "articles_found",
+        "articles_new",
+        "avg_time_ms",
+        "last_attempt",
+        "success_rate",
     ],
     "operations": [
-        "id", "operation_type", "status", "created_at", "duration_ms", "processed_items", "failed_items", "error",
+        "id",
+        "operation_type",
+        "status",
+        "created_at",
+        "duration_ms",
+        "processed_items",
+        "failed_items",
+        "error",
     ],
 }
 
@@ -155,9 +194,17 @@ def test_publishers(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("Bad News", "m.bad.example", 1, 1, 90_000.0, "beautifulsoup", 1.0),
         ("Good News", "good.example", 2, 2, 600.0, "newspaper4k", 1.0),
     ] == [tuple(row[key] for key in KEYS["publishers"]) for row in found]
-    assert ["Good News"] == [row["publisher"] for row in rows(
-        capsys, "publishers", "--database", filled, "--publisher", "Good News",
-    )]
+    assert ["Good News"] == [
+        row["publisher"]
+        for row in rows(
+            capsys,
+            "publishers",
+            "--database",
+            filled,
+            "--publisher",
+            "Good News",
+        )
+    ]
 
 
 def test_errors(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,8 +229,15 @@ def test_cleaning(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Bylines by source, worst first; content by domain, most sessions first."""
     found = rows(capsys, "bylines", "--database", filled)
     assert [("b", 2, 1, 1, 1, 0.5), ("a", 2, 2, 0, 0, 1.0), (None, 1, 1, 0, 0, 1.0)] == [
-        (row["source_name"], row["bylines"], row["with_authors"], row["to_review"], row["with_errors"],
-         row["success_rate"]) for row in found
+        (
+            row["source_name"],
+            row["bylines"],
+            row["with_authors"],
+            row["to_review"],
+            row["with_errors"],
+            row["success_rate"],
+        )
+        for row in found
     ]
     assert ["a"] == [row["source_name"] for row in rows(capsys, "bylines", "--database", filled, "--source", "a")]
     found = rows(capsys, "cleaning", "--database", filled)
@@ -197,23 +251,51 @@ def test_crawling(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Discovery by source, worst first; operations newest first, with what went wrong."""
     found = rows(capsys, "discovery", "--database", filled)
     assert [("s", 2, 1, 1, 3, 0.5), ("t", 1, 1, 0, 1, 1.0)] == [
-        (row["source_name"], row["attempts"], row["content_successes"], row["technical_failures"],
-         row["articles_new"], row["success_rate"]) for row in found
+        (
+            row["source_name"],
+            row["attempts"],
+            row["content_successes"],
+            row["technical_failures"],
+            row["articles_new"],
+            row["success_rate"],
+        )
+        for row in found
     ]
-    assert ["t"] == [row["source_name"] for row in rows(
-        capsys, "discovery", "--database", filled, "--source", "t", "--operation", "op",
-    )]
+    assert ["t"] == [
+        row["source_name"]
+        for row in rows(
+            capsys,
+            "discovery",
+            "--database",
+            filled,
+            "--source",
+            "t",
+            "--operation",
+            "op",
+        )
+    ]
     assert [] == rows(capsys, "discovery", "--database", filled, "--operation", "another")
     found = rows(capsys, "operations", "--database", filled)
     assert {
-        ("data_export", "completed", 7, 2, None), ("ml_analysis", "failed", None, None, "out of memory"),
-    } == {(row["operation_type"], row["status"], row["processed_items"], row["failed_items"], row["error"])
-          for row in found}
+        ("data_export", "completed", 7, 2, None),
+        ("ml_analysis", "failed", None, None, "out of memory"),
+    } == {
+        (row["operation_type"], row["status"], row["processed_items"], row["failed_items"], row["error"])
+        for row in found
+    }
     assert all(row["duration_ms"] >= 0 for row in found)
     assert 1 == len(rows(capsys, "operations", "--database", filled, "--limit", 1))
-    assert ["failing"] == [row["id"] for row in rows(
-        capsys, "operations", "--database", filled, "--type", "ml_analysis",
-    )]
+    assert ["failing"] == [
+        row["id"]
+        for row in rows(
+            capsys,
+            "operations",
+            "--database",
+            filled,
+            "--type",
+            "ml_analysis",
+        )
+    ]
 
 
 @each_report
@@ -221,9 +303,12 @@ def test_only_the_last_days(name: str, filled_at_once: Path, capsys: pytest.Capt
     """What is older is left out."""
     with TelemetryStore(filled_at_once, mode="sync") as store:
         for table, column in (
-            ("extraction_telemetry_v2", "created_at"), ("http_error_summary", "last_seen"),
-            ("byline_cleaning_telemetry", "extraction_timestamp"), ("content_cleaning_sessions", "start_time"),
-            ("discovery_outcomes", "timestamp"), ("operations", "created_at"),
+            ("extraction_telemetry_v2", "created_at"),
+            ("http_error_summary", "last_seen"),
+            ("byline_cleaning_telemetry", "extraction_timestamp"),
+            ("content_cleaning_sessions", "start_time"),
+            ("discovery_outcomes", "timestamp"),
+            ("operations", "created_at"),
         ):
             store.execute(f"UPDATE {table} SET {column} = datetime({column}, '-3 days')")
     assert rows(capsys, name, "--database", filled_at_once, "--days", 3.5)
@@ -264,11 +349,22 @@ def test_values_that_are_missing(filled_at_once: Path, capsys: pytest.CaptureFix
         assert text(capsys, name, "--database", filled_at_once)
 
 
-@pytest.mark.parametrize("arguments", [
-    [], ["unknown"], ["errors", "--days", "0"], ["errors", "--days", "nan"], ["methods", "--limit", "3"],
-    ["fields", "--method", "magic"], ["errors", "--format", "xml"], ["operations", "--limit", "0"],
-    ["operations", "--limit", "-1"], ["operations", "--limit", "9" * 30], ["errors", "--days", "x"],
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["unknown"],
+        ["errors", "--days", "0"],
+        ["errors", "--days", "nan"],
+        ["methods", "--limit", "3"],
+        ["fields", "--method", "magic"],
+        ["errors", "--format", "xml"],
+        ["operations", "--limit", "0"],
+        ["operations", "--limit", "-1"],
+        ["operations", "--limit", "9" * 30],
+        ["errors", "--days", "x"],
+    ],
+)
 def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """What is not understood ends with 2 and the usage."""
     with pytest.raises(SystemExit, match="2"):
@@ -278,9 +374,7 @@ def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None
     assert "_" not in printed
 
 
-def test_no_such_database(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_such_database(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that is not there is not made, however it is named; one line says what is wrong."""
     monkeypatch.chdir(tmp_path)
     for arguments in (["--database", "no/x.db"], ["--database", f"sqlite:///{tmp_path}/no/x.db"], []):
@@ -308,7 +402,10 @@ def test_the_reader_leaves_early(filled_at_once: Path) -> None:
     os.close(reading)
     ended = subprocess.run(
         [sys.executable, "-c", program, "publishers", "--database", str(filled_at_once)],
-        stdout=writing, stderr=subprocess.PIPE, text=True, check=False,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     os.close(writing)
     assert (1, "") == (ended.returncode, ended.stderr)
@@ -318,20 +415,32 @@ def test_columns_that_hold_anything(filled_at_once: Path, capsys: pytest.Capture
     """A number that is a text, documents without end: shown as far as can be."""
     with TelemetryStore(filled_at_once, mode="sync") as store:
         store.execute("UPDATE http_error_summary SET count = CASE status_code WHEN 404 THEN '' ELSE x'ff' END")
-        store.execute("UPDATE operations SET metrics = CASE status WHEN 'failed' THEN ? ELSE ? END",
-                      ("[" * 100_000, '{"processed_items": "many", "failed_items": [1]}'))
+        store.execute(
+            "UPDATE operations SET metrics = CASE status WHEN 'failed' THEN ? ELSE ? END",
+            ("[" * 100_000, '{"processed_items": "many", "failed_items": [1]}'),
+        )
     assert "many" in text(capsys, "operations", "--database", filled_at_once)
     assert "count 0" in text(capsys, "errors", "--database", filled_at_once)
 
 
-@pytest.mark.parametrize(("error", "code", "lines"), [
-    (OverflowError("too large"), 1, 1), (TypeError("a\nb\x1b"), 1, 1), (KeyboardInterrupt(), 130, 0),
-])
+@pytest.mark.parametrize(
+    ("error", "code", "lines"),
+    [
+        (OverflowError("too large"), 1, 1),
+        (TypeError("a\nb\x1b"), 1, 1),
+        (KeyboardInterrupt(), 130, 0),
+    ],
+)
 def test_what_is_not_foreseen(
-    error: BaseException, code: int, lines: int, filled_at_once: Path, capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    lines: int,
+    filled_at_once: Path,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One line on the standard error and no traceback; nothing at all when somebody interrupts."""
+
     def broken(*_: object) -> Any:
         raise error
 
@@ -346,7 +455,10 @@ def test_a_disk_that_is_full(filled_at_once: Path) -> None:
     with open("/dev/full", "w") as full:
         ended = subprocess.run(
             [sys.executable, "-c", program, "publishers", "--database", str(filled_at_once)],
-            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
     assert (1, "telemetry-report: No space left on device\n") == (ended.returncode, ended.stderr)
 
@@ -407,6 +519,7 @@ def test_which_reports_there_are(host: Host, capsys: pytest.CaptureFixture[str])
 
 def test_a_report_that_fails(host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """The failure is logged, and the code is 1."""
+
     def broken() -> Any:
         raise RuntimeError("no store")
 
@@ -419,15 +532,22 @@ def test_what_a_host_application_reads(
     host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The reports on extractions come from the telemetry's own methods, called as they always were."""
+
     class Telemetry:
         def get_error_summary(self, days: float = 7) -> list[dict[str, Any]]:
             return [{"host": None, "status_code": 404, "error_type": "4xx", "count": days, "last_seen": None}]
 
         def get_publisher_stats(self) -> list[dict[str, Any]]:
-            return [{
-                "publisher": None, "host": "h" * 60, "total_attempts": 20, "successful": 17, "avg_duration_ms": 1500.0,
-                "most_common_method": None,
-            }]
+            return [
+                {
+                    "publisher": None,
+                    "host": "h" * 60,
+                    "total_attempts": 20,
+                    "successful": 17,
+                    "avg_duration_ms": 1500.0,
+                    "most_common_method": None,
+                }
+            ]
 
     monkeypatch.setattr(reports, "ComprehensiveExtractionTelemetry", Telemetry)
     assert 0 == host("errors", "--days", "3")

@@ -17,8 +17,12 @@ from producers.reports.report import Column, Grouping, Report, Row, share
 from producers.reports.words import bar, duration, plural, words
 
 COLUMNS = (
-    Column("team", "team"), Column("name", "name", width=6), Column("tries", "tries", "count"),
-    Column("rate", "success", "rate"), Column("ms", "time", "duration"), Column("at", "last", "moment"),
+    Column("team", "team"),
+    Column("name", "name", width=6),
+    Column("tries", "tries", "count"),
+    Column("rate", "success", "rate"),
+    Column("ms", "time", "duration"),
+    Column("at", "last", "moment"),
 )
 ROWS: list[dict[str, Any]] = [
     {"team": "red", "name": "Ann Lee", "tries": 12345, "rate": 0.875, "ms": 1500.0, "at": "2026-01-02T03:04:05.678"},
@@ -52,38 +56,70 @@ def printed(form: Format, stream: io.StringIO | None = None, given: Report | Non
     return stream.getvalue()
 
 
-@pytest.mark.parametrize(("expected", "ms"), [
-    ("0 ms", 0), ("0.5 ms", 0.5), ("9.9 ms", 9.94), ("350 ms", 350.4), ("1.0 s", 1000), ("1.5 s", 1500),
-    ("1 min 0 s", 60_000), ("2 min 5 s", 125_900), ("3 h 20 min", 12_000_000), ("2 d 4 h", 187_200_000),
-    ("-5.0 s", -5000), ("-2 d 4 h", -187_200_000),
-])
+@pytest.mark.parametrize(
+    ("expected", "ms"),
+    [
+        ("0 ms", 0),
+        ("0.5 ms", 0.5),
+        ("9.9 ms", 9.94),
+        ("350 ms", 350.4),
+        ("1.0 s", 1000),
+        ("1.5 s", 1500),
+        ("1 min 0 s", 60_000),
+        ("2 min 5 s", 125_900),
+        ("3 h 20 min", 12_000_000),
+        ("2 d 4 h", 187_200_000),
+        ("-5.0 s", -5000),
+        ("-2 d 4 h", -187_200_000),
+    ],
+)
 def test_durations(expected: str, ms: float) -> None:
     """In the unit that fits."""
     assert expected == duration(ms)
 
 
-@pytest.mark.parametrize(("expected", "rate"), [
-    ("      ", 0.0), ("██████", 1.0), ("███   ", 0.5), ("▏     ", 1 / 48), ("█▌    ", 0.25),
-    ("██████", 7.0), ("      ", None),
-])
+@pytest.mark.parametrize(
+    ("expected", "rate"),
+    [
+        ("      ", 0.0),
+        ("██████", 1.0),
+        ("███   ", 0.5),
+        ("▏     ", 1 / 48),
+        ("█▌    ", 0.25),
+        ("██████", 7.0),
+        ("      ", None),
+    ],
+)
 def test_bars(expected: str, rate: float | None) -> None:
     """Six characters of eight steps each, never more."""
     assert expected == bar(rate)
 
 
-@pytest.mark.parametrize(("expected", "kind", "value"), [
-    ("-", "count", None), ("12,345", "count", 12345), ("66.7%", "rate", 2 / 3), ("0.50", "number", 0.5),
-    ("2026-01-02 03:04:05", "moment", "2026-01-02 03:04:05.678"),
-    ("2026-01-02 00:00:00", "moment", datetime(2026, 1, 2)), ("a�b", "text", "a\x1bb"),
-])
+@pytest.mark.parametrize(
+    ("expected", "kind", "value"),
+    [
+        ("-", "count", None),
+        ("12,345", "count", 12345),
+        ("66.7%", "rate", 2 / 3),
+        ("0.50", "number", 0.5),
+        ("2026-01-02 03:04:05", "moment", "2026-01-02 03:04:05.678"),
+        ("2026-01-02 00:00:00", "moment", datetime(2026, 1, 2)),
+        ("a�b", "text", "a\x1bb"),
+    ],
+)
 def test_words(expected: str, kind: str, value: object) -> None:
     """Each kind of value has its form; what steers a terminal does not reach it."""
     assert expected == words(kind, value)
 
 
-@pytest.mark.parametrize(("expected", "count", "noun"), [
-    ("1 host", 1, "host"), ("0 hosts", 0, "host"), ("2,000 entries", 2000, "entry"),
-])
+@pytest.mark.parametrize(
+    ("expected", "count", "noun"),
+    [
+        ("1 host", 1, "host"),
+        ("0 hosts", 0, "host"),
+        ("2,000 entries", 2000, "entry"),
+    ],
+)
 def test_plurals(expected: str, count: int, noun: str) -> None:
     """One thing, or many."""
     assert expected == plural(count, noun)
@@ -144,6 +180,7 @@ def test_groups() -> None:
 @pytest.fixture
 def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """What a terminal of some width shows."""
+
     def show(width: int, given: Report) -> str:
         monkeypatch.setenv("COLUMNS", str(width))
         monkeypatch.setenv("TERM", "xterm")
@@ -168,7 +205,9 @@ def test_on_a_terminal(width: int, on_terminal: Callable[..., str]) -> None:
 def test_a_narrow_terminal(on_terminal: Callable[..., str]) -> None:
     """Numbers stay whole: first optional columns go, the last ones first, then the ends of texts."""
     columns = (
-        Column("a", "a text that is long"), Column("b", "b", "count", optional=True), Column("c", "c", "count"),
+        Column("a", "a text that is long"),
+        Column("b", "b", "count", optional=True),
+        Column("c", "c", "count"),
         Column("d", "d", "count", optional=True),
     )
     row = {"a": "x" * 20, "b": 11111, "c": 22222, "d": 33333}
@@ -204,14 +243,20 @@ def test_json_knows_no_infinity() -> None:
 
 def test_wide_characters_stay_aligned() -> None:
     """On a screen a Chinese character takes two places, and a cut text no more than its column's."""
-    given = Report("T", (Column("name", "name", width=6), Column("tries", "tries", "count")),
-                   [{"name": "日本", "tries": 1}, {"name": "日本語日本語", "tries": 2}], "row", "none")
+    given = Report(
+        "T",
+        (Column("name", "name", width=6), Column("tries", "tries", "count")),
+        [{"name": "日本", "tries": 1}, {"name": "日本語日本語", "tries": 2}],
+        "row",
+        "none",
+    )
     assert ["name   tries", "日本       1", "日本…      2"] == printed("table", given=given).splitlines()[2:5]
 
 
 @pytest.mark.parametrize("form", ["table", "csv"])
 def test_a_stream_that_knows_little(form: Format) -> None:
     """A pipe or a terminal of ASCII gets an escape for what it cannot show."""
+
     class Old(Terminal):
         encoding = "ascii"
 

@@ -86,7 +86,10 @@ DEFINITIONS = (
     "CREATE INDEX IF NOT EXISTS nonsense ON nowhere (k)",
 )
 CHANGES = (
-    *DEFINITIONS, "DROP TRIGGER IF EXISTS inserted", "DROP INDEX IF EXISTS only_x", "DROP VIEW IF EXISTS both",
+    *DEFINITIONS,
+    "DROP TRIGGER IF EXISTS inserted",
+    "DROP INDEX IF EXISTS only_x",
+    "DROP VIEW IF EXISTS both",
 )
 
 ROWS = st.tuples(st.integers(0, 3) | st.none(), st.sampled_from(["", "x", "y", "X"]) | st.none()).map(list)
@@ -124,8 +127,9 @@ def batches(draw: st.DrawFn) -> list[list[Run]]:
 
 def _payload(draw: st.DrawFn, jobs: Template) -> Any:
     rows = [ROWS if "?" in sql else st.just([]) for sql, _ in jobs.statements]
-    parts = [draw(st.lists(row, max_size=3) if many else row)
-             for row, (_, many) in zip(rows, jobs.statements, strict=True)]
+    parts = [
+        draw(st.lists(row, max_size=3) if many else row) for row, (_, many) in zip(rows, jobs.statements, strict=True)
+    ]
     return parts[0] if len(parts) == 1 else parts
 
 

@@ -17,15 +17,52 @@ from telemetry_bus.sql.statements import prepare, reads
 #: Between two tokens there may stand any of these.
 SPACE = st.lists(
     st.sampled_from([" ", "\n", "\t", "/* ? ' \" */", "-- ? :a '\n", "/**/", "/* -- */", "--\n", "\r\n", "\f"]),
-    min_size=1, max_size=3,
+    min_size=1,
+    max_size=3,
 ).map(lambda parts: " " + "".join(parts))
 
 #: Expressions with and without a placeholder, and what looks like one and is none.
-EXPRESSIONS = st.sampled_from([
-    "?", "?", "?", "1", "-?", "(?)", "'?'", "'it''s ?'", "''", "'--'", "x'3F'", "NULL", "\"?\"", "[?]", "`?`", "'/*'",
-    "1.5e3", "0x1F", "? + ?", "max(?, 2)", "CASE WHEN ? THEN 'a?' ELSE ? END", "? IS NULL", "?||'?'", ".5", "5.",
-    "?/*?*/", "? -- ?\n", "'\n?'", "\"a\"\"?\"", "?*-1", "?<>?", "cast(? AS TEXT)", "e\u0301", "1e", "$", "?a", "5?",
-])
+EXPRESSIONS = st.sampled_from(
+    [
+        "?",
+        "?",
+        "?",
+        "1",
+        "-?",
+        "(?)",
+        "'?'",
+        "'it''s ?'",
+        "''",
+        "'--'",
+        "x'3F'",
+        "NULL",
+        '"?"',
+        "[?]",
+        "`?`",
+        "'/*'",
+        "1.5e3",
+        "0x1F",
+        "? + ?",
+        "max(?, 2)",
+        "CASE WHEN ? THEN 'a?' ELSE ? END",
+        "? IS NULL",
+        "?||'?'",
+        ".5",
+        "5.",
+        "?/*?*/",
+        "? -- ?\n",
+        "'\n?'",
+        '"a""?"',
+        "?*-1",
+        "?<>?",
+        "cast(? AS TEXT)",
+        "e\u0301",
+        "1e",
+        "$",
+        "?a",
+        "5?",
+    ]
+)
 
 
 def sqlite_counts(sql: str) -> int | None:
@@ -54,9 +91,23 @@ def test_placeholders_are_those_of_sqlite(parts: list[tuple[str, str]], end: str
 
 
 STEERING = (
-    "BEGIN", "BEGIN IMMEDIATE", "COMMIT", "END TRANSACTION", "ROLLBACK", "SAVEPOINT s", "RELEASE s", "ROLLBACK TO s",
-    "ATTACH ':memory:' AS other", "DETACH other", "PRAGMA synchronous=OFF", "VACUUM", "SELECT 1", "VALUES (1)",
-    "WITH w AS (SELECT 1) SELECT * FROM w", "EXPLAIN DELETE FROM t", "SELECT load_extension('x')",
+    "BEGIN",
+    "BEGIN IMMEDIATE",
+    "COMMIT",
+    "END TRANSACTION",
+    "ROLLBACK",
+    "SAVEPOINT s",
+    "RELEASE s",
+    "ROLLBACK TO s",
+    "ATTACH ':memory:' AS other",
+    "DETACH other",
+    "PRAGMA synchronous=OFF",
+    "VACUUM",
+    "SELECT 1",
+    "VALUES (1)",
+    "WITH w AS (SELECT 1) SELECT * FROM w",
+    "EXPLAIN DELETE FROM t",
+    "SELECT load_extension('x')",
 )
 
 
@@ -76,9 +127,15 @@ def test_what_reads_or_steers_is_never_recorded(sql: str, data: st.DataObject) -
 
 QUOTES = st.sampled_from([("", ""), ('"', '"'), ("`", "`"), ("[", "]")])
 USES = (
-    "DELETE FROM {}", "UPDATE {} SET updated_at = 0", "INSERT INTO {} DEFAULT VALUES", "DROP TABLE {}",
-    "ALTER TABLE {} ADD COLUMN x", "CREATE TRIGGER g AFTER INSERT ON {} BEGIN SELECT 1; END",
-    "CREATE VIEW v AS SELECT * FROM {}", "INSERT INTO t SELECT 1 FROM main.{}", "CREATE INDEX i ON {} (updated_at)",
+    "DELETE FROM {}",
+    "UPDATE {} SET updated_at = 0",
+    "INSERT INTO {} DEFAULT VALUES",
+    "DROP TABLE {}",
+    "ALTER TABLE {} ADD COLUMN x",
+    "CREATE TRIGGER g AFTER INSERT ON {} BEGIN SELECT 1; END",
+    "CREATE VIEW v AS SELECT * FROM {}",
+    "INSERT INTO t SELECT 1 FROM main.{}",
+    "CREATE INDEX i ON {} (updated_at)",
     "WITH w AS (SELECT * FROM {}) INSERT INTO t SELECT 1 FROM w",
 )
 

@@ -96,9 +96,19 @@ def test_refusal_of_a_url(url: str, entrance: str, log: io.StringIO, capsys: pyt
         assert url.partition("://")[0] in str(refused.value)
 
 
-@pytest.mark.parametrize("words", [["status"], ["status", "--json"], ["flush"], ["stop"], ["dead-letters", "list"],
-                                   ["dead-letters", "list", "--json"], ["dead-letters", "export", "out.json"],
-                                   ["dead-letters", "retry", "--all"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status"],
+        ["status", "--json"],
+        ["flush"],
+        ["stop"],
+        ["dead-letters", "list"],
+        ["dead-letters", "list", "--json"],
+        ["dead-letters", "export", "out.json"],
+        ["dead-letters", "retry", "--all"],
+    ],
+)
 @pytest.mark.parametrize("url", [URLS[0], URLS[5], URLS[8]])
 def test_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, words: list[str], url: str
@@ -150,7 +160,9 @@ def test_a_folder_tells_databases_apart_without_passwords() -> None:
     """Other user, host or name: another folder."""
     names = {
         BusFolder.of(Database(f"postgresql://{user}:{CANARY}@{host}/{name}", "postgresql"), environ={}).path.name
-        for user in ("a", "b") for host in ("c", "d") for name in ("e", "f")
+        for user in ("a", "b")
+        for host in ("c", "d")
+        for name in ("e", "f")
     }
     assert 8 == len(names)
 
@@ -170,7 +182,12 @@ def test_a_program_that_dies_of_it(tmp_path: Path) -> None:
     """The traceback of an unhandled error, with logging at DEBUG."""
     for url in (URLS[0], URLS[8]):
         ended = subprocess.run(
-            [sys.executable, "-c", PROGRAM], input=url, cwd=tmp_path, capture_output=True, text=True, check=False,
+            [sys.executable, "-c", PROGRAM],
+            input=url,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
             env={**os.environ, "PYTHONPATH": str(ROOT), "TELEMETRY_DEBUG": "1"},
         )
         assert 1 == ended.returncode
@@ -195,8 +212,13 @@ def test_a_whole_life_with_a_secret_in_the_environment(
             store.flush()
             shown = [repr(store), str(store.stats()), *_command_lines(tmp_path)]
             assert len(shown) > 2
-            for words in (["status"], ["status", "--json"], ["dead-letters", "list", "--json"],
-                          ["dead-letters", "show", "1"], ["dead-letters", "export", str(tmp_path / "out.json")]):
+            for words in (
+                ["status"],
+                ["status", "--json"],
+                ["dead-letters", "list", "--json"],
+                ["dead-letters", "show", "1"],
+                ["dead-letters", "export", str(tmp_path / "out.json")],
+            ):
                 cli([*words, "--database", str(database)])
     finally:
         del os.environ["TELEMETRY_DATABASE_URL"]

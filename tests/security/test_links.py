@@ -113,8 +113,12 @@ def test_a_link_that_takes_the_place_of_the_folder_later(
         assert time.monotonic() < deadline, "the writer stays in a folder that was moved away"
         time.sleep(0.02)
     ended = subprocess.run(
-        [sys.executable, "-P", "-m", "writer_daemon", "--database", str(database)], capture_output=True, text=True,
-        check=False, cwd="/", env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        [sys.executable, "-P", "-m", "writer_daemon", "--database", str(database)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert 2 == ended.returncode
     assert "a link stands in the place" in ended.stderr

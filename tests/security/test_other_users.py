@@ -29,7 +29,8 @@ INSERT = "INSERT INTO t VALUES (?)"
 DEADLINE_S = 60.0
 
 pytestmark = [
-    pytest.mark.root, pytest.mark.integration,
+    pytest.mark.root,
+    pytest.mark.integration,
     pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else"),
 ]
 
@@ -58,8 +59,13 @@ def popen(user: int, group: int | None, code: str, *arguments: object, home: Pat
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TELEMETRY_", "XDG_"))}
     words = [user, user if group is None else group, *arguments]
     return subprocess.Popen(
-        [sys.executable, "-c", BECOME + code, *map(str, words)], cwd="/", text=True, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**kept, "PYTHONPATH": str(ROOT), "HOME": str(home)},
+        [sys.executable, "-c", BECOME + code, *map(str, words)],
+        cwd="/",
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**kept, "PYTHONPATH": str(ROOT), "HOME": str(home)},
     )
 
 

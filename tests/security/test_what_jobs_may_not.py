@@ -21,9 +21,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "another schema's name": ("UPDATE main.telemetry_bus_ledger SET last_sequence = 9",),
     "a name in brackets": ("DELETE FROM [Telemetry_Bus_Ledger]",),
     "a name that is a string": ("DELETE FROM 'telemetry_bus_ledger'",),
-    "behind a table expression": (
-        "WITH w AS (SELECT 1) INSERT INTO telemetry_bus_ledger SELECT x'00', 1, '' FROM w",
-    ),
+    "behind a table expression": ("WITH w AS (SELECT 1) INSERT INTO telemetry_bus_ledger SELECT x'00', 1, '' FROM w",),
     "a trigger of a job on its own table": (
         "CREATE TRIGGER g AFTER INSERT ON events BEGIN DELETE FROM telemetry_bus_ledger; END",
     ),
@@ -45,7 +43,8 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "vacuum into a file": ("VACUUM INTO 'elsewhere.db'",),
     "an extension": ("INSERT INTO events (name) SELECT load_extension('/tmp/x')",),
     "an extension in a default": (
-        "CREATE TABLE d (a DEFAULT (load_extension('x')))", "INSERT INTO d DEFAULT VALUES",
+        "CREATE TABLE d (a DEFAULT (load_extension('x')))",
+        "INSERT INTO d DEFAULT VALUES",
     ),
     "a file read": ("INSERT INTO events (name) SELECT readfile('/etc/passwd')",),
     "a file written": ("INSERT INTO events (name) SELECT writefile('elsewhere.db', 'x')",),
@@ -69,7 +68,8 @@ REFUSED: dict[str, tuple[str, ...]] = {
         "INSERT INTO events (name) VALUES ('evil')",
     ),
     "a rollback by a constraint": (
-        "CREATE TABLE strict_one (a UNIQUE ON CONFLICT ROLLBACK)", "INSERT INTO strict_one VALUES (1), (1)",
+        "CREATE TABLE strict_one (a UNIQUE ON CONFLICT ROLLBACK)",
+        "INSERT INTO strict_one VALUES (1), (1)",
     ),
     "our own statement, letter by letter": ("SELECT count(*) FROM telemetry_bus_dead_letters",),
     "our own BEGIN": ("BEGIN IMMEDIATE",),
@@ -83,9 +83,7 @@ def apply(writer: Writer, first: int, jobs: list[tuple[Template, Any]]) -> list[
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_it_is_refused_and_its_neighbours_are_fine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_it_is_refused_and_its_neighbours_are_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The job is a dead letter; the jobs before and behind it in the same batch are there once, in order; ledger and
     dead letters are as they should be; no file was made."""
     monkeypatch.chdir(tmp_path)

@@ -82,7 +82,8 @@ class GroundWriter:
         ground = self._ground
         jobs = [
             (run.stream, sequence, run.template, payload)
-            for run in runs for sequence, payload in enumerate(run.payloads, run.first)
+            for run in runs
+            for sequence, payload in enumerate(run.payloads, run.first)
         ]
         left = [job for job in jobs if job[1] > ground.ledger[job[0]]] if self._in_doubt else jobs
         self._in_doubt = True

@@ -34,10 +34,15 @@ def small_world() -> Iterator[pytest.MonkeyPatch]:
     """Tight limits, no waiting for the disk, no log."""
     with pytest.MonkeyPatch.context() as patch:
         for module, name, value in (
-            (journal, "CHUNK_BYTES", CHUNK_BYTES), (link, "CHUNK_BYTES", 50), (journal, "DEFINITIONS_BYTES", 400),
-            (orphan, "CHUNK_BYTES", 250), (orphan, "_PIECE_BYTES", 300),
-            (writer_protocol, "TOTAL_WINDOW_BYTES", 1500), (writer_protocol, "MIN_WINDOW_BYTES", 300),
-            (writer_protocol, "MAX_WINDOW_BYTES", WINDOW_BYTES), (writer_protocol, "MAX_REPORTS", 1),
+            (journal, "CHUNK_BYTES", CHUNK_BYTES),
+            (link, "CHUNK_BYTES", 50),
+            (journal, "DEFINITIONS_BYTES", 400),
+            (orphan, "CHUNK_BYTES", 250),
+            (orphan, "_PIECE_BYTES", 300),
+            (writer_protocol, "TOTAL_WINDOW_BYTES", 1500),
+            (writer_protocol, "MIN_WINDOW_BYTES", 300),
+            (writer_protocol, "MAX_WINDOW_BYTES", WINDOW_BYTES),
+            (writer_protocol, "MAX_REPORTS", 1),
         ):
             patch.setattr(module, name, value)
         for module in (journal, orphan, adoption):

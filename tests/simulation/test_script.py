@@ -42,8 +42,12 @@ def test_script_stops_at_a_violation_and_tells_how_to_see_it() -> None:
 def test_script_is_interrupted() -> None:
     """Ctrl-C ends every process, and what was done so far is told."""
     script = subprocess.Popen(
-        [sys.executable, "-u", str(SCRIPT), "--seeds", "1000000000", "--jobs", "2"], env={"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        [sys.executable, "-u", str(SCRIPT), "--seeds", "1000000000", "--jobs", "2"],
+        env={"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert script.stdout is not None
     with script:
@@ -58,6 +62,9 @@ def test_script_is_interrupted() -> None:
 
 def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        [sys.executable, str(SCRIPT), *arguments],
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
         check=False,
     )

@@ -71,16 +71,34 @@ class World(Stage):
     def _actions(self) -> dict[Callable[[], None], int]:
         """What may happen, and how often. Each world has its own troubles, so that some come together often."""
         work = {
-            self._submit: 10, self._producers_turn: 6, self._network_delivers: 10, self._writer_turn: 6,
-            self._round: 30, self._time_passes: 6, self._scan: 2, self._writer_starts: 6, self._producer_starts: 4,
-            self._writer_goes_on: 3, self._producers_go_on: 3, self._child_wakes: 2,
+            self._submit: 10,
+            self._producers_turn: 6,
+            self._network_delivers: 10,
+            self._writer_turn: 6,
+            self._round: 30,
+            self._time_passes: 6,
+            self._scan: 2,
+            self._writer_starts: 6,
+            self._producer_starts: 4,
+            self._writer_goes_on: 3,
+            self._producers_go_on: 3,
+            self._child_wakes: 2,
         }
         if self._only_loss:
             return work
         trouble = {
-            self._late_message: 3, self._expire: 2, self._writer_crashes: 1, self._writer_doomed: 6,
-            self._writer_leaves: 1, self._writer_stops: 1, self._producer_dies: 1, self._producer_doomed: 4,
-            self._producer_leaves: 1, self._producer_stops: 1, self._producer_dies_early: 1, self._producer_forks: 1,
+            self._late_message: 3,
+            self._expire: 2,
+            self._writer_crashes: 1,
+            self._writer_doomed: 6,
+            self._writer_leaves: 1,
+            self._writer_stops: 1,
+            self._producer_dies: 1,
+            self._producer_doomed: 4,
+            self._producer_leaves: 1,
+            self._producer_stops: 1,
+            self._producer_dies_early: 1,
+            self._producer_forks: 1,
         }
         if self.rng.random() < 0.4:
             trouble |= {self._back_up: 2, self._database_restored: 2}

@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 
 #: Where a writer's process may be killed, besides between its turns. What it seldom comes to stands here again.
 MOMENTS = (
-    *2 * ("in mid adoption", "before the unlink", "after the unlink"), "between messages", "reading the ledger",
-    "before the commit", "inside the commit", "after the commit", "between answers",
+    *2 * ("in mid adoption", "before the unlink", "after the unlink"),
+    "between messages",
+    "reading the ledger",
+    "before the commit",
+    "inside the commit",
+    "after the commit",
+    "between answers",
 )
 
 

@@ -108,8 +108,11 @@ def test_restarted_under_load(tmp_path: Path) -> None:
     waits for room. Its systemd and its files go with it."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     ended = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "restarts.py"), "--restarts", "3"], env=environment,
-        capture_output=True, text=True, check=False,
+        [sys.executable, str(ROOT / "scripts" / "restarts.py"), "--restarts", "3"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert 0 == ended.returncode, ended.stdout + ended.stderr
     told = ended.stdout.splitlines()
@@ -151,8 +154,15 @@ def test_a_stuck_commit_is_replaced(service: Service) -> None:
     service.under_load("only")
     service.commits()
     disk = service.machine.popen(
-        strace_or_skip(), "-f", "-qq", "-p", str(service.pid), "-e", "trace=fdatasync",
-        "-e", f"inject=fdatasync:delay_enter={10**9}",
+        strace_or_skip(),
+        "-f",
+        "-qq",
+        "-p",
+        str(service.pid),
+        "-e",
+        "trace=fdatasync",
+        "-e",
+        f"inject=fdatasync:delay_enter={10**9}",
     )
     look = ("sed", "-n", "s/^TracerPid:\t//p", f"/proc/{service.pid}/status")
     tracer = wait_until(lambda: int(service.machine.run(*look)), "strace is there")

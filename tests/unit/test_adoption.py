@@ -199,9 +199,7 @@ def damage(journal: Journal, at: int) -> None:
     journal.path.write_bytes(data)
 
 
-def test_damaged_orphan(
-    folder: BusFolder, writer: MemoryWriter, life: Life, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damaged_orphan(folder: BusFolder, writer: MemoryWriter, life: Life, caplog: pytest.LogCaptureFixture) -> None:
     """What is intact before the damage is applied; the file is kept aside, whole, and it is told why."""
     journal = orphan(folder)
     assert journal.path is not None

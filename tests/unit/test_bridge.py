@@ -148,7 +148,9 @@ def test_definitions_are_there(tmp_path: Path) -> None:
     seen = []
     store.run(
         lambda job: seen.append(job.execute("SELECT extra FROM t").fetchall()),
-        TABLE, "ALTER TABLE t ADD COLUMN extra", "ALTER TABLE t ADD COLUMN extra",
+        TABLE,
+        "ALTER TABLE t ADD COLUMN extra",
+        "ALTER TABLE t ADD COLUMN extra",
     )
     assert [[]] == seen
     assert [] == store.rows("SELECT name FROM sqlite_master")

@@ -111,9 +111,7 @@ def test_an_error_of_the_system_names_the_file(tmp_path: Path, database: Path, c
     assert 1 == told.count("\n")
 
 
-def test_ctrl_c_has_the_exit_code_of_shells(
-    database: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_has_the_exit_code_of_shells(database: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     """And says nothing."""
 
     def interrupted(_: object) -> None:
@@ -139,8 +137,18 @@ def test_help_lists_commands_and_exit_codes(capsys: Captured) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        "", "status", "top", "flush", "stop", "dead-letters", "dead-letters retry", "dead-letters export", "doctor",
-        "prune", "install-service", "uninstall-service",
+        "",
+        "status",
+        "top",
+        "flush",
+        "stop",
+        "dead-letters",
+        "dead-letters retry",
+        "dead-letters export",
+        "doctor",
+        "prune",
+        "install-service",
+        "uninstall-service",
     ],
 )
 def test_help_fits_the_usual_terminal(command: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +175,11 @@ def test_a_reader_that_has_seen_enough_is_no_error(database: Path) -> None:
     try:
         ended = subprocess.run(
             [sys.executable, "-m", "telemetry_bus", "status", "--database", str(database)],
-            stdout=writer, stderr=subprocess.PIPE, text=True, check=False, cwd=Path(__file__).parents[2],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            cwd=Path(__file__).parents[2],
             env={**os.environ, "PYTHONUNBUFFERED": ""},  # what is buffered would be written at the exit
         )
     finally:
@@ -175,26 +187,31 @@ def test_a_reader_that_has_seen_enough_is_no_error(database: Path) -> None:
     assert (exit_codes.FAILED, "") == (ended.returncode, ended.stderr)
 
 
-@pytest.mark.parametrize(("where", "code", "told"), [
-    (">/dev/full", exit_codes.FAILED, "telemetry-bus: No space left on device\n"),
-    (">/dev/full 2>/dev/full", exit_codes.FAILED, ""),
-    (">&-", exit_codes.ABSENT, ""),
-    (">&- 2>&-", exit_codes.ABSENT, ""),
-])
+@pytest.mark.parametrize(
+    ("where", "code", "told"),
+    [
+        (">/dev/full", exit_codes.FAILED, "telemetry-bus: No space left on device\n"),
+        (">/dev/full 2>/dev/full", exit_codes.FAILED, ""),
+        (">&-", exit_codes.ABSENT, ""),
+        (">&- 2>&-", exit_codes.ABSENT, ""),
+    ],
+)
 def test_an_output_that_takes_nothing(database: Path, where: str, code: int, told: str) -> None:
     """One line at most says so. A closed output is as good as /dev/null."""
     ended = subprocess.run(
         ["bash", "-c", f'exec "$0" -m telemetry_bus status --database "$1" {where}', sys.executable, str(database)],
-        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTHONUNBUFFERED": ""},  # what is buffered would be written at the exit
     )
     assert (code, "", told) == (ended.returncode, ended.stdout, ended.stderr)
 
 
-def test_who_lacks_rights_is_told_what_to_do(
-    database: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
-) -> None:
+def test_who_lacks_rights_is_told_what_to_do(database: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     """In the words of `doctor`; it may be a file that is to be written, too."""
+
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(database))
 

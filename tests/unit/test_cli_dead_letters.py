@@ -83,7 +83,9 @@ def test_list_is_one_json_array_with_the_whole_text(run: Run) -> None:
     keys = ["id", "stream", "sequence", "failed_at", "error_type", "error", "statement"]
     assert [keys] * 3 == [list(letter) for letter in found]
     assert (STREAM, "OperationalError", "INSERT INTO missing\n  VALUES (?)") == (
-        found[1]["stream"], found[1]["error_type"], found[1]["statement"]
+        found[1]["stream"],
+        found[1]["error_type"],
+        found[1]["statement"],
     )
     assert found[1]["error"].startswith("no such table: missing\nTraceback (most recent call last):\n")
 
@@ -278,14 +280,14 @@ def test_retry_asks_in_portions(
     assert [[1, 2], [3]] == asked
 
 
-def test_retry_prints_each_result_and_each_id_once(
-    run: Run, writer: Callable[[Sequence[str]], list[Any]]
-) -> None:
+def test_retry_prints_each_result_and_each_id_once(run: Run, writer: Callable[[Sequence[str]], list[Any]]) -> None:
     """Known ones and unknown ones, in one go; one that was named twice is tried once."""
     asked = writer([])
     told = run("retry", "9", "3", "3", code=exit_codes.FAILED)
     assert [
-        "9: there is no such dead letter", "3: no such table: missing", "0 applied, 2 failed",
+        "9: there is no such dead letter",
+        "3: no such table: missing",
+        "0 applied, 2 failed",
     ] == told.splitlines()
     assert [[3]] == asked
 
@@ -297,9 +299,7 @@ def test_what_reads_cannot_write(letters: Path, database: Path) -> None:
     assert [(3,)] == rows(letters, "SELECT count(*) FROM telemetry_bus_dead_letters")
 
 
-def test_purge_in_a_script_asks_nobody(
-    letters: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_purge_in_a_script_asks_nobody(letters: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a terminal, and without ids, it deletes them all: one that is named, then the rest."""
     purged: list[list[int]] = []
     with opened(letters) as core:

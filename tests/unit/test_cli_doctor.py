@@ -236,8 +236,13 @@ def test_file_systems(doctor: Doctor, monkeypatch: Patch, kind: str, state: str,
 
 
 @pytest.mark.parametrize(
-    ("free", "state"), [(place.NO_SPACE_BYTES - 1, "problem"), (place.NO_SPACE_BYTES, "warning"),
-                        (place.LITTLE_SPACE_BYTES - 1, "warning"), (place.LITTLE_SPACE_BYTES, "ok")],
+    ("free", "state"),
+    [
+        (place.NO_SPACE_BYTES - 1, "problem"),
+        (place.NO_SPACE_BYTES, "warning"),
+        (place.LITTLE_SPACE_BYTES - 1, "warning"),
+        (place.LITTLE_SPACE_BYTES, "ok"),
+    ],
 )
 def test_disk_space(doctor: Doctor, monkeypatch: Patch, free: int, state: str) -> None:
     """On either side of the two thresholds."""
@@ -257,8 +262,18 @@ def test_rights_of_the_database(doctor: Doctor, database: Path, monkeypatch: Pat
 
 @pytest.mark.parametrize(
     ("version", "state"),
-    [((3, 6, 23), "ok"), ((3, 7, 0), "warning"), ((3, 44, 5), "warning"), ((3, 44, 6), "ok"), ((3, 45, 0), "warning"),
-     ((3, 50, 6), "warning"), ((3, 50, 7), "ok"), ((3, 51, 2), "warning"), ((3, 51, 3), "ok"), ((3, 52, 0), "ok")],
+    [
+        ((3, 6, 23), "ok"),
+        ((3, 7, 0), "warning"),
+        ((3, 44, 5), "warning"),
+        ((3, 44, 6), "ok"),
+        ((3, 45, 0), "warning"),
+        ((3, 50, 6), "warning"),
+        ((3, 50, 7), "ok"),
+        ((3, 51, 2), "warning"),
+        ((3, 51, 3), "ok"),
+        ((3, 52, 0), "ok"),
+    ],
 )
 def test_sqlite_versions(doctor: Doctor, monkeypatch: Patch, version: tuple[int, ...], state: str) -> None:
     """The first and the last with the race, and the branches in which it was mended earlier."""
@@ -333,7 +348,8 @@ def test_a_path_too_long_for_a_socket(doctor: Doctor, tmp_path: Path, monkeypatc
 def test_sockets_of_a_dead_writer(doctor: Doctor, folder: BusFolder) -> None:
     """Found without a writer; something that is no socket is worse."""
     subprocess.run(
-        [sys.executable, "-c", "import socket; socket.socket(socket.AF_UNIX).bind('jobs.sock')"], cwd=folder.path,
+        [sys.executable, "-c", "import socket; socket.socket(socket.AF_UNIX).bind('jobs.sock')"],
+        cwd=folder.path,
         check=True,
     )
     expect(doctor(), "sockets", "warning", "jobs.sock of a writer that is gone", "the next writer replaces")
@@ -412,7 +428,12 @@ def test_dead_letters(doctor: Doctor, database: Path) -> None:
     ],
 )
 def test_what_the_writer_says_of_itself(
-    doctor: Doctor, folder: BusFolder, monkeypatch: Patch, report: dict[str, Any], check: str, state: str,
+    doctor: Doctor,
+    folder: BusFolder,
+    monkeypatch: Patch,
+    report: dict[str, Any],
+    check: str,
+    state: str,
     words: list[str],
 ) -> None:
     """Its state, its last error, drift, its version."""

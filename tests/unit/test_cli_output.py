@@ -84,7 +84,9 @@ def test_large_numbers_are_for_people_on_a_terminal(terminal: Terminal) -> None:
     """And for programs in a pipe."""
     output, plain = Output(as_json=False, stream=terminal), Output(as_json=False, stream=io.StringIO())
     assert ("1,234,567", "1,000 jobs", "1 job") == (
-        output.number(1234567), output.counted(1000, "job"), output.counted(1, "job")
+        output.number(1234567),
+        output.counted(1000, "job"),
+        output.counted(1, "job"),
     )
     assert ("1234567", "1000 jobs") == (plain.number(1234567), plain.counted(1000, "job"))
 
@@ -122,7 +124,11 @@ def test_what_the_encoding_of_the_output_cannot_show_is_escaped() -> None:
 @pytest.mark.parametrize(
     ("count", "expected"),
     [
-        (0, "0 bytes"), (10_239, "10239 bytes"), (10_240, "10 KiB"), (10 << 20, "10 MiB"), (3 << 30, "3072 MiB"),
+        (0, "0 bytes"),
+        (10_239, "10239 bytes"),
+        (10_240, "10 KiB"),
+        (10 << 20, "10 MiB"),
+        (3 << 30, "3072 MiB"),
         (30 << 30, "30 GiB"),
     ],
 )

@@ -65,9 +65,16 @@ def test_the_usual_terminal() -> None:
     """Who writes where, rates with their course and totals, then the streams with what waits."""
     samples = [
         report(
-            stream("a" * 32, 1000 * second, 100), stream("b" * 32, 0, 300_000 * second), uptime_s=10.0 + second,
-            jobs_committed=1000 * second * second, rows_committed=0, batches=second, dead_letters=2, wal_bytes=100,
-            commit_ms={"p50": 1.25, "p99": 10.0}, pid=99,
+            stream("a" * 32, 1000 * second, 100),
+            stream("b" * 32, 0, 300_000 * second),
+            uptime_s=10.0 + second,
+            jobs_committed=1000 * second * second,
+            rows_committed=0,
+            batches=second,
+            dead_letters=2,
+            wal_bytes=100,
+            commit_ms={"p50": 1.25, "p99": 10.0},
+            pid=99,
         )
         for second in range(3)
     ]

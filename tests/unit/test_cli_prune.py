@@ -27,14 +27,35 @@ CUTOFF = datetime(2024, 5, 10, 12, 0, 0, tzinfo=UTC)
 
 #: All of these are before the cutoff.
 BEFORE = (
-    "2024-05-10 11:59:59", "2024-05-10 11:59:59.999000", "2024-05-10T11:59:59", "2024-05-10T11:59:59.5Z",
-    "2024-05-10 13:59:59+02:00", "2024-05-10T01:59:59-10:00", "2024-05-11 00:30:00+13:00", "2024-05-10", "1999-12-31",
+    "2024-05-10 11:59:59",
+    "2024-05-10 11:59:59.999000",
+    "2024-05-10T11:59:59",
+    "2024-05-10T11:59:59.5Z",
+    "2024-05-10 13:59:59+02:00",
+    "2024-05-10T01:59:59-10:00",
+    "2024-05-11 00:30:00+13:00",
+    "2024-05-10",
+    "1999-12-31",
 )
 #: None of these is.
 NOT_BEFORE = (
-    "2024-05-10 12:00:00", "2024-05-10T12:00:00", "2024-05-10 12:00:00.000001", "2024-05-10T12:00:00Z",
-    "2024-05-10 11:00:00-02:00", "2024-05-11T00:00:00", "9999-12-31 00:00:00",
-    None, "", "never", "2440000.5", "11:00:00", "now", 17, 1.5, b"2001-01-01 00:00:00", "2024-13-01 00:00:00",
+    "2024-05-10 12:00:00",
+    "2024-05-10T12:00:00",
+    "2024-05-10 12:00:00.000001",
+    "2024-05-10T12:00:00Z",
+    "2024-05-10 11:00:00-02:00",
+    "2024-05-11T00:00:00",
+    "9999-12-31 00:00:00",
+    None,
+    "",
+    "never",
+    "2440000.5",
+    "11:00:00",
+    "now",
+    17,
+    1.5,
+    b"2001-01-01 00:00:00",
+    "2024-13-01 00:00:00",
 )
 
 
@@ -52,8 +73,12 @@ def delete(connection: sqlite3.Connection, old: Old, limit: int = 1000) -> int:
 
 @pytest.mark.parametrize(
     ("text", "span"),
-    [("90d", timedelta(days=90)), ("12h", timedelta(hours=12)), ("30m", timedelta(minutes=30)),
-     ("8w", timedelta(weeks=8))],
+    [
+        ("90d", timedelta(days=90)),
+        ("12h", timedelta(hours=12)),
+        ("30m", timedelta(minutes=30)),
+        ("8w", timedelta(weeks=8)),
+    ],
 )
 def test_ages(text: str, span: timedelta) -> None:
     """Days, hours, minutes, weeks."""
@@ -85,8 +110,13 @@ def test_what_is_old(connection: sqlite3.Connection, declared: str, index: bool)
     assert len(BEFORE) == delete(connection, old)
     left = [value for (value,) in connection.execute("SELECT created_at FROM t")]
     assert sorted(map(repr, left)) == sorted(
-        repr(2440000.5 if value == "2440000.5" and declared == "TIMESTAMP" else
-             str(value) if declared == "TEXT" and isinstance(value, int | float) else value)
+        repr(
+            2440000.5
+            if value == "2440000.5" and declared == "TIMESTAMP"
+            else str(value)
+            if declared == "TEXT" and isinstance(value, int | float)
+            else value
+        )
         for value in NOT_BEFORE
     )
 
@@ -112,7 +142,7 @@ def test_the_oldest_go_first(connection: sqlite3.Connection) -> None:
         "CREATE TABLE t (a, b, created_at)",
         "CREATE TABLE t (a TEXT, b INT, created_at, PRIMARY KEY (b, a)) WITHOUT ROWID",
         'CREATE TABLE t (a, b, created_at, rowid TEXT, "OID" TEXT)',
-        'CREATE TABLE t (a INT, b INT, created_at, rowid, oid, _rowid_, PRIMARY KEY (a, b))',
+        "CREATE TABLE t (a INT, b INT, created_at, rowid, oid, _rowid_, PRIMARY KEY (a, b))",
     ],
 )
 def test_the_key_of_a_table(connection: sqlite3.Connection, definition: str) -> None:
@@ -175,8 +205,13 @@ def test_virtual_tables_are_refused(connection: sqlite3.Connection) -> None:
 
 @pytest.mark.parametrize(
     ("reference", "refused"),
-    [("REFERENCES t", True), ("REFERENCES t (id)", True), ("REFERENCES T (id) ON DELETE RESTRICT", True),
-     ("REFERENCES t ON DELETE CASCADE", False), ("REFERENCES t ON DELETE SET NULL", False)],
+    [
+        ("REFERENCES t", True),
+        ("REFERENCES t (id)", True),
+        ("REFERENCES T (id) ON DELETE RESTRICT", True),
+        ("REFERENCES t ON DELETE CASCADE", False),
+        ("REFERENCES t ON DELETE SET NULL", False),
+    ],
 )
 def test_rows_that_others_refer_to(connection: sqlite3.Connection, reference: str, refused: bool) -> None:
     """Refused before anything is deleted, unless the foreign key yields; a reference to a young row is none."""
@@ -198,7 +233,8 @@ def test_rows_that_others_refer_to(connection: sqlite3.Connection, reference: st
 def test_a_dry_run_counts_without_a_writer(database: Path, capsys: Captured) -> None:
     """All figures, and from when to when; nothing is deleted, and no bus folder made."""
     execute(
-        database.parent, "CREATE TABLE t (at TEXT)",
+        database.parent,
+        "CREATE TABLE t (at TEXT)",
         "INSERT INTO t VALUES ('2001-01-01'), ('2002-02-02T01:02:03'), (NULL), (datetime('now'))",
     )
     words = ["prune", "--database", str(database), "--table", "t", "--column", "at", "--older-than", "1w", "--dry-run"]
@@ -230,8 +266,9 @@ def test_sizes_of_batches(text: str, capsys: Captured) -> None:
 
 def test_the_writer_gives_back_a_little_at_a_time(tmp_path: Path) -> None:
     """So many pages, no more; at the end the file is shorter. It goes on writing."""
-    fill, clear = template(("INSERT INTO t VALUES (?)", True), ensure=("CREATE TABLE IF NOT EXISTS t (a)",)), template(
-        "DELETE FROM t"
+    fill, clear = (
+        template(("INSERT INTO t VALUES (?)", True), ensure=("CREATE TABLE IF NOT EXISTS t (a)",)),
+        template("DELETE FROM t"),
     )
     stream = Stream()
     with opened(tmp_path) as writer:
@@ -252,8 +289,14 @@ def test_the_writer_gives_back_a_little_at_a_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["NONE", "FULL"])
 def test_other_databases_give_nothing_back(tmp_path: Path, mode: str) -> None:
     """They say what they are, and stay as they are."""
-    execute(tmp_path, f"PRAGMA auto_vacuum={mode}", "CREATE TABLE t (a)", "INSERT INTO t VALUES (zeroblob(50000))",
-            "PRAGMA journal_mode=WAL", "DELETE FROM t")
+    execute(
+        tmp_path,
+        f"PRAGMA auto_vacuum={mode}",
+        "CREATE TABLE t (a)",
+        "INSERT INTO t VALUES (zeroblob(50000))",
+        "PRAGMA journal_mode=WAL",
+        "DELETE FROM t",
+    )
     with opened(tmp_path) as writer:
         space, freed = writer.give_back(10)
     assert (mode, 0, mode == "NONE") == (space.auto_vacuum, freed, space.free_bytes > 0)

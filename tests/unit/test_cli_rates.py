@@ -77,9 +77,13 @@ def test_pending_bytes_are_those_of_all_streams() -> None:
 def test_what_matters_is_on_top() -> None:
     """The dead whose jobs wait, then by what waits, then by the rate; equals always in one order."""
     streams = [
-        {**one, "jobs_per_s": rate} for one, rate in (
-            (stream("idle b"), 0.0), (stream("idle a"), None), (stream("fast"), 9.0),
-            (stream("dead idle", alive=False), 0.0), (stream("full", 0, 500), 1.0),
+        {**one, "jobs_per_s": rate}
+        for one, rate in (
+            (stream("idle b"), 0.0),
+            (stream("idle a"), None),
+            (stream("fast"), 9.0),
+            (stream("dead idle", alive=False), 0.0),
+            (stream("full", 0, 500), 1.0),
             (stream("dead", 0, 10, alive=False), 0.0),
         )
     ]

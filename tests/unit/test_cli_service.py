@@ -17,8 +17,10 @@ ROOT = Path(__file__).parents[2]
 DATABASE = "sqlite:////var/lib/telemetry/telemetry.db"
 UNIT = "etc/systemd/system/telemetry-writer@.service"
 OWN = (
-    "etc/systemd/system/telemetry-writer@{}.service.d/database.conf", "etc/telemetry-bus/{}.env",
-    "etc/sysusers.d/telemetry-writer-{}.conf", "etc/tmpfiles.d/telemetry-writer-{}.conf",
+    "etc/systemd/system/telemetry-writer@{}.service.d/database.conf",
+    "etc/telemetry-bus/{}.env",
+    "etc/sysusers.d/telemetry-writer-{}.conf",
+    "etc/tmpfiles.d/telemetry-writer-{}.conf",
 )
 
 Captured = pytest.CaptureFixture[str]
@@ -58,8 +60,10 @@ def test_files_and_next_commands(tmp_path: Path, capsys: Captured) -> None:
     assert 0o600 == (tmp_path / "etc/telemetry-bus/main.env").stat().st_mode & 0o777
     assert 0o644 == (tmp_path / UNIT).stat().st_mode & 0o777
     assert [
-        "  systemd-sysusers telemetry-writer-main.conf", "  systemd-tmpfiles --create telemetry-writer-main.conf",
-        "  systemctl daemon-reload", "  systemctl enable --now telemetry-writer@main",
+        "  systemd-sysusers telemetry-writer-main.conf",
+        "  systemd-tmpfiles --create telemetry-writer-main.conf",
+        "  systemctl daemon-reload",
+        "  systemctl enable --now telemetry-writer@main",
     ] == capsys.readouterr().out.partition("next:\n")[2].splitlines()
 
 
@@ -82,11 +86,16 @@ def test_special_characters_are_quoted(tmp_path: Path) -> None:
     assert '\nd "/srv/a 5%% \\"b\\" $c" 0750' in folder
 
 
-@pytest.mark.parametrize(("database", "place"), [
-    ("/var/lib/a 5%/b/x.db", 'StateDirectory="a 5%%/b"\nStateDirectoryMode=0750\n'),
-    ("/var/lib/x.db", "ReadWritePaths=/var/lib\n"), ("/var/lib/a:b/x.db", "ReadWritePaths=/var/lib/a:b\n"),
-    ("/srv/a/x.db", "ReadWritePaths=/srv/a\n"), ("/var/lib/there/x.db", "ReadWritePaths=/var/lib/there\n"),
-])
+@pytest.mark.parametrize(
+    ("database", "place"),
+    [
+        ("/var/lib/a 5%/b/x.db", 'StateDirectory="a 5%%/b"\nStateDirectoryMode=0750\n'),
+        ("/var/lib/x.db", "ReadWritePaths=/var/lib\n"),
+        ("/var/lib/a:b/x.db", "ReadWritePaths=/var/lib/a:b\n"),
+        ("/srv/a/x.db", "ReadWritePaths=/srv/a\n"),
+        ("/var/lib/there/x.db", "ReadWritePaths=/var/lib/there\n"),
+    ],
+)
 def test_the_folder_is_the_state_of_the_service(tmp_path: Path, database: str, place: str) -> None:
     """Where systemd keeps the state of services, and when it is not there yet: what is there may be others' too."""
     (tmp_path / "var/lib/there").mkdir(parents=True)
@@ -202,11 +211,18 @@ def test_in_json(tmp_path: Path, capsys: Captured) -> None:
     assert (5, []) == (len(answer["removed"]), answer["kept"])
 
 
-@pytest.mark.parametrize(("words", "problem"), [
-    ({"name": "../x"}, "is not a name of"), ({"name": ""}, "is not a name of"), ({"name": "-x"}, "NAME"),
-    ({"database": ":memory:"}, "a service needs a file"), ({"database": "/tmp/x/y.db"}, "cannot have its database"),
-    ({"database": "/x.db"}, "cannot have its database"), ({"database": "/srv/a\nb/x.db"}, "no unit takes"),
-])
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ({"name": "../x"}, "is not a name of"),
+        ({"name": ""}, "is not a name of"),
+        ({"name": "-x"}, "NAME"),
+        ({"database": ":memory:"}, "a service needs a file"),
+        ({"database": "/tmp/x/y.db"}, "cannot have its database"),
+        ({"database": "/x.db"}, "cannot have its database"),
+        ({"database": "/srv/a\nb/x.db"}, "no unit takes"),
+    ],
+)
 def test_refused(tmp_path: Path, capsys: Captured, words: dict[str, str], problem: str) -> None:
     """A name that no unit can have, a place that no service can use: in one line, and nothing is written."""
     assert exit_codes.USAGE == install(tmp_path, **words)

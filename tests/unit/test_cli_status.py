@@ -20,10 +20,32 @@ from . import sampling
 from .writing import Stream, opened, template
 
 KEYS = {
-    "state", "pid", "version", "epoch", "uptime_s", "database", "pending_jobs", "streams", "jobs_committed",
-    "rows_committed", "batches", "dead_letters", "duplicates_dropped", "resends_requested", "commit_ms", "ddl_cached",
-    "drift", "wal_bytes", "last_error", "malformed", "jobs_gone", "journals_adopted", "journals_quarantined",
-    "journals_unread", "leaving", "damaged_journals",
+    "state",
+    "pid",
+    "version",
+    "epoch",
+    "uptime_s",
+    "database",
+    "pending_jobs",
+    "streams",
+    "jobs_committed",
+    "rows_committed",
+    "batches",
+    "dead_letters",
+    "duplicates_dropped",
+    "resends_requested",
+    "commit_ms",
+    "ddl_cached",
+    "drift",
+    "wal_bytes",
+    "last_error",
+    "malformed",
+    "jobs_gone",
+    "journals_adopted",
+    "journals_quarantined",
+    "journals_unread",
+    "leaving",
+    "damaged_journals",
 }
 POISON = template("INSERT INTO missing VALUES (?)")
 
@@ -75,10 +97,16 @@ def test_pending_jobs_are_told_without_a_writer(report: Report, store: Telemetry
     found = report(exit_codes.ABSENT)
     journal = inspect(Path(store.stats().journal or ""))
     assert 3 == found["pending_jobs"]
-    assert [{
-        "stream": journal.stream.hex(), "pid": os.getpid(), "alive": True, "pending_jobs": 3,
-        "pending_bytes": journal.pending_bytes, "acknowledged_jobs": 0,
-    }] == found["streams"]
+    assert [
+        {
+            "stream": journal.stream.hex(),
+            "pid": os.getpid(),
+            "alive": True,
+            "pending_jobs": 3,
+            "pending_bytes": journal.pending_bytes,
+            "acknowledged_jobs": 0,
+        }
+    ] == found["streams"]
 
 
 def test_dead_letters_are_counted_without_a_writer(report: Report, tmp_path: Path) -> None:
@@ -198,8 +226,12 @@ def test_a_report_for_people(database: Path, store: TelemetryStore, capsys: pyte
     assert exit_codes.ABSENT == main(["status", "--database", str(database)])
     told = capsys.readouterr().out.splitlines()
     assert [
-        "state         absent", f"database      sqlite:///{database}", "pending jobs  1", "dead letters  0",
-        "log           0 bytes (WAL)", "",
+        "state         absent",
+        f"database      sqlite:///{database}",
+        "pending jobs  1",
+        "dead letters  0",
+        "log           0 bytes (WAL)",
+        "",
     ] == told[:6]
     assert [
         ["stream", "process", "alive", "pending", "jobs", "pending", "bytes"],

@@ -129,9 +129,17 @@ def test_round_trip_of_many_rows(rows: list[list[tuple[Any, Any]]]) -> None:
 @pytest.mark.parametrize(
     ("expected", "value"),
     [
-        ("red", Colour.RED), ("10", Colour.TEN), (3, Level.HIGH), ("news", Kind.NEWS), ("told", Text("told")),
-        (7, Number(7)), (1.5, Real(1.5)), ("2024-02-29 12:00:00", Moment(2024, 2, 29, 12)), ("1.50", Amount("1.50")),
-        (9, Index(9)), (INT64_MIN, Index(INT64_MIN)),
+        ("red", Colour.RED),
+        ("10", Colour.TEN),
+        (3, Level.HIGH),
+        ("news", Kind.NEWS),
+        ("told", Text("told")),
+        (7, Number(7)),
+        (1.5, Real(1.5)),
+        ("2024-02-29 12:00:00", Moment(2024, 2, 29, 12)),
+        ("1.50", Amount("1.50")),
+        (9, Index(9)),
+        (INT64_MIN, Index(INT64_MIN)),
     ],
 )
 def test_subclasses_and_enumerations(expected: object, value: object) -> None:
@@ -184,8 +192,15 @@ def test_lone_surrogates(text: str, index: int) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("list", []), ("dict", {}), ("tuple", ("a",)), ("set", {1}), ("complex", 1j), ("object", object()),
-        ("datetime.timedelta", timedelta(1)), ("range", range(3)), ("type", int),
+        ("list", []),
+        ("dict", {}),
+        ("tuple", ("a",)),
+        ("set", {1}),
+        ("complex", 1j),
+        ("object", object()),
+        ("datetime.timedelta", timedelta(1)),
+        ("range", range(3)),
+        ("type", int),
     ],
 )
 def test_unsupported_types(name: str, value: object) -> None:
@@ -244,9 +259,7 @@ def test_size_of_a_job() -> None:
 JOBS = st.builds(
     Job,
     st.lists(
-        st.builds(
-            Statement, TEXT, st.lists(st.lists(STORABLE.map(lambda pair: pair[1])).map(tuple)).map(tuple)
-        )
+        st.builds(Statement, TEXT, st.lists(st.lists(STORABLE.map(lambda pair: pair[1])).map(tuple)).map(tuple))
     ).map(tuple),
     st.lists(TEXT).map(tuple),
 )
@@ -281,11 +294,24 @@ def test_random_bytes(data: bytes) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"\xc1", b"\x01\x02", b"\x81\xa1a\x02", b"\x91" * 5000 + b"\xc0", b"\xdd\xff\xff\xff\xff",
-        b"\xa1\xff", b"\xc7\x03\xff\x00\x00\x00",
+        b"",
+        b"\xc1",
+        b"\x01\x02",
+        b"\x81\xa1a\x02",
+        b"\x91" * 5000 + b"\xc0",
+        b"\xdd\xff\xff\xff\xff",
+        b"\xa1\xff",
+        b"\xc7\x03\xff\x00\x00\x00",
     ],
     ids=[
-        "nothing", "unused byte", "two objects", "mapping", "depth", "huge count", "not UTF-8", "half a timestamp",
+        "nothing",
+        "unused byte",
+        "two objects",
+        "mapping",
+        "depth",
+        "huge count",
+        "not UTF-8",
+        "half a timestamp",
     ],
 )
 def test_malformed(data: bytes) -> None:

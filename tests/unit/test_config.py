@@ -29,8 +29,14 @@ FILE = "/somewhere/x.db"
 @pytest.mark.parametrize(
     "name",
     [
-        "/somewhere/x.db", "sqlite:////somewhere/x.db", "sqlite+pysqlite:////somewhere/x.db", "SQLITE:////somewhere/x.db",
-        "/somewhere/./else/../x.db", "//somewhere//x.db", Path("/somewhere/x.db"), URL.create("sqlite", database=FILE),
+        "/somewhere/x.db",
+        "sqlite:////somewhere/x.db",
+        "sqlite+pysqlite:////somewhere/x.db",
+        "SQLITE:////somewhere/x.db",
+        "/somewhere/./else/../x.db",
+        "//somewhere//x.db",
+        Path("/somewhere/x.db"),
+        URL.create("sqlite", database=FILE),
     ],
 )
 def test_every_way_to_write_one_file(name: object) -> None:
@@ -86,10 +92,21 @@ def test_the_url_of_a_database_leads_to_it(name: str) -> None:
 @pytest.mark.parametrize(
     ("database", "says"),
     [
-        ("", "neither"), (5, "neither"), (b"/x.db", "neither"), ("a\0b", "neither"), (object(), "neither"),
-        ("sqlite://x.db", "three slashes"), ("sqlite:////x.db?mode=ro", "options"), ("file:x.db", "file: names"),
-        ("postgresql://h/x", "SQLite only"), ("postgres://h/x", "SQLite only"), ("mysql://h/x", "unknown kind"),
-        ("/tmp", "is a folder"), ("/dev/null", "is not a file"), ("\ud800.db", "UTF-8"), ("/x/\udcff.db", "UTF-8"),
+        ("", "neither"),
+        (5, "neither"),
+        (b"/x.db", "neither"),
+        ("a\0b", "neither"),
+        (object(), "neither"),
+        ("sqlite://x.db", "three slashes"),
+        ("sqlite:////x.db?mode=ro", "options"),
+        ("file:x.db", "file: names"),
+        ("postgresql://h/x", "SQLite only"),
+        ("postgres://h/x", "SQLite only"),
+        ("mysql://h/x", "unknown kind"),
+        ("/tmp", "is a folder"),
+        ("/dev/null", "is not a file"),
+        ("\ud800.db", "UTF-8"),
+        ("/x/\udcff.db", "UTF-8"),
         ("mysql://u:p[w@h/x", "unknown kind"),
     ],
 )
@@ -108,9 +125,15 @@ def test_name_that_is_too_long() -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "mysql://user:secret@host/x", "mysql://user:sec/ret@host/x", "mysql://user:s?cr#et@host/x",
-        "mysql://user:se@cret@host/x", "mysql://:secret@host/x", "mysql://u@host/x?password=secret&a=b",
-        "mysql://u@host/x?a=b&sslPassword=secret", "mysql://user:secret@[::1]:5432/x", "mysql://user:sec\nret@host/x",
+        "mysql://user:secret@host/x",
+        "mysql://user:sec/ret@host/x",
+        "mysql://user:s?cr#et@host/x",
+        "mysql://user:se@cret@host/x",
+        "mysql://:secret@host/x",
+        "mysql://u@host/x?password=secret&a=b",
+        "mysql://u@host/x?a=b&sslPassword=secret",
+        "mysql://user:secret@[::1]:5432/x",
+        "mysql://user:sec\nret@host/x",
     ],
 )
 def test_passwords_are_masked(url: str) -> None:
@@ -169,13 +192,34 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("mode", "fast"), ("mode", ""), ("mode", 0), ("mode", False), ("async_writes", "no"), ("async_writes", None),
-        ("timeout", -1), ("timeout", "1"), ("timeout", None), ("timeout", float("nan")), ("timeout", float("inf")),
-        ("timeout", True), ("spawn", "yes"), ("spawn", 0), ("on_full", "wait"), ("on_full", ""), ("on_full", False),
-        ("journal_bytes", 0), ("journal_bytes", MIN_JOURNAL_BYTES - 1), ("journal_bytes", 2**36 + 1),
-        ("journal_bytes", "1"), ("journal_bytes", 1e6), ("journal_bytes", True), ("thread_name", 5),
+        ("mode", "fast"),
+        ("mode", ""),
+        ("mode", 0),
+        ("mode", False),
+        ("async_writes", "no"),
+        ("async_writes", None),
+        ("timeout", -1),
+        ("timeout", "1"),
+        ("timeout", None),
+        ("timeout", float("nan")),
+        ("timeout", float("inf")),
+        ("timeout", True),
+        ("spawn", "yes"),
+        ("spawn", 0),
+        ("on_full", "wait"),
+        ("on_full", ""),
+        ("on_full", False),
+        ("journal_bytes", 0),
+        ("journal_bytes", MIN_JOURNAL_BYTES - 1),
+        ("journal_bytes", 2**36 + 1),
+        ("journal_bytes", "1"),
+        ("journal_bytes", 1e6),
+        ("journal_bytes", True),
+        ("thread_name", 5),
         ("job_reads", "yes"),
-        ("job_reads", ""), ("journal_byte", 5), ("async_write", True),
+        ("job_reads", ""),
+        ("journal_byte", 5),
+        ("async_write", True),
     ],
 )
 def test_impossible_values(option: str, value: object) -> None:
@@ -207,8 +251,10 @@ def test_memory_needs_the_process() -> None:
 @pytest.mark.parametrize(
     ("expected", "options", "environ"),
     [
-        (False, {}, {"TELEMETRY_BUS_SPAWN": "0"}), (True, {}, {"TELEMETRY_BUS_SPAWN": "1"}),
-        (True, {"spawn": True}, {"TELEMETRY_BUS_SPAWN": "0"}), (False, {"spawn": False}, {"TELEMETRY_BUS_SPAWN": "1"}),
+        (False, {}, {"TELEMETRY_BUS_SPAWN": "0"}),
+        (True, {}, {"TELEMETRY_BUS_SPAWN": "1"}),
+        (True, {"spawn": True}, {"TELEMETRY_BUS_SPAWN": "0"}),
+        (False, {"spawn": False}, {"TELEMETRY_BUS_SPAWN": "1"}),
     ],
 )
 def test_spawn(expected: bool, options: dict[str, object], environ: dict[str, str]) -> None:

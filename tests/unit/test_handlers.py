@@ -86,9 +86,18 @@ def test_columns(jobs: RecordedJobs, logger: logging.Logger, attached: Attached)
     record.created, record.process, record.threadName = 1700000000.5, 42, "worker"
     logger.handle(record)
     assert {
-        "created_at": "2023-11-14 22:13:20.500000", "level": "WARNING", "levelno": 30, "logger": logger.name,
-        "message": "3 of pages", "module": "crawler", "function": "visit", "line": 7, "process": 42,
-        "thread": "worker", "exception": None, "extra": None,
+        "created_at": "2023-11-14 22:13:20.500000",
+        "level": "WARNING",
+        "levelno": 30,
+        "logger": logger.name,
+        "message": "3 of pages",
+        "module": "crawler",
+        "function": "visit",
+        "line": 7,
+        "process": 42,
+        "thread": "worker",
+        "exception": None,
+        "extra": None,
     } == written(jobs)
 
 
@@ -111,8 +120,22 @@ def test_definitions(jobs: RecordedJobs, logger: logging.Logger, attached: Attac
 
 
 @pytest.mark.parametrize(
-    "table", ["", "two words", "1st", 'a"b', "a;b", "täble", "a.b", "a" * (MAX_TABLE_CHARS + 1), "line\n",
-              "sqlite_log", "Telemetry_Bus_ledger", None, 7],
+    "table",
+    [
+        "",
+        "two words",
+        "1st",
+        'a"b',
+        "a;b",
+        "täble",
+        "a.b",
+        "a" * (MAX_TABLE_CHARS + 1),
+        "line\n",
+        "sqlite_log",
+        "Telemetry_Bus_ledger",
+        None,
+        7,
+    ],
 )
 def test_table_names(table: Any, jobs: RecordedJobs) -> None:
     """What is not a plain name, or is somebody else's, is refused when the handler is made."""
@@ -214,8 +237,9 @@ def test_arguments_that_do_not_fit(jobs: RecordedJobs, logger: logging.Logger, a
     """A message that cannot be formatted is written with its arguments and the reason."""
     handler = attached(jobs)
     logger.info("%d pages", "three")
-    assert "%d pages [arguments ('three',): TypeError: %d format: a real number is required, not str]" == (
-        written(jobs)["message"]
+    assert (
+        "%d pages [arguments ('three',): TypeError: %d format: a real number is required, not str]"
+        == (written(jobs)["message"])
     )
     assert 0 == handler.failures
 
@@ -238,7 +262,10 @@ def test_lone_surrogates(jobs: RecordedJobs, logger: logging.Logger, attached: A
     logger.handle(logging.makeLogRecord({"levelno": 20, **texts}))
     row = written(jobs)
     assert ("é \\udc80", "n\\udc80", "t\\ud800", "\\udc80") == (
-        row["message"], row["logger"], row["thread"], row["exception"]
+        row["message"],
+        row["logger"],
+        row["thread"],
+        row["exception"],
     )
 
 

@@ -164,9 +164,7 @@ def test_answers_that_need_the_database(
     assert [1] == [report.sequence for report in answer.reports]
 
 
-def test_database_that_went_back(
-    intake: Intake[bytes], writer: MemoryWriter, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_database_that_went_back(intake: Intake[bytes], writer: MemoryWriter, caplog: pytest.LogCaptureFixture) -> None:
     """What a producer knows to be committed and the ledger has not is logged as an error, once."""
     for _ in range(3):
         intake.control(b"route", Hello(b"s" * 16, DATABASE.identity, 5, 7))

@@ -44,10 +44,14 @@ def test_nothing_of_it_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
             assert [(1,)] == connection.execute("SELECT a FROM t").fetchall()
 
 
-@pytest.mark.parametrize("job", [
-    Job((Statement("INSERT INTO t VALUES (?)", ((7,),) * (MAX_JOB_ROWS - 1)),)),
-    Job((Statement("INSERT INTO t VALUES (?)", ((7,),)),) * (MAX_JOB_ROWS // 2)),
-], ids=["rows", "statements"])
+@pytest.mark.parametrize(
+    "job",
+    [
+        Job((Statement("INSERT INTO t VALUES (?)", ((7,),) * (MAX_JOB_ROWS - 1)),)),
+        Job((Statement("INSERT INTO t VALUES (?)", ((7,),)),) * (MAX_JOB_ROWS // 2)),
+    ],
+    ids=["rows", "statements"],
+)
 def test_the_largest_job_is_read(job: Job) -> None:
     """What is taken at submit can always be read again."""
     codec.check_rows(job, MAX_JOB_BYTES)

@@ -378,9 +378,7 @@ def test_limit_of_the_file_size(tmp_path: Path) -> None:
     """A limit of the process is such an error too, and no signal."""
     folder = tmp_path / "journals"
     folder.mkdir()
-    ended = subprocess.run(
-        [sys.executable, "-c", FILE_SIZE_LIMIT, folder], capture_output=True, text=True, check=False
-    )
+    ended = subprocess.run([sys.executable, "-c", FILE_SIZE_LIMIT, folder], capture_output=True, text=True, check=False)
     assert (0, "") == (ended.returncode, ended.stderr)
     assert "File too large" in ended.stdout
     assert [] == [*folder.iterdir()]

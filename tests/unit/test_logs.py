@@ -23,17 +23,36 @@ NAME = "telemetry_bus.writer"
 #: What a table's name, a path or an error may hold: line ends of every kind, escapes of a terminal, what cannot be
 #: encoded, and a whole forged event.
 HOSTILE = [
-    "a\nb", "a\rb", "a\r\nb", "a\x0bb\x0cb", "a\x1cb\x1db\x1eb", "a\x85b", "a\u2028b\u2029b", "a\x00b", "a\x1b[2Jb",
-    "a\x9b2Jb", "a\x7fb", "a\u202eb", "a\ud800b", "\n<0>EMERGENCY forged", '"}\n{"level": "forged"}',
+    "a\nb",
+    "a\rb",
+    "a\r\nb",
+    "a\x0bb\x0cb",
+    "a\x1cb\x1db\x1eb",
+    "a\x85b",
+    "a\u2028b\u2029b",
+    "a\x00b",
+    "a\x1b[2Jb",
+    "a\x9b2Jb",
+    "a\x7fb",
+    "a\u202eb",
+    "a\ud800b",
+    "\n<0>EMERGENCY forged",
+    '"}\n{"level": "forged"}',
     "\n2026-01-01T00:00:00.000Z INFO telemetry_bus.writer[1]: forged",
 ]
 
 
 def record(message: str, *args: object, level: int = logging.ERROR, **fields: Any) -> logging.LogRecord:
-    made = logging.makeLogRecord({
-        "name": NAME, "levelno": level, "levelname": logging.getLevelName(level), "msg": message, "args": args,
-        **fields,
-    })
+    made = logging.makeLogRecord(
+        {
+            "name": NAME,
+            "levelno": level,
+            "levelname": logging.getLevelName(level),
+            "msg": message,
+            "args": args,
+            **fields,
+        }
+    )
     made.created, made.msecs, made.process = 1_000_000_000.25, 250.0, 7
     return made
 
@@ -84,8 +103,11 @@ def test_text_for_journald() -> None:
     """The priority in front, which journald takes away; no time and no process, which it has itself."""
     levels = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
     assert [
-        "<7>DEBUG telemetry_bus.writer: x", "<6>INFO telemetry_bus.writer: x", "<4>WARNING telemetry_bus.writer: x",
-        "<3>ERROR telemetry_bus.writer: x", "<2>CRITICAL telemetry_bus.writer: x",
+        "<7>DEBUG telemetry_bus.writer: x",
+        "<6>INFO telemetry_bus.writer: x",
+        "<4>WARNING telemetry_bus.writer: x",
+        "<3>ERROR telemetry_bus.writer: x",
+        "<2>CRITICAL telemetry_bus.writer: x",
     ] == [Text(journald=True).format(record("x", level=level)) for level in levels]
 
 
@@ -93,8 +115,13 @@ def test_json() -> None:
     """Five keys are always there; what the event has to tell follows."""
     event = json.loads(Json().format(record("adopted %d jobs", 3, level=logging.INFO, jobs=3, stream="ab")))
     assert {
-        "time": "2001-09-09T01:46:40.250Z", "level": "info", "logger": NAME, "pid": 7, "message": "adopted 3 jobs",
-        "jobs": 3, "stream": "ab",
+        "time": "2001-09-09T01:46:40.250Z",
+        "level": "info",
+        "logger": NAME,
+        "pid": 7,
+        "message": "adopted 3 jobs",
+        "jobs": 3,
+        "stream": "ab",
     } == event
     assert ["time", "level", "logger", "pid", "message"] == list(event)[:5]
     assert datetime.fromisoformat(event["time"]).utcoffset() is not None

@@ -57,9 +57,14 @@ def job_messages(draw: st.DrawFn) -> Jobs:
     records = draw(st.binary(min_size=MIN_RECORD_BYTES, max_size=100))
     definitions = draw(st.binary(max_size=30))
     return Jobs(
-        draw(STREAMS), draw(st.integers(0, 2**32 - 1)), draw(st.integers(1, INT64_MAX - len(records))),
-        draw(st.integers(1, len(records) // MIN_RECORD_BYTES)), draw(st.integers(1, 2**32 - 1)),
-        draw(st.integers(0, len(definitions))), definitions, records,
+        draw(STREAMS),
+        draw(st.integers(0, 2**32 - 1)),
+        draw(st.integers(1, INT64_MAX - len(records))),
+        draw(st.integers(1, len(records) // MIN_RECORD_BYTES)),
+        draw(st.integers(1, 2**32 - 1)),
+        draw(st.integers(0, len(definitions))),
+        definitions,
+        records,
     )
 
 
@@ -102,7 +107,11 @@ MESSAGE = Jobs(b"s" * 16, 0, 1, 2, 1, 0, b"", b"r" * 20)
 @pytest.mark.parametrize(
     "change",
     [
-        {"count": 0}, {"count": 3}, {"count": 2**32 - 1}, {"first": 0}, {"definitions_first": 0},
+        {"count": 0},
+        {"count": 3},
+        {"count": 2**32 - 1},
+        {"first": 0},
+        {"definitions_first": 0},
         {"definitions_count": 1},
     ],
 )
@@ -129,8 +138,13 @@ def test_random_bytes(data: bytes) -> None:
 
 
 ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=3) | st.binary(max_size=16)
-    | st.floats() | STREAMS,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.text(max_size=3)
+    | st.binary(max_size=16)
+    | st.floats()
+    | STREAMS,
     lambda inner: st.lists(inner, max_size=4),
     max_leaves=6,
 )
@@ -153,11 +167,24 @@ def test_fields_of_anything(kind: str, values: list[object]) -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        5, [], [1], [1, 2], [2, "bye", b"s" * 16], ["1", "bye", b"s" * 16], [1, "greeting", b"s" * 16], [1, "bye"],
-        [1, "bye", b"s" * 16, 0], [1, "bye", b"s" * 15], [1, "bye", "s" * 16], [1, "confirm", b"s" * 16, -1],
-        [1, "confirm", b"s" * 16, 2**63], [1, "confirm", b"s" * 16, 1.0],
-        [1, "ack", b"s" * 16, b"", 1, 1, 1, 1, [[1, "T", "e"]]], [1, "ack", b"s" * 16, b"", 1, 1, 1, 1, [5]],
-        [1, "ack", b"s" * 16, b"", 1, 1, 1, 1, [[1, "T", 5, None]]], [1, "__class__", b"s" * 16],
+        5,
+        [],
+        [1],
+        [1, 2],
+        [2, "bye", b"s" * 16],
+        ["1", "bye", b"s" * 16],
+        [1, "greeting", b"s" * 16],
+        [1, "bye"],
+        [1, "bye", b"s" * 16, 0],
+        [1, "bye", b"s" * 15],
+        [1, "bye", "s" * 16],
+        [1, "confirm", b"s" * 16, -1],
+        [1, "confirm", b"s" * 16, 2**63],
+        [1, "confirm", b"s" * 16, 1.0],
+        [1, "ack", b"s" * 16, b"", 1, 1, 1, 1, [[1, "T", "e"]]],
+        [1, "ack", b"s" * 16, b"", 1, 1, 1, 1, [5]],
+        [1, "ack", b"s" * 16, b"", 1, 1, 1, 1, [[1, "T", 5, None]]],
+        [1, "__class__", b"s" * 16],
     ],
 )
 def test_malformed(raw: object) -> None:

@@ -49,9 +49,12 @@ def test_every_family_has_a_type_and_a_help() -> None:
     """Also one that has no values yet."""
     families = {family.name: family for family in text_string_to_metric_families(served(FIGURES))}
     assert {
-        "telemetry_writer_pending_bytes": "gauge", "telemetry_writer_jobs_committed": "counter",
-        "telemetry_writer_job_failures": "counter", "telemetry_writer_batch_jobs": "histogram",
-        "telemetry_writer_build_info": "gauge", "telemetry_writer_oldest_pending_age_seconds": "gauge",
+        "telemetry_writer_pending_bytes": "gauge",
+        "telemetry_writer_jobs_committed": "counter",
+        "telemetry_writer_job_failures": "counter",
+        "telemetry_writer_batch_jobs": "histogram",
+        "telemetry_writer_build_info": "gauge",
+        "telemetry_writer_oldest_pending_age_seconds": "gauge",
         "telemetry_writer_figures_age_seconds": "gauge",
     } == {name: family.type for name, family in families.items()}
     assert all(family.documentation for family in families.values())
@@ -71,11 +74,16 @@ def test_a_histogram_is_cumulative() -> None:
         histogram.add(value)
     lines = served(replace(FIGURES, histograms=(("batch_jobs", "Jobs.", histogram.snapshot()),))).splitlines()
     assert [
-        'telemetry_writer_batch_jobs_bucket{le="1.0"} 1.0', 'telemetry_writer_batch_jobs_bucket{le="10.0"} 3.0',
-        'telemetry_writer_batch_jobs_bucket{le="+Inf"} 4.0', "telemetry_writer_batch_jobs_count 4.0",
+        'telemetry_writer_batch_jobs_bucket{le="1.0"} 1.0',
+        'telemetry_writer_batch_jobs_bucket{le="10.0"} 3.0',
+        'telemetry_writer_batch_jobs_bucket{le="+Inf"} 4.0',
+        "telemetry_writer_batch_jobs_count 4.0",
         "telemetry_writer_batch_jobs_sum 24.0",
-    ] == [line.replace('le="1"', 'le="1.0"').replace('le="10"', 'le="10.0"')
-          for line in lines if line.startswith("telemetry_writer_batch_jobs")]
+    ] == [
+        line.replace('le="1"', 'le="1.0"').replace('le="10"', 'le="10.0"')
+        for line in lines
+        if line.startswith("telemetry_writer_batch_jobs")
+    ]
 
 
 def test_types_of_errors_are_bounded(tmp_path: Path) -> None:
@@ -116,10 +124,16 @@ def failing(idle: bool) -> None:
     raise DatabaseFault("it is locked")
 
 
-@pytest.mark.parametrize(("text", "address"), [
-    ("9464", ("127.0.0.1", 9464)), (":9464", ("127.0.0.1", 9464)), ("0.0.0.0:1", ("0.0.0.0", 1)),
-    ("[::1]:0", ("::1", 0)), ("somewhere:80", ("somewhere", 80)),
-])
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("9464", ("127.0.0.1", 9464)),
+        (":9464", ("127.0.0.1", 9464)),
+        ("0.0.0.0:1", ("0.0.0.0", 1)),
+        ("[::1]:0", ("::1", 0)),
+        ("somewhere:80", ("somewhere", 80)),
+    ],
+)
 def test_addresses(text: str, address: tuple[str, int]) -> None:
     """A port alone means this machine alone."""
     assert address == parse_address(text)

@@ -110,9 +110,15 @@ def test_a_watchdog_hears_of_turns_at_half_its_interval(manager: Manager) -> Non
     assert [] == manager.heard()
 
 
-@pytest.mark.parametrize("environ", [
-    {}, {"WATCHDOG_USEC": "0"}, {"WATCHDOG_USEC": "soon"}, {"WATCHDOG_USEC": "4000000", "WATCHDOG_PID": "1"},
-])
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"WATCHDOG_USEC": "0"},
+        {"WATCHDOG_USEC": "soon"},
+        {"WATCHDOG_USEC": "4000000", "WATCHDOG_PID": "1"},
+    ],
+)
 def test_no_watchdog(manager: Manager, environ: dict[str, str]) -> None:
     """It is not set, makes no sense, or is meant for another process."""
     notifier = manager.notifier(**environ)
@@ -169,11 +175,26 @@ def test_a_writer_speaks_for_its_own_service_only(manager: Manager, database: Pa
     """It tells how it starts, and that it is ready when its sockets are bound. One that a producer has started says
     nothing: the socket in its environment is that of the producer's service."""
     ended = subprocess.run(
-        [sys.executable, "-P", "-m", "writer_daemon", "--database", str(database), "--idle-timeout", "0.1",
-         *(["--spawned"] if spawned else [])],
-        env={**os.environ, **manager.environ, "WATCHDOG_USEC": str(SECOND)}, capture_output=True, check=False,
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "writer_daemon",
+            "--database",
+            str(database),
+            "--idle-timeout",
+            "0.1",
+            *(["--spawned"] if spawned else []),
+        ],
+        env={**os.environ, **manager.environ, "WATCHDOG_USEC": str(SECOND)},
+        capture_output=True,
+        check=False,
     )
     assert 0 == ended.returncode, ended.stderr
-    ready = ["STATUS=waiting for the database", "STATUS=opening the database", "WATCHDOG=1",
-             "READY=1\nSTATUS=0 jobs committed, 0 pending, running"]
+    ready = [
+        "STATUS=waiting for the database",
+        "STATUS=opening the database",
+        "WATCHDOG=1",
+        "READY=1\nSTATUS=0 jobs committed, 0 pending, running",
+    ]
     assert ([] if spawned else ready) == manager.heard()[:4]

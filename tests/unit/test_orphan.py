@@ -375,8 +375,10 @@ def test_a_large_journal_in_real_sizes(tmp_path: Path) -> None:
     """With the sizes of production: many pieces, records that span them, messages near the limit."""
     with pytest.MonkeyPatch.context() as patch:
         for module, name, value in (
-            ("ring", "CHUNK_BYTES", 128 * 1024), ("ring", "DEFINITIONS_BYTES", 256 * 1024),
-            ("orphan", "CHUNK_BYTES", 128 * 1024), ("orphan", "_PIECE_BYTES", 1024 * 1024),
+            ("ring", "CHUNK_BYTES", 128 * 1024),
+            ("ring", "DEFINITIONS_BYTES", 256 * 1024),
+            ("orphan", "CHUNK_BYTES", 128 * 1024),
+            ("orphan", "_PIECE_BYTES", 1024 * 1024),
         ):
             patch.setattr(f"telemetry_bus.journal.{module}.{name}", value)
         records = [record(bytes([n]) * (n * 100_000 % 3_000_001)) for n in range(1, 12)]

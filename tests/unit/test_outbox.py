@@ -46,8 +46,14 @@ class Waking:
         self.then()
 
 
-def make(on_full: OnFull = "raise", timeout: float = 0.0, *, folder: Path | None = None, ring: int = RING_BYTES,
-         log_failures: bool = True) -> Outbox:
+def make(
+    on_full: OnFull = "raise",
+    timeout: float = 0.0,
+    *,
+    folder: Path | None = None,
+    ring: int = RING_BYTES,
+    log_failures: bool = True,
+) -> Outbox:
     journal = Journal(folder, STREAM, ring, "sqlite:////x.db")
     return Outbox(journal, Waking(), on_full=on_full, timeout=timeout, log_failures=log_failures)
 
@@ -80,7 +86,8 @@ def decide(outbox: Outbox, *reports: Report) -> None:
 def test_jobs_are_numbered(outbox: Outbox) -> None:
     """Each job gets the next number, whichever way it is handed in, and the sender is woken for it."""
     assert [1, 2, 3] == [
-        outbox.put_row(INSERT, ("one",), ()), outbox.put(Job((Statement(INSERT, (("two",),)),))),
+        outbox.put_row(INSERT, ("one",), ()),
+        outbox.put(Job((Statement(INSERT, (("two",),)),))),
         outbox.put_row(INSERT, ("three",), ()),
     ]
     assert ["one", "two", "three"] == values(outbox)
@@ -204,7 +211,8 @@ def test_closing_ends_the_waiting() -> None:
                 found.append(error)
 
         threads = [
-            threading.Thread(target=submit), threading.Thread(target=lambda: found.append(outbox.wait(2, 60))),
+            threading.Thread(target=submit),
+            threading.Thread(target=lambda: found.append(outbox.wait(2, 60))),
         ]
         for thread in threads:
             thread.start()
@@ -425,7 +433,10 @@ def test_counts(outbox: Outbox) -> None:
     outbox.decided((1, size // 3), 2, [])
     counts = outbox.counts()
     assert (3, 2, 1, size - size // 3) == (
-        counts.submitted, counts.acknowledged, counts.pending, counts.pending_bytes,
+        counts.submitted,
+        counts.acknowledged,
+        counts.pending,
+        counts.pending_bytes,
     )
     assert (3, 2, 1) == (outbox.last, outbox.committed, outbox.pending)
     outbox.decided((0, 0), 1, [])
@@ -459,13 +470,20 @@ def test_messages_carry_new_definitions_once(outbox: Outbox) -> None:
     assert first is not None
     message, end, known = first
     assert (1, 1, 1, 2, 5) == (
-        message.first, message.count, message.definitions_first, message.definitions_count, message.rewind,
+        message.first,
+        message.count,
+        message.definitions_first,
+        message.definitions_count,
+        message.rewind,
     )
     outbox.put_row(INSERT, (2,), ())
     second = outbox.next_message(end, None, known, 5)
     assert second is not None
     assert (2, 1, 3, 0) == (
-        second[0].first, second[0].count, second[0].definitions_first, second[0].definitions_count,
+        second[0].first,
+        second[0].count,
+        second[0].definitions_first,
+        second[0].definitions_count,
     )
     again = outbox.next_message((0, 0), end, (0, 0), 6)
     assert again is not None

@@ -146,9 +146,16 @@ def test_folder_of_somebody_else(tmp_path: Path, inner: str, mode: int) -> None:
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away")
-@pytest.mark.parametrize(("group", "mode", "taken"), [
-    (None, 0o2770, True), (0, 0o2770, True), (STRANGER, 0o2770, False), (None, 0o770, False), (None, 0o2775, False),
-])
+@pytest.mark.parametrize(
+    ("group", "mode", "taken"),
+    [
+        (None, 0o2770, True),
+        (0, 0o2770, True),
+        (STRANGER, 0o2770, False),
+        (None, 0o770, False),
+        (None, 0o2775, False),
+    ],
+)
 def test_folder_of_our_group(tmp_path: Path, group: int | None, mode: int, taken: bool) -> None:
     """A stranger's folder is accepted when it is a group's on purpose, closed to all others, and the group is ours
     and the configured one."""

@@ -38,7 +38,13 @@ def test_all_ways_to_execute() -> None:
         connection.close()
 
     expected = [
-        (INSERT, (1,)), (DELETE, ()), (INSERT, (2,)), (INSERT, (3,)), (INSERT, (4,)), (DELETE, ()), (INSERT, (5,)),
+        (INSERT, (1,)),
+        (DELETE, ()),
+        (INSERT, (2,)),
+        (INSERT, (3,)),
+        (INSERT, (4,)),
+        (DELETE, ()),
+        (INSERT, (5,)),
     ]
     assert expected == [(sql, row) for sql, found in rows(*recorded(task)) for row in found]
 

@@ -90,12 +90,16 @@ def test_runs_join_equal_templates() -> None:
     room = Room()
     encoder = Encoder(room.define)
     records = [
-        encoder.row(INSERT, (1,), (TABLE,)), encoder.row(INSERT, (2,), (TABLE,)),
-        encoder.row(INSERT, (3,), ()), encoder.row(INSERT, (4,), (TABLE,)),
+        encoder.row(INSERT, (1,), (TABLE,)),
+        encoder.row(INSERT, (2,), (TABLE,)),
+        encoder.row(INSERT, (3,), ()),
+        encoder.row(INSERT, (4,), (TABLE,)),
     ]
     plain, ensured = Template((), ((INSERT, False),)), Template((TABLE,), ((INSERT, False),))
     expected = [
-        Run(STREAM, 7, ensured, [[1], [2]]), Run(STREAM, 9, plain, [[3]]), Run(STREAM, 10, ensured, [[4]]),
+        Run(STREAM, 7, ensured, [[1], [2]]),
+        Run(STREAM, 9, plain, [[3]]),
+        Run(STREAM, 10, ensured, [[4]]),
     ]
     assert expected == read_runs(STREAM, 7, 4, sealed(records, 7), room.definitions())
     assert expected[1:] == read_runs(STREAM, 7, 4, sealed(records, 7), room.definitions(), skip=2)
@@ -221,8 +225,18 @@ def test_a_text_is_no_template() -> None:
 @pytest.mark.parametrize(
     "definition",
     [
-        5, None, [], [[], [], []], [[1], [[1, False]]], [[], [[0, False]]], [[], [[-1, False]]], [[], [[1]]], [[], 5],
-        [["text"], []], [[], [["text", False]]], b"ab",
+        5,
+        None,
+        [],
+        [[], [], []],
+        [[1], [[1, False]]],
+        [[], [[0, False]]],
+        [[], [[-1, False]]],
+        [[], [[1]]],
+        [[], 5],
+        [["text"], []],
+        [[], [["text", False]]],
+        b"ab",
     ],
 )
 def test_malformed_definition(definition: object) -> None:
@@ -235,8 +249,18 @@ def test_malformed_definition(definition: object) -> None:
 @pytest.mark.parametrize(
     "payload",
     [
-        None, 5, "ab", [], [[], []], [[[], [["s", False]]]], [[5, [["s", False]]], []], [[[], ["s"]], []],
-        [[[], [[5, False]]], []], [[[7], [["s", False]]], []], b"ab", [[[], [[["s"], 0]]], []],
+        None,
+        5,
+        "ab",
+        [],
+        [[], []],
+        [[[], [["s", False]]]],
+        [[5, [["s", False]]], []],
+        [[[], ["s"]], []],
+        [[[], [[5, False]]], []],
+        [[[7], [["s", False]]], []],
+        b"ab",
+        [[[], [[["s"], 0]]], []],
     ],
 )
 def test_malformed_template_in_a_payload(payload: object) -> None:
@@ -246,7 +270,11 @@ def test_malformed_template_in_a_payload(payload: object) -> None:
 
 
 SIMPLE = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=3) | st.binary(max_size=3)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.text(max_size=3)
+    | st.binary(max_size=3)
     | st.floats(),
     lambda inner: st.lists(inner, max_size=3),
     max_leaves=8,
@@ -284,9 +312,11 @@ def body_of_five() -> tuple[bytes, list[int]]:
     room = Room(3)
     encoder = Encoder(room.define)
     records = [
-        encoder.row(INSERT, (1,), ()), encoder.row(INSERT_2, ("zwei", None), (TABLE,)),
+        encoder.row(INSERT, (1,), ()),
+        encoder.row(INSERT_2, ("zwei", None), (TABLE,)),
         encoder.job(Job((Statement(INSERT, ((1,), (2.5,))), Statement(INSERT_2, ((1, b"\0"),))))),
-        encoder.job(Job()), encoder.row(INSERT, (-1,), ()),
+        encoder.job(Job()),
+        encoder.row(INSERT, (-1,), ()),
     ]
     ends, body = [], b""
     for sequence, record in enumerate(records, 3):

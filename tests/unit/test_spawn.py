@@ -163,8 +163,9 @@ def test_one_who_was_stopped_while_it_starts(folder: BusFolder, clock: Clock, st
     lock.release()
 
 
-def test_one_that_came_meanwhile(folder: BusFolder, spawner: Spawner, started: Started,
-                                 monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_came_meanwhile(
+    folder: BusFolder, spawner: Spawner, started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Between the look and the right to start one another may have come: look again."""
     answers = iter([False, True])
     monkeypatch.setattr(spawn, "is_held", lambda path: next(answers))

@@ -20,8 +20,42 @@ from telemetry_bus.sql.tokens import tokenize
 
 #: Pieces that matter to a tokenizer, so that random texts meet its rules often.
 FRAGMENTS = (
-    "'", '"', "`", "[", "]", "''", "--", "\n", "/*", "*/", "?", "?1", ":a", "@a", "$a", "$a::b(c)", "::", ":", "x'00'",
-    "1.5e3", "1e", "0x1F", "0xg", ".5", "\0", "\v", "\ufeff", "é", "(", ")", ";", ",", "->>", "SELECT", "END", " ",
+    "'",
+    '"',
+    "`",
+    "[",
+    "]",
+    "''",
+    "--",
+    "\n",
+    "/*",
+    "*/",
+    "?",
+    "?1",
+    ":a",
+    "@a",
+    "$a",
+    "$a::b(c)",
+    "::",
+    ":",
+    "x'00'",
+    "1.5e3",
+    "1e",
+    "0x1F",
+    "0xg",
+    ".5",
+    "\0",
+    "\v",
+    "\ufeff",
+    "é",
+    "(",
+    ")",
+    ";",
+    ",",
+    "->>",
+    "SELECT",
+    "END",
+    " ",
 )
 TEXTS = st.text() | st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=3)).map("".join)
 
@@ -102,11 +136,17 @@ def test_placeholders_that_make_no_sense_are_refused(placeholders: str) -> None:
 @pytest.mark.parametrize(
     "sql",
     [
-        "SELECT 1", "select 1", " -- first\n/* second */ SELECT 1", "\ufeffSELECT 1", "VALUES (1)",
+        "SELECT 1",
+        "select 1",
+        " -- first\n/* second */ SELECT 1",
+        "\ufeffSELECT 1",
+        "VALUES (1)",
         "EXPLAIN DELETE FROM t",
-        "PRAGMA user_version = 1", "WITH a AS (SELECT 1) SELECT * FROM a",
+        "PRAGMA user_version = 1",
+        "WITH a AS (SELECT 1) SELECT * FROM a",
         "WITH a(x) AS (SELECT 1), b AS (VALUES (2)) SELECT * FROM a, b",
-        "WITH RECURSIVE replace AS (SELECT 1) SELECT * FROM replace", "SELECT 1; SELECT 2",
+        "WITH RECURSIVE replace AS (SELECT 1) SELECT * FROM replace",
+        "SELECT 1; SELECT 2",
     ],
 )
 def test_a_read_is_refused(sql: str) -> None:
@@ -121,8 +161,18 @@ def test_a_read_is_refused(sql: str) -> None:
 @pytest.mark.parametrize(
     "sql",
     [
-        "BEGIN", "begin immediate", "COMMIT;", "END", "ROLLBACK TO x", "SAVEPOINT x", "RELEASE x", "ATTACH 'x' AS y",
-        "DETACH y", "VACUUM", "INSERT OR ROLLBACK INTO t VALUES (?)", "UPDATE OR /* */ ROLLBACK t SET a = 1",
+        "BEGIN",
+        "begin immediate",
+        "COMMIT;",
+        "END",
+        "ROLLBACK TO x",
+        "SAVEPOINT x",
+        "RELEASE x",
+        "ATTACH 'x' AS y",
+        "DETACH y",
+        "VACUUM",
+        "INSERT OR ROLLBACK INTO t VALUES (?)",
+        "UPDATE OR /* */ ROLLBACK t SET a = 1",
         "WITH a AS (SELECT 1) INSERT OR ROLLBACK INTO t SELECT * FROM a",
     ],
 )
@@ -137,13 +187,22 @@ def test_steering_the_transaction_is_refused(sql: str) -> None:
 @pytest.mark.parametrize(
     "sql",
     [
-        "INSERT INTO t SELECT * FROM u", "WITH a AS (SELECT 1) INSERT INTO t SELECT * FROM a",
-        "WITH a AS (SELECT 1) UPDATE t SET x = (SELECT 1)", "WITH a AS (SELECT ')') DELETE FROM t",
+        "INSERT INTO t SELECT * FROM u",
+        "WITH a AS (SELECT 1) INSERT INTO t SELECT * FROM a",
+        "WITH a AS (SELECT 1) UPDATE t SET x = (SELECT 1)",
+        "WITH a AS (SELECT ')') DELETE FROM t",
         "WITH replace AS (SELECT 1) DELETE FROM t",
-        "WITH a AS (WITH b AS (SELECT 1) SELECT * FROM b) DELETE FROM t", "DELETE t OR ROLLBACK",
-        "INSRT foo", "INSERT INTO t VALUES ('; COMMIT')",
-        "CREATE TABLE t (a)", "DROP TABLE t", "INSERT INTO t VALUES (1);", "INSERT INTO t VALUES (1) ; /* x */ -- y",
-        "DELETE FROM t WHERE a = '\0'", "UPDATE OR IGNORE t SET rollback = 1", "\u017felect 1",
+        "WITH a AS (WITH b AS (SELECT 1) SELECT * FROM b) DELETE FROM t",
+        "DELETE t OR ROLLBACK",
+        "INSRT foo",
+        "INSERT INTO t VALUES ('; COMMIT')",
+        "CREATE TABLE t (a)",
+        "DROP TABLE t",
+        "INSERT INTO t VALUES (1);",
+        "INSERT INTO t VALUES (1) ; /* x */ -- y",
+        "DELETE FROM t WHERE a = '\0'",
+        "UPDATE OR IGNORE t SET rollback = 1",
+        "\u017felect 1",
         "CREATE TRIGGER r AFTER INSERT ON t BEGIN INSERT OR ROLLBACK INTO u VALUES (1); END",
     ],
 )
@@ -156,8 +215,15 @@ def test_anything_else_passes(sql: str) -> None:
 @pytest.mark.parametrize(
     "sql",
     [
-        "", " \n", "-- nothing", "/* nothing", ";", "INSERT INTO t VALUES (1); DELETE FROM t", ";DELETE FROM t",
-        "DELETE FROM t;;", "DELETE FROM t; COMMIT",
+        "",
+        " \n",
+        "-- nothing",
+        "/* nothing",
+        ";",
+        "INSERT INTO t VALUES (1); DELETE FROM t",
+        ";DELETE FROM t",
+        "DELETE FROM t;;",
+        "DELETE FROM t; COMMIT",
     ],
 )
 def test_not_one_statement_is_refused(sql: str) -> None:
@@ -182,7 +248,7 @@ STATEMENTS = (
     "create temp trigger r after insert on t when case when 1 then 1 end begin select 1; /* ; */ end",
     "CREATE TEMPORARY TRIGGER \"end\" AFTER INSERT ON t BEGIN SELECT CASE 1 WHEN 1 THEN 'END;' END AS x; END -- ;",
     "CREATE TRIGGER r AFTER INSERT ON t BEGIN SELECT 1; END",
-    "CREATE TABLE trigger (begin, \"end\")",
+    'CREATE TABLE trigger (begin, "end")',
 )
 
 
@@ -234,10 +300,21 @@ def test_values_go_to_their_placeholders(placeholders: str, params: object, expe
 @pytest.mark.parametrize(
     ("placeholders", "params", "told"),
     [
-        ("?, ?", (1,), ["2", "1"]), ("?", (1, 2, 3), ["1", "3"]), ("1", (5,), ["0", "1"]), ("?", "x", ["1", "str"]),
-        ("?", b"x", ["1", "bytes"]), ("?", {"a": 1}, ["1", "dict"]), ("?", {1}, ["1", "set"]), ("?", 7, ["1", "int"]),
-        ("?", None, ["1", "NoneType"]), ("?2", (1,), ["2", "1"]), ("?1", (1, 2), ["1", "2"]), ("?1", "x", ["1", "str"]),
-        (":a, :b, :c", {"b": 1}, ["a", "c"]), (":a", (1,), ["tuple"]), (":a", {"A": 1}, ["a"]),
+        ("?, ?", (1,), ["2", "1"]),
+        ("?", (1, 2, 3), ["1", "3"]),
+        ("1", (5,), ["0", "1"]),
+        ("?", "x", ["1", "str"]),
+        ("?", b"x", ["1", "bytes"]),
+        ("?", {"a": 1}, ["1", "dict"]),
+        ("?", {1}, ["1", "set"]),
+        ("?", 7, ["1", "int"]),
+        ("?", None, ["1", "NoneType"]),
+        ("?2", (1,), ["2", "1"]),
+        ("?1", (1, 2), ["1", "2"]),
+        ("?1", "x", ["1", "str"]),
+        (":a, :b, :c", {"b": 1}, ["a", "c"]),
+        (":a", (1,), ["tuple"]),
+        (":a", {"A": 1}, ["a"]),
     ],
 )
 def test_values_that_do_not_fit_are_refused(placeholders: str, params: object, told: list[str]) -> None:
@@ -299,10 +376,17 @@ def test_rewriting_placeholders_does_not_change_what_is_written(
 @pytest.mark.parametrize(
     "ddl",
     [
-        "CREATE TABLE t (a)", "create unique index if not exists i on t (a);", "CREATE VIEW v AS SELECT 1",
-        "CREATE TRIGGER r AFTER INSERT ON t BEGIN DELETE FROM u; END", "CREATE TABLE temp (a)",
-        "ALTER TABLE t ADD COLUMN a", "alter table main.t add a integer default '?'", 'ALTER TABLE "ADD" ADD a',
-        "DROP TABLE IF EXISTS t", "DROP INDEX IF /* */ EXISTS i", "ALTER TABLE t ADD COLUMN IF NOT EXISTS a",
+        "CREATE TABLE t (a)",
+        "create unique index if not exists i on t (a);",
+        "CREATE VIEW v AS SELECT 1",
+        "CREATE TRIGGER r AFTER INSERT ON t BEGIN DELETE FROM u; END",
+        "CREATE TABLE temp (a)",
+        "ALTER TABLE t ADD COLUMN a",
+        "alter table main.t add a integer default '?'",
+        'ALTER TABLE "ADD" ADD a',
+        "DROP TABLE IF EXISTS t",
+        "DROP INDEX IF /* */ EXISTS i",
+        "ALTER TABLE t ADD COLUMN IF NOT EXISTS a",
         "CREATE TABLE t (a) -- ;",
     ],
 )
@@ -314,14 +398,31 @@ def test_a_definition_passes(ddl: str) -> None:
 @pytest.mark.parametrize(
     "ddl",
     [
-        "DROP TABLE t", "ALTER TABLE t RENAME TO u", "ALTER TABLE t DROP COLUMN a", "ALTER TABLE t RENAME a TO add",
-        "ALTER TABLE t ADD CONSTRAINT c CHECK (a)", "ALTER TABLE t", "INSERT INTO t VALUES ('IF NOT EXISTS')",
-        "DELETE FROM t WHERE NOT EXISTS (SELECT 1)", "DROP TABLE t -- IF EXISTS", 'DROP TABLE "IF" "EXISTS"',
-        "CREATE TEMP TABLE t (a)", "create temporary view v as select 1", "CREATE TABLE temp.t (a)",
-        'CREATE TABLE IF NOT EXISTS "temp".t (a)', "CREATE TABLE t (a DEFAULT ?)", "CREATE TABLE :t (a)",
-        "CREATE TABLE t (a); CREATE TABLE u (a)", "", "-- CREATE TABLE t (a)", "PRAGMA if not exists",
+        "DROP TABLE t",
+        "ALTER TABLE t RENAME TO u",
+        "ALTER TABLE t DROP COLUMN a",
+        "ALTER TABLE t RENAME a TO add",
+        "ALTER TABLE t ADD CONSTRAINT c CHECK (a)",
+        "ALTER TABLE t",
+        "INSERT INTO t VALUES ('IF NOT EXISTS')",
+        "DELETE FROM t WHERE NOT EXISTS (SELECT 1)",
+        "DROP TABLE t -- IF EXISTS",
+        'DROP TABLE "IF" "EXISTS"',
+        "CREATE TEMP TABLE t (a)",
+        "create temporary view v as select 1",
+        "CREATE TABLE temp.t (a)",
+        'CREATE TABLE IF NOT EXISTS "temp".t (a)',
+        "CREATE TABLE t (a DEFAULT ?)",
+        "CREATE TABLE :t (a)",
+        "CREATE TABLE t (a); CREATE TABLE u (a)",
+        "",
+        "-- CREATE TABLE t (a)",
+        "PRAGMA if not exists",
         "VACUUM IF EXISTS",
-        "ATTACH IF EXISTS 'x' AS y", "EXPLAIN CREATE TABLE t (a)", "WITH a AS (SELECT 1) SELECT if exists", "TABLE",
+        "ATTACH IF EXISTS 'x' AS y",
+        "EXPLAIN CREATE TABLE t (a)",
+        "WITH a AS (SELECT 1) SELECT if exists",
+        "TABLE",
     ],
 )
 def test_anything_else_is_no_definition(ddl: str) -> None:
@@ -359,8 +460,12 @@ def test_a_definition_is_text(ddl: Any) -> None:
         (
             "INSERT INTO MAIN.[t] VALUES /* ( */ ('?)', x'00', NULL, true, False, CURRENT_TIMESTAMP, 0x1F, ?) -- x",
             (
-                "t", "INSERT INTO MAIN.[t] VALUES /* ( */ ",
-                "('?)', x'00', NULL, true, False, CURRENT_TIMESTAMP, 0x1F, ?)", "", 1, False,
+                "t",
+                "INSERT INTO MAIN.[t] VALUES /* ( */ ",
+                "('?)', x'00', NULL, true, False, CURRENT_TIMESTAMP, 0x1F, ?)",
+                "",
+                1,
+                False,
             ),
         ),
         (
@@ -370,8 +475,12 @@ def test_a_definition_is_text(ddl: Any) -> None:
         (
             "INSERT INTO t VALUES (?) ON CONFLICT (a) DO UPDATE SET a = max(a, excluded.a) WHERE a IN (1) ; ",
             (
-                "t", "INSERT INTO t VALUES ", "(?)",
-                " ON CONFLICT (a) DO UPDATE SET a = max(a, excluded.a) WHERE a IN (1)", 1, True,
+                "t",
+                "INSERT INTO t VALUES ",
+                "(?)",
+                " ON CONFLICT (a) DO UPDATE SET a = max(a, excluded.a) WHERE a IN (1)",
+                1,
+                True,
             ),
         ),
     ],
@@ -384,27 +493,51 @@ def test_the_shape_of_an_insert(sql: str, expected: tuple[str, str, str, str, in
 @pytest.mark.parametrize(
     "sql",
     [
-        "INSERT OR ROLLBACK INTO t VALUES (?)", "INSERT OR FAIL INTO t VALUES (?)", "INSERT INTO t SELECT ?",
-        "INSERT INTO t DEFAULT VALUES", "WITH a AS (SELECT 1) INSERT INTO t VALUES (?)", "UPDATE t SET a = ?",
-        "INTO t VALUES (?)", "INSERT t VALUES (?)", "INSERT INTO temp.t VALUES (?)", "INSERT INTO other.t VALUES (?)",
-        "INSERT INTO t VALUES (?), (?)", "INSERT INTO t VALUES ()", "INSERT INTO t VALUES (?,)",
+        "INSERT OR ROLLBACK INTO t VALUES (?)",
+        "INSERT OR FAIL INTO t VALUES (?)",
+        "INSERT INTO t SELECT ?",
+        "INSERT INTO t DEFAULT VALUES",
+        "WITH a AS (SELECT 1) INSERT INTO t VALUES (?)",
+        "UPDATE t SET a = ?",
+        "INTO t VALUES (?)",
+        "INSERT t VALUES (?)",
+        "INSERT INTO temp.t VALUES (?)",
+        "INSERT INTO other.t VALUES (?)",
+        "INSERT INTO t VALUES (?), (?)",
+        "INSERT INTO t VALUES ()",
+        "INSERT INTO t VALUES (?,)",
         "INSERT INTO t VALUES (? ?)",
-        "INSERT INTO t VALUES (?", "INSERT INTO t VALUES", "INSERT INTO t VALUES (?) x",
+        "INSERT INTO t VALUES (?",
+        "INSERT INTO t VALUES",
+        "INSERT INTO t VALUES (?) x",
         "INSERT INTO t VALUES (?) RETURNING a",
-        "INSERT INTO t VALUES (? + 1)", "INSERT INTO t VALUES (lower(?))",
-        "INSERT INTO t VALUES (-'a')", "INSERT INTO t VALUES ((?))",
-        'INSERT INTO t VALUES ("a")', "INSERT INTO t VALUES (a)", "INSERT INTO t VALUES (-?)",
+        "INSERT INTO t VALUES (? + 1)",
+        "INSERT INTO t VALUES (lower(?))",
+        "INSERT INTO t VALUES (-'a')",
+        "INSERT INTO t VALUES ((?))",
+        'INSERT INTO t VALUES ("a")',
+        "INSERT INTO t VALUES (a)",
+        "INSERT INTO t VALUES (-?)",
         "INSERT INTO t VALUES (1x)",
-        "INSERT INTO t VALUES ((SELECT 1))", "INSERT INTO t VALUES (:a)", "INSERT INTO t VALUES (?1)",
-        "INSERT INTO t (1) VALUES (?)", "INSERT INTO 5 VALUES (?)", "INSERT INTO t AS 1 VALUES (?)",
-        "INSERT INTO t () VALUES (?)", "INSERT INTO t (a,) VALUES (?)", "INSERT INTO t (lower(a)) VALUES (?)",
-        "INSERT INTO t VALUES (?) ON CONFLICT", "INSERT INTO t VALUES (?) ON CONFLICT (a)",
+        "INSERT INTO t VALUES ((SELECT 1))",
+        "INSERT INTO t VALUES (:a)",
+        "INSERT INTO t VALUES (?1)",
+        "INSERT INTO t (1) VALUES (?)",
+        "INSERT INTO 5 VALUES (?)",
+        "INSERT INTO t AS 1 VALUES (?)",
+        "INSERT INTO t () VALUES (?)",
+        "INSERT INTO t (a,) VALUES (?)",
+        "INSERT INTO t (lower(a)) VALUES (?)",
+        "INSERT INTO t VALUES (?) ON CONFLICT",
+        "INSERT INTO t VALUES (?) ON CONFLICT (a)",
         "INSERT INTO t VALUES (?) ON CONFLICT DO UPDATE SET a = ?",
         "INSERT INTO t VALUES (?) ON CONFLICT DO UPDATE SET a = (SELECT 1)",
         "INSERT INTO t VALUES (?) ON CONFLICT DO UPDATE SET a = (VALUES (1))",
         "INSERT INTO t VALUES (?) ON CONFLICT DO UPDATE SET a = 1 WHERE a IN u",
         "INSERT INTO t VALUES (?) ON CONFLICT DO NOTHING RETURNING a",
-        "INSERT INTO t VALUES (?); DELETE FROM t", ";INSERT INTO t VALUES (?)", "",
+        "INSERT INTO t VALUES (?); DELETE FROM t",
+        ";INSERT INTO t VALUES (?)",
+        "",
     ],
 )
 def test_what_cannot_be_joined_has_no_shape(sql: str) -> None:
@@ -421,11 +554,16 @@ def test_a_shape_survives_pickling() -> None:
 
 SPACES = st.sampled_from([" ", "\n\t", "/* ( ? ' */", "-- ) ? '\n", " /**/ "])
 ENDS = st.sampled_from(["", ";", " -- end", "\n;-- end ?", " /* end"])
-CONFLICTS = st.sampled_from([
-    "", "ON CONFLICT DO NOTHING", "ON CONFLICT (k) DO NOTHING", "on conflict (k) do update set v = excluded.v",
-    "ON CONFLICT (k) DO UPDATE SET n = n + 1, v = 'x;--' WHERE v IN ('a', 'b') OR n > 1",
-    "ON CONFLICT (k) WHERE 1 DO UPDATE SET v = v || excluded.v",
-])
+CONFLICTS = st.sampled_from(
+    [
+        "",
+        "ON CONFLICT DO NOTHING",
+        "ON CONFLICT (k) DO NOTHING",
+        "on conflict (k) do update set v = excluded.v",
+        "ON CONFLICT (k) DO UPDATE SET n = n + 1, v = 'x;--' WHERE v IN ('a', 'b') OR n > 1",
+        "ON CONFLICT (k) WHERE 1 DO UPDATE SET v = v || excluded.v",
+    ]
+)
 VALUES = st.sampled_from(["?", "?", "?", "NULL", "true", "'a'", "'it''s ?'", "-1", "+2.5", "x'6162'", "0x10"])
 HEADS = st.sampled_from(["INSERT", "insert or ignore", "INSERT OR REPLACE", "REPLACE", "INSERT OR ABORT"])
 TARGETS = st.sampled_from(["t", "main.t", '"t"', "[t]", "`t`", "'t'", "t AS x", "T"])
@@ -519,11 +657,16 @@ def test_functions_that_are_called(sql: str, name: str, expected: bool) -> None:
 @pytest.mark.parametrize(
     ("sql", "expected"),
     [
-        ("DELETE FROM telemetry_bus_ledger", True), ("DELETE FROM main . TELEMETRY_Bus_ledger", True),
-        ('DELETE FROM "telemetry_bus_ledger"', True), ("DELETE FROM [telemetry_bus_x", True),
-        ("DELETE FROM `telemetry_bus_x`", True), ("DELETE FROM 'telemetry_bus_ledger'", False),
-        ("DELETE FROM t -- telemetry_bus_ledger", False), ("DELETE FROM my_telemetry_bus_ledger", False),
-        ("DELETE FROM telemetry_bus", False), ("DELETE FROM t WHERE a = :telemetry_bus_x", False),
+        ("DELETE FROM telemetry_bus_ledger", True),
+        ("DELETE FROM main . TELEMETRY_Bus_ledger", True),
+        ('DELETE FROM "telemetry_bus_ledger"', True),
+        ("DELETE FROM [telemetry_bus_x", True),
+        ("DELETE FROM `telemetry_bus_x`", True),
+        ("DELETE FROM 'telemetry_bus_ledger'", False),
+        ("DELETE FROM t -- telemetry_bus_ledger", False),
+        ("DELETE FROM my_telemetry_bus_ledger", False),
+        ("DELETE FROM telemetry_bus", False),
+        ("DELETE FROM t WHERE a = :telemetry_bus_x", False),
     ],
 )
 def test_names_of_the_bus_own_tables(sql: str, expected: bool) -> None:

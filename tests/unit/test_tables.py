@@ -86,13 +86,21 @@ def test_defaults() -> None:
     """A column that is left out gets its default: a value, a function's, SQL, or the database's; None is a value."""
     counter = iter(range(100))
     events = table(
-        Column("id", Integer, primary_key=True), Column("state", String, default="new"),
-        Column("number", Integer, default=lambda: next(counter)), Column("upper", String, default=func.upper("sql")),
+        Column("id", Integer, primary_key=True),
+        Column("state", String, default="new"),
+        Column("number", Integer, default=lambda: next(counter)),
+        Column("upper", String, default=func.upper("sql")),
         Column("server", String, server_default="there"),
     )
-    assert [(1, "new", 0, "SQL", "there"), (2, None, 7, "given", "here")] == stored(insert_job(events, [
-        {}, {"state": None, "number": 7, "upper": "given", "server": "here"},
-    ]))
+    assert [(1, "new", 0, "SQL", "there"), (2, None, 7, "given", "here")] == stored(
+        insert_job(
+            events,
+            [
+                {},
+                {"state": None, "number": 7, "upper": "given", "server": "here"},
+            ],
+        )
+    )
 
 
 def test_nothing_but_what_the_database_gives() -> None:
@@ -103,13 +111,24 @@ def test_nothing_but_what_the_database_gives() -> None:
 def test_values_by_the_types_of_columns() -> None:
     """Each value is stored as SQLAlchemy would store it, so that its readers understand it."""
     values: dict[str, Any] = {
-        "json": {"a": [1, None]}, "at": datetime(2024, 2, 29, 1, 2, 3, 4), "day": date(2024, 2, 29), "yes": True,
-        "amount": Decimal("1.50"), "raw": b"\0\xff", "kind": "red", "upper": "shout",
+        "json": {"a": [1, None]},
+        "at": datetime(2024, 2, 29, 1, 2, 3, 4),
+        "day": date(2024, 2, 29),
+        "yes": True,
+        "amount": Decimal("1.50"),
+        "raw": b"\0\xff",
+        "kind": "red",
+        "upper": "shout",
     }
     events = table(
-        Column("json", JSON), Column("at", DateTime), Column("day", Date), Column("yes", Boolean),
-        Column("amount", Numeric(10, 2, asdecimal=True)), Column("raw", LargeBinary),
-        Column("kind", Enum("red", "blue")), Column("upper", Upper),
+        Column("json", JSON),
+        Column("at", DateTime),
+        Column("day", Date),
+        Column("yes", Boolean),
+        Column("amount", Numeric(10, 2, asdecimal=True)),
+        Column("raw", LargeBinary),
+        Column("kind", Enum("red", "blue")),
+        Column("upper", Upper),
     )
     with closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection:
         run(insert_job(events, values), connection)
@@ -150,7 +169,9 @@ def test_columns_with_a_key() -> None:
 def test_definitions_are_repeatable() -> None:
     """The table's and its indexes', in a settled order, each of which may run again."""
     events = table(
-        Column("id", Integer, primary_key=True), Column("a", String, index=True), Column("b", String, unique=True),
+        Column("id", Integer, primary_key=True),
+        Column("a", String, index=True),
+        Column("b", String, unique=True),
     )
     Index("a_first", events.c.a, events.c.b, unique=True)
     texts = definitions(events)

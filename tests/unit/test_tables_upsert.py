@@ -17,8 +17,12 @@ from telemetry_bus.tables import definitions, insert_job, upsert_job
 
 def hosts(*more: Any) -> Table:
     return Table(
-        "hosts", MetaData(), Column("host", String, primary_key=True), Column("visits", Integer),
-        Column("best", Integer), *more,
+        "hosts",
+        MetaData(),
+        Column("host", String, primary_key=True),
+        Column("visits", Integer),
+        Column("best", Integer),
+        *more,
     )
 
 
@@ -105,9 +109,14 @@ def test_it_is_compiled_once() -> None:
     assert one is two
 
 
-@pytest.mark.parametrize("options", [
-    {"key": ["nmae"]}, {"update": ["nmae"]}, {"update": lambda stored, given: {"nmae": given.best}},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"key": ["nmae"]},
+        {"update": ["nmae"]},
+        {"update": lambda stored, given: {"nmae": given.best}},
+    ],
+)
 def test_unknown_column(options: Any) -> None:
     """A column that is not there is refused, wherever it is named."""
     with pytest.raises(JobError, match="table hosts has no column 'nmae'"):
@@ -116,10 +125,14 @@ def test_unknown_column(options: Any) -> None:
         upsert_job(hosts(), {"nmae": "a"})
 
 
-@pytest.mark.parametrize("update", [
-    lambda stored, given: {"best": max(stored.best, given.best)}, lambda stored, given: {"best": given.bets},
-    lambda stored, given: None,
-])
+@pytest.mark.parametrize(
+    "update",
+    [
+        lambda stored, given: {"best": max(stored.best, given.best)},
+        lambda stored, given: {"best": given.bets},
+        lambda stored, given: None,
+    ],
+)
 def test_a_function_that_makes_no_sql(update: Any) -> None:
     """What works on values and not on columns is an error that says so."""
     with pytest.raises(JobError, match=r"update= raises \w+: .*func.max"):
@@ -178,7 +191,5 @@ def test_two_jobs_as_one() -> None:
     """The sum of two jobs runs the first, then the second; what both ensure is ensured once."""
     one = Job((Statement("a"),), ("CREATE TABLE x (a)", "CREATE TABLE y (a)"))
     two = Job((Statement("b"),), ("CREATE TABLE y (a)", "CREATE TABLE z (a)"))
-    both = Job(
-        (Statement("a"), Statement("b")), ("CREATE TABLE x (a)", "CREATE TABLE y (a)", "CREATE TABLE z (a)")
-    )
+    both = Job((Statement("a"), Statement("b")), ("CREATE TABLE x (a)", "CREATE TABLE y (a)", "CREATE TABLE z (a)"))
     assert both == one + two

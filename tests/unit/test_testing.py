@@ -150,11 +150,16 @@ def test_inserted_without_columns(jobs: RecordedJobs) -> None:
 @pytest.mark.parametrize(
     ("sql", "writes"),
     [
-        ("INSERT INTO t VALUES (?)", True), ("INSERT OR REPLACE INTO T VALUES (?)", True),
-        ("UPDATE OR IGNORE t SET a = ?", True), ("DELETE FROM main.t WHERE a = ?", True),
-        ("WITH x AS (SELECT 1) UPDATE t SET a = ?", True), ("/* t */ UPDATE other SET a = ?", False),
-        ("INSERT INTO other (t) VALUES (?)", False), ("INSERT INTO other SELECT t FROM t WHERE a = ?", False),
-        ("CREATE TABLE t (a)", False), ("ALTER TABLE t ADD COLUMN b", False),
+        ("INSERT INTO t VALUES (?)", True),
+        ("INSERT OR REPLACE INTO T VALUES (?)", True),
+        ("UPDATE OR IGNORE t SET a = ?", True),
+        ("DELETE FROM main.t WHERE a = ?", True),
+        ("WITH x AS (SELECT 1) UPDATE t SET a = ?", True),
+        ("/* t */ UPDATE other SET a = ?", False),
+        ("INSERT INTO other (t) VALUES (?)", False),
+        ("INSERT INTO other SELECT t FROM t WHERE a = ?", False),
+        ("CREATE TABLE t (a)", False),
+        ("ALTER TABLE t ADD COLUMN b", False),
     ],
 )
 def test_rows_by_table(sql: str, writes: bool, jobs: RecordedJobs) -> None:

@@ -11,8 +11,23 @@ import pytest
 from telemetry_bus.database.sqlite.connection import SqliteDialect
 
 TYPES = [
-    "INTEGER", "bigint", "POINT", "TEXT", "VARCHAR(9)", "CLOB", "BLOB", "", "REAL", "DOUBLE PRECISION", "FLOAT",
-    "NUMERIC", "BOOLEAN", "TIMESTAMP", "STRING", "CHARINT", "FLOATBLOB",
+    "INTEGER",
+    "bigint",
+    "POINT",
+    "TEXT",
+    "VARCHAR(9)",
+    "CLOB",
+    "BLOB",
+    "",
+    "REAL",
+    "DOUBLE PRECISION",
+    "FLOAT",
+    "NUMERIC",
+    "BOOLEAN",
+    "TIMESTAMP",
+    "STRING",
+    "CHARINT",
+    "FLOATBLOB",
 ]
 #: Between them they tell all affinities apart, but for INTEGER and NUMERIC, which differ in a CAST only.
 VALUES = ("'7'", "7", "7.5", "7.0", "'7.0'", "x'37'")

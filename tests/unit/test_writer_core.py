@@ -87,13 +87,19 @@ def test_only_old_rows_without_a_journal_are_pruned(tmp_path: Path) -> None:
 def test_the_tables_of_the_bus_are_those_that_are_documented(tmp_path: Path) -> None:
     """Programs outside read them: names, types and order of the columns are a contract."""
     with opened(tmp_path):
-        columns = "SELECT name, type, \"notnull\" FROM pragma_table_info(?)"
+        columns = 'SELECT name, type, "notnull" FROM pragma_table_info(?)'
         assert [("stream", "BLOB", 1), ("last_sequence", "INTEGER", 1), ("updated_at", "TIMESTAMP", 1)] == rows(
             tmp_path, columns, "telemetry_bus_ledger"
         )
         assert [
-            ("id", "INTEGER", 1), ("stream", "BLOB", 1), ("sequence", "INTEGER", 1), ("failed_at", "TIMESTAMP", 1),
-            ("error_type", "TEXT", 1), ("error", "TEXT", 1), ("statement", "TEXT", 0), ("job", "BLOB", 1),
+            ("id", "INTEGER", 1),
+            ("stream", "BLOB", 1),
+            ("sequence", "INTEGER", 1),
+            ("failed_at", "TIMESTAMP", 1),
+            ("error_type", "TEXT", 1),
+            ("error", "TEXT", 1),
+            ("statement", "TEXT", 0),
+            ("job", "BLOB", 1),
         ] == rows(tmp_path, columns, "telemetry_bus_dead_letters")
 
 
@@ -103,13 +109,23 @@ def test_a_snapshot_tells_what_was_done(tmp_path: Path) -> None:
     with opened(tmp_path) as writer:
         before = writer.snapshot()
         assert (0, 0, 0, 0, 0.0, 0.0, 0, ()) == (
-            before.jobs_committed, before.rows_committed, before.batches, before.dead_letters, before.commit_ms_p50,
-            before.commit_ms_p99, before.ddl_cached, before.drift,
+            before.jobs_committed,
+            before.rows_committed,
+            before.batches,
+            before.dead_letters,
+            before.commit_ms_p50,
+            before.commit_ms_p99,
+            before.ddl_cached,
+            before.drift,
         )
         writer.apply([stream.run(EVENT, ["x", 1], ["x", 2], ["y", 3])])
         after = writer.snapshot()
         assert (2, 2, 1, 1, 1) == (
-            after.jobs_committed, after.rows_committed, after.batches, after.dead_letters, after.ddl_cached
+            after.jobs_committed,
+            after.rows_committed,
+            after.batches,
+            after.dead_letters,
+            after.ddl_cached,
         )
         assert 0 < after.commit_ms_p50 <= after.commit_ms_p99
         assert os.stat(tmp_path / "telemetry.db-wal").st_size == after.wal_bytes > 0
@@ -189,7 +205,9 @@ class TestSync:
     def test_statements_run_in_order_whatever_they_are(self, tmp_path: Path) -> None:
         """A job may insert, update and insert from a query."""
         mixed = template(
-            INSERT_EVENT, "UPDATE events SET size = size + ?", "INSERT INTO sizes SELECT size FROM events",
+            INSERT_EVENT,
+            "UPDATE events SET size = size + ?",
+            "INSERT INTO sizes SELECT size FROM events",
             ensure=(EVENTS, SIZES),
         )
         with opened(tmp_path, ledger=False) as writer:

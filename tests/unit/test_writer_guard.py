@@ -122,7 +122,9 @@ def test_a_view_or_trigger_is_no_way_around(tmp_path: Path) -> None:
     """Nothing is denied when they are made, but when they would touch the bus."""
     stream = Stream()
     execute(
-        tmp_path, EVENTS, "CREATE TABLE telemetry_bus_ledger (stream BLOB PRIMARY KEY, last_sequence, updated_at)",
+        tmp_path,
+        EVENTS,
+        "CREATE TABLE telemetry_bus_ledger (stream BLOB PRIMARY KEY, last_sequence, updated_at)",
         "CREATE VIEW v AS SELECT * FROM telemetry_bus_ledger",
         "CREATE TRIGGER g AFTER INSERT ON events BEGIN UPDATE telemetry_bus_ledger SET last_sequence = 0; END",
     )

@@ -220,10 +220,15 @@ class TestForeignKeys:
         """Both kinds in one batch are found, in order."""
         stream = Stream()
         with opened(tmp_path) as writer:
-            failures = writer.apply([
-                stream.run(PARENT, [1]), stream.run(LATE_KID, [1], [9]), stream.run(PARENT, [1]),
-                stream.run(LATE_KID, [8], [1]), stream.run(KID, [7]),
-            ])
+            failures = writer.apply(
+                [
+                    stream.run(PARENT, [1]),
+                    stream.run(LATE_KID, [1], [9]),
+                    stream.run(PARENT, [1]),
+                    stream.run(LATE_KID, [8], [1]),
+                    stream.run(KID, [7]),
+                ]
+            )
             assert [3, 4, 5, 7] == [failure.sequence for failure in failures]
             assert [(1,), (1,)] == rows(tmp_path, "SELECT parent FROM late_kids")
 

@@ -47,8 +47,10 @@ class Recording:
     def rows(self, of: str) -> dict[str, list[tuple[Any, ...]]]:
         """The tables that must come of it."""
         return {
-            table: [tuple(bytes.fromhex(value["bytes"]) if isinstance(value, dict) else value for value in row)
-                    for row in rows]
+            table: [
+                tuple(bytes.fromhex(value["bytes"]) if isinstance(value, dict) else value for value in row)
+                for row in rows
+            ]
             for table, rows in self.expected[of]["rows"].items()
         }
 

@@ -37,7 +37,8 @@ def rows(store: TelemetryStore) -> None:
         store.execute("INSERT INTO single (a, b) VALUES (?, ?)", (f"row {number}", number), ensure=ensure)
     store.execute("INSERT INTO single (a, b) VALUES (:a, :b)", {"a": "named", "b": 1.5}, ensure=ensure)
     store.executemany(
-        "INSERT INTO many (a, b) VALUES (?, ?)", [(f"row {number}", number) for number in range(100)],
+        "INSERT INTO many (a, b) VALUES (?, ?)",
+        [(f"row {number}", number) for number in range(100)],
         ensure=table("many"),
     )
     store.executemany("INSERT INTO many (a, b) VALUES (?, ?)", [], ensure=table("many"))
@@ -59,11 +60,34 @@ def rows(store: TelemetryStore) -> None:
 def values(store: TelemetryStore) -> None:
     """Every kind of value."""
     for value in (
-        None, True, False, 0, -1, 2**63 - 1, -(2**63), 0.0, -0.5, 1e300, float("inf"), float("nan"),
-        "", "text", "Größe 漢字 😀", "nul \0 in it", "x" * 300, b"", b"\0\xff bytes", bytearray(b"array"),
-        datetime(2026, 1, 2, 3, 4, 5), datetime(2026, 1, 2, 3, 4, 5, 678900, UTC),
-        datetime(2026, 1, 2, tzinfo=timezone(timedelta(hours=-6))), date(2026, 1, 2), time(3, 4, 5, 6),
-        Decimal("12345678901234567890.123"), UUID(int=7), Colour.RED,
+        None,
+        True,
+        False,
+        0,
+        -1,
+        2**63 - 1,
+        -(2**63),
+        0.0,
+        -0.5,
+        1e300,
+        float("inf"),
+        float("nan"),
+        "",
+        "text",
+        "Größe 漢字 😀",
+        "nul \0 in it",
+        "x" * 300,
+        b"",
+        b"\0\xff bytes",
+        bytearray(b"array"),
+        datetime(2026, 1, 2, 3, 4, 5),
+        datetime(2026, 1, 2, 3, 4, 5, 678900, UTC),
+        datetime(2026, 1, 2, tzinfo=timezone(timedelta(hours=-6))),
+        date(2026, 1, 2),
+        time(3, 4, 5, 6),
+        Decimal("12345678901234567890.123"),
+        UUID(int=7),
+        Colour.RED,
     ):
         store.execute("INSERT INTO kinds (a, b) VALUES (?, ?)", (type(value).__name__, value), ensure=table("kinds"))
 

@@ -38,11 +38,14 @@ messages.VERSION += 1
 magic = journal_file._MAGIC
 journal_file._MAGIC = magic[:-1] + bytes([magic[-1] + 1])
 """
-NEXT_WRITER = NEXT + """
+NEXT_WRITER = (
+    NEXT
+    + """
 import sys
 from writer_daemon.__main__ import main
 sys.exit(main())
 """
+)
 
 
 class Next(Recording):
@@ -136,7 +139,9 @@ def test_a_producer_of_the_next_version(bus: Bus) -> None:
     """With a writer of today its `flush` names the versions. When it has died its journal waits, through any number of
     such writers; the first one that understands it writes everything, once."""
     writer = bus.answering_writer()
-    output = bus.run(NEXT + f"""
+    output = bus.run(
+        NEXT
+        + f"""
 from telemetry_bus import FlushTimeout
 store = TelemetryStore(database, spawn=False)
 for number in range(1, {JOBS} + 1):
@@ -149,7 +154,8 @@ for _ in range(100):
             print(error, flush=True)
             break
 os._exit(0)
-""")
+"""
+    )
     assert f"version {VERSION}, this is version {VERSION + 1}" in output
     for again in (True, False):
         wait_until(lambda: bus.status()["journals_unread"] == 1, "the journal is seen")

@@ -56,8 +56,9 @@ def examine(case: Case) -> Iterator[tuple[str, Finding]]:
             yield name, problem(f"cannot be checked: {error.message}", error.hint or "mend that, and look again")
         except OSError as error:
             subject = f": {error.filename}" if error.filename else ""
-            yield name, problem(
-                f"cannot be checked: {error.strerror or error}{subject}", "run it as the user whose bus it is"
+            yield (
+                name,
+                problem(f"cannot be checked: {error.strerror or error}{subject}", "run it as the user whose bus it is"),
             )
         except sqlite3.Error as error:
             yield name, problem(f"cannot be checked: {error}", "mend what is said of the content, and look again")

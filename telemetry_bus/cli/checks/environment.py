@@ -83,9 +83,7 @@ def _errors(environ: Mapping[str, str]) -> Iterator[tuple[str, ConfigError]]:
         "TELEMETRY_BUS_MODE": lambda: store_options("any.db", alone),
         "TELEMETRY_BUS_SPAWN": lambda: env_flag("TELEMETRY_BUS_SPAWN", True, environ),
         "TELEMETRY_DEBUG": lambda: env_flag("TELEMETRY_DEBUG", False, environ),
-        "TELEMETRY_BUS_IDLE_TIMEOUT": lambda: env_seconds(
-            "TELEMETRY_BUS_IDLE_TIMEOUT", DEFAULT_IDLE_TIMEOUT, environ
-        ),
+        "TELEMETRY_BUS_IDLE_TIMEOUT": lambda: env_seconds("TELEMETRY_BUS_IDLE_TIMEOUT", DEFAULT_IDLE_TIMEOUT, environ),
     }
     for name, read in readers.items():
         try:

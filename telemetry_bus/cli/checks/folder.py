@@ -40,7 +40,8 @@ def foreign_files(case: Case) -> Finding:
     try:
         with os.scandir(case.bus.folder.journals) as entries:
             strange = sorted(
-                entry.name for entry in entries
+                entry.name
+                for entry in entries
                 if not (entry.name.endswith((SUFFIX, UNFINISHED_SUFFIX)) and entry.is_file(follow_symlinks=False))
             )
     except FileNotFoundError:

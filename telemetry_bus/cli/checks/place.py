@@ -59,9 +59,7 @@ def file_systems(case: Case) -> Finding:
             )
     for place, kind in found.items():
         if kind in _FLEETING:
-            return warning(
-                f"{place} lies on {kind}, and does not survive a reboot", "move it to a disk if it has to"
-            )
+            return warning(f"{place} lies on {kind}, and does not survive a reboot", "move it to a disk if it has to")
     return ok(", ".join(dict.fromkeys(kind or "unknown" for kind in found.values())))
 
 

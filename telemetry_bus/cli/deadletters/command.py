@@ -29,7 +29,10 @@ def _add_show(group: Parser) -> None:
 
 def _add_retry(group: Parser) -> None:
     _add_order(
-        group, "retry", letter_orders.retry, "run them again; returns when each is decided",
+        group,
+        "retry",
+        letter_orders.retry,
+        "run them again; returns when each is decided",
         "Run dead letters again. Each is applied and gone, or still there with its new error.\n"
         "Starts a writer if none runs, unless TELEMETRY_BUS_SPAWN is 0.",
     )
@@ -37,22 +40,26 @@ def _add_retry(group: Parser) -> None:
 
 def _add_purge(group: Parser) -> None:
     parser = _add_order(
-        group, "purge", letter_orders.purge, "delete them for good",
+        group,
+        "purge",
+        letter_orders.purge,
+        "delete them for good",
         "Delete dead letters for good, all of them when none is named. At a terminal it asks first.",
         required=False,
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
-def _add_order(
-    group: Parser, name: str, run: Run, summary: str, description: str, *, required: bool = True
-) -> Parser:
+def _add_order(group: Parser, name: str, run: Run, summary: str, description: str, *, required: bool = True) -> Parser:
     parser = group.command(name, run, summary, description)
     which = parser.add_mutually_exclusive_group(required=required)
     which.add_argument("ids", type=positive, nargs="*", default=[], metavar="ID")
     which.add_argument("--all", action="store_true", help="all there are")
     parser.add_argument(
-        "--timeout", type=seconds, default=DEFAULT_TIMEOUT, metavar="S",
+        "--timeout",
+        type=seconds,
+        default=DEFAULT_TIMEOUT,
+        metavar="S",
         help="wait for the writer, and for each of its answers, S seconds at most (%(default)g)",
     )
     return parser
@@ -60,7 +67,9 @@ def _add_order(
 
 def _add_export(group: Parser) -> None:
     parser = group.command(
-        "export", letter_views.export, "write them to a file, as JSON lines",
-        "Write dead letters to a file, one JSON object per line, complete; bytes are {\"base64\": …}.",
+        "export",
+        letter_views.export,
+        "write them to a file, as JSON lines",
+        'Write dead letters to a file, one JSON object per line, complete; bytes are {"base64": …}.',
     )
     parser.add_argument("file", metavar="FILE", help="a file, mode 0600 and replaced as a whole; - is standard output")

@@ -65,8 +65,13 @@ class Letter:
     def summary(self) -> dict[str, Any]:
         """For JSON: what `list` shows."""
         return {
-            "id": self.id, "stream": self.stream.hex(), "sequence": self.sequence, "failed_at": self.failed_at,
-            "error_type": self.error_type, "error": self.error, "statement": self.statement,
+            "id": self.id,
+            "stream": self.stream.hex(),
+            "sequence": self.sequence,
+            "failed_at": self.failed_at,
+            "error_type": self.error_type,
+            "error": self.error,
+            "statement": self.statement,
         }
 
     def whole(self) -> dict[str, Any]:
@@ -111,7 +116,9 @@ def reading(database: Database) -> Iterator[Letters]:
     """The dead letters of a database, for the block. Raises `DatabaseFault`, also when there is no database."""
     if database.path is not None and not database.path.exists():
         raise DatabaseFault(
-            "there is no such database", operation="dead letters", subject=database.masked,
+            "there is no such database",
+            operation="dead letters",
+            subject=database.masked,
             hint="name it with --database",
         )
     try:

@@ -43,7 +43,9 @@ def show(arguments: argparse.Namespace, output: Output) -> int:
         letter = letters.get(arguments.id)
     if letter is None:
         raise DatabaseFault(
-            f"there is no dead letter {arguments.id}", operation="show", subject=database.masked,
+            f"there is no dead letter {arguments.id}",
+            operation="show",
+            subject=database.masked,
             hint="telemetry-bus dead-letters list",
         )
     if output.as_json:
@@ -70,8 +72,12 @@ def export(arguments: argparse.Namespace, output: Output) -> int:
 
 def _row(letter: Letter) -> tuple[int, str, str, int, str, str]:
     return (
-        letter.id, letter.failed_at[:_SECONDS], letter.stream.hex(), letter.sequence,
-        f"{letter.error_type}: {letter.first_line}", shorten(letter.statement or ""),
+        letter.id,
+        letter.failed_at[:_SECONDS],
+        letter.stream.hex(),
+        letter.sequence,
+        f"{letter.error_type}: {letter.first_line}",
+        shorten(letter.statement or ""),
     )
 
 
@@ -83,13 +89,15 @@ def _how_many(shown: int, count: int) -> str:
 
 
 def _show(letter: Letter, output: Output) -> None:
-    output.fields({
-        "id": str(letter.id),
-        "stream": letter.stream.hex(),
-        "sequence": str(letter.sequence),
-        "failed at": f"{letter.failed_at} UTC",
-        "error": f"{letter.error_type}: {letter.message}",
-    })
+    output.fields(
+        {
+            "id": str(letter.id),
+            "stream": letter.stream.hex(),
+            "sequence": str(letter.sequence),
+            "failed at": f"{letter.failed_at} UTC",
+            "error": f"{letter.error_type}: {letter.message}",
+        }
+    )
     job = letter.unpacked()
     if job is None:
         _section("job", f"cannot be read; {len(letter.job)} bytes, --json shows them", output)

@@ -34,7 +34,9 @@ _PAGES = 500
 
 def add_to(whole: Parser) -> None:
     parser = whole.command(
-        "prune", run, "delete old rows, and give their space back",
+        "prune",
+        run,
+        "delete old rows, and give their space back",
         "Delete the rows of a table that are older than an age, in small batches through the writer, and shrink the\n"
         "file. Rows without a time stay. Starts a writer if none runs, unless TELEMETRY_BUS_SPAWN is 0.",
     )
@@ -48,7 +50,10 @@ def add_to(whole: Parser) -> None:
         "--batch-rows", type=_batch, default=BATCH_ROWS, metavar="N", help="delete N rows at once (%(default)d)"
     )
     parser.add_argument(
-        "--timeout", type=seconds, default=DEFAULT_TIMEOUT, metavar="S",
+        "--timeout",
+        type=seconds,
+        default=DEFAULT_TIMEOUT,
+        metavar="S",
         help="wait for the writer, and for each batch, S seconds at most (%(default)g)",
     )
 
@@ -61,8 +66,16 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         if extent.old:
             old.refuse_children(connection)
     report: dict[str, Any] = {
-        "table": old.table, "column": old.column, "cutoff": old.cutoff, **asdict(extent), "dry_run": arguments.dry_run,
-        "deleted": 0, "left": extent.old, "interrupted": False, "auto_vacuum": None, "freed_bytes": 0,
+        "table": old.table,
+        "column": old.column,
+        "cutoff": old.cutoff,
+        **asdict(extent),
+        "dry_run": arguments.dry_run,
+        "deleted": 0,
+        "left": extent.old,
+        "interrupted": False,
+        "auto_vacuum": None,
+        "freed_bytes": 0,
     }
     if not arguments.dry_run:
         with _ctrl_c() as stopped, Caller(bus, arguments.timeout) as caller:
@@ -81,7 +94,11 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
 
 def _delete(
-    bus: Bus, old: Old, arguments: argparse.Namespace, report: dict[str, Any], stopped: Callable[[], bool],
+    bus: Bus,
+    old: Old,
+    arguments: argparse.Namespace,
+    report: dict[str, Any],
+    stopped: Callable[[], bool],
     advance: Callable[[int], None],
 ) -> None:
     """As many rows as were counted, so that it ends however many come meanwhile."""
@@ -104,8 +121,10 @@ def _delete(
                         raise JobFailed(str(store.stats().last_error))
                 except TelemetryError as error:
                     raise DatabaseFault(
-                        f"{counted(report['deleted'], 'row')} deleted, then: {error.message}", operation="prune",
-                        subject=old.table, hint=error.hint or "telemetry-bus dead-letters list has what failed",
+                        f"{counted(report['deleted'], 'row')} deleted, then: {error.message}",
+                        operation="prune",
+                        subject=old.table,
+                        hint=error.hint or "telemetry-bus dead-letters list has what failed",
                     ) from error
                 report["deleted"] += len(batch)
                 advance(len(batch))

@@ -86,19 +86,23 @@ class Old:
 
     def extent(self, connection: sqlite3.Connection) -> Extent:
         column = quoted(self.column)
-        return Extent(*connection.execute(
-            f"SELECT count(*), count(*) FILTER (WHERE {self.condition}), "
-            f"min(datetime({column})) FILTER (WHERE {self.condition}), "
-            f"max(datetime({column})) FILTER (WHERE {self.condition}), "
-            f"count(*) FILTER (WHERE typeof({column}) <> 'text' OR NOT {self._is_time} OR datetime({column}) IS NULL) "
-            f"FROM {quoted(self.table)}"
-        ).fetchone())
+        return Extent(
+            *connection.execute(
+                f"SELECT count(*), count(*) FILTER (WHERE {self.condition}), "
+                f"min(datetime({column})) FILTER (WHERE {self.condition}), "
+                f"max(datetime({column})) FILTER (WHERE {self.condition}), "
+                f"count(*) FILTER (WHERE typeof({column}) <> 'text' OR NOT {self._is_time} "
+                f"OR datetime({column}) IS NULL) "
+                f"FROM {quoted(self.table)}"
+            ).fetchone()
+        )
 
     def keys(self, connection: sqlite3.Connection, limit: int) -> list[tuple[Any, ...]]:
         """The keys of old rows, the oldest first."""
         return connection.execute(
             f"SELECT {', '.join(self.key)} FROM {quoted(self.table)} WHERE {self.condition} "
-            f"ORDER BY {quoted(self.column)} LIMIT ?", (limit,)
+            f"ORDER BY {quoted(self.column)} LIMIT ?",
+            (limit,),
         ).fetchall()
 
     def refuse_children(self, connection: sqlite3.Connection) -> None:
@@ -122,7 +126,9 @@ class Old:
                 hint = "set those references to NULL first" if itself else f"prune {child} first"
                 raise DatabaseFault(
                     f"{counted(count, 'row')} of {child} would refer to nothing; nothing was deleted",
-                    operation="prune", subject=self.table, hint=hint,
+                    operation="prune",
+                    subject=self.table,
+                    hint=hint,
                 )
 
     @property

@@ -32,12 +32,16 @@ _RELOAD = "systemctl daemon-reload"
 
 def add_to(whole: Parser) -> None:
     install = whole.command(
-        "install-service", run_install, "make the writer of a database a service of systemd",
+        "install-service",
+        run_install,
+        "make the writer of a database a service of systemd",
         "Write the unit, its environment file, and the descriptions of user and folder; then print what to run next.\n"
         "Needs root. A file that is not as this command has written it is left alone, and nothing is written then.",
     )
     remove = whole.command(
-        "uninstall-service", run_uninstall, "remove what install-service has written",
+        "uninstall-service",
+        run_uninstall,
+        "remove what install-service has written",
         "Remove what install-service has written. The database, its folder and the user stay.",
     )
     for parser in (install, remove):
@@ -90,7 +94,9 @@ def run_uninstall(arguments: argparse.Namespace, output: Output) -> int:
     _check_rights(root)
     if os.path.lexists(_below(root, enabled(name))):
         raise ConfigError(
-            "it is enabled", operation="uninstall-service", subject=name,
+            "it is enabled",
+            operation="uninstall-service",
+            subject=name,
             hint=f"systemctl disable --now telemetry-writer@{name}",
         )
     ours = own[0].parent
@@ -138,11 +144,14 @@ def _service(arguments: argparse.Namespace) -> Service:
         raise ConfigError("a service needs a file", operation="install-service", subject=database.masked)
     folder = database.path.parent
     if not str(database.path).isprintable():
-        raise ConfigError("the path has characters that no unit takes", operation="install-service",
-                          subject=repr(str(folder)))
+        raise ConfigError(
+            "the path has characters that no unit takes", operation="install-service", subject=repr(str(folder))
+        )
     if str(folder) == "/" or any(folder.is_relative_to(place) for place in _PASSING):
         raise ConfigError(
-            "a service cannot have its database there", operation="install-service", subject=str(folder),
+            "a service cannot have its database there",
+            operation="install-service",
+            subject=str(folder),
             hint="for example /var/lib/telemetry",
         )
     # Not resolved: through this link Python finds its virtual environment.
@@ -163,8 +172,10 @@ def _check_rights(root: Path) -> None:
 def _check_ours(path: Path) -> None:
     if path.exists() and not is_ours(path):
         raise ConfigError(
-            "somebody else has written or changed it; nothing was written", operation="install-service",
-            subject=str(path), hint="move it away, or --force",
+            "somebody else has written or changed it; nothing was written",
+            operation="install-service",
+            subject=str(path),
+            hint="move it away, or --force",
         )
 
 

@@ -146,8 +146,12 @@ class Service:
     def files(self, *, make_folder: bool, in_a_home: bool) -> dict[Path, str]:
         """Every file by its path. With `make_folder` systemd-tmpfiles makes the database's folder."""
         named = {
-            "name": self.name, "user": self.user, "group": self.group, "folder": quoted(str(self.folder)),
-            "python": quoted(str(self.python)).replace("$", "$$"), "place": self._place(make_folder=make_folder),
+            "name": self.name,
+            "user": self.user,
+            "group": self.group,
+            "folder": quoted(str(self.folder)),
+            "python": quoted(str(self.python)).replace("$", "$$"),
+            "place": self._place(make_folder=make_folder),
         }
         files = {
             UNIT_FOLDER / "telemetry-writer@.service": _UNIT.replace("{python}", named["python"]),

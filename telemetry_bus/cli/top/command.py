@@ -30,7 +30,9 @@ Wait = Callable[[float], bool]
 
 def add_to(whole: Parser) -> None:
     parser = whole.command(
-        "top", run, "watch the writer and the streams, with rates",
+        "top",
+        run,
+        "watch the writer and the streams, with rates",
         "Watch the writer and the streams, with rates, until q or Ctrl-C. When standard output is no terminal, each\n"
         "sample is a block of text; with --json, a line. The first sample has no rates. What is seen does not change\n"
         "the exit code. When more than 256 KiB wait in a journal, its jobs are reckoned from the size of the first.",
@@ -89,10 +91,13 @@ def _block(sample: Report, output: Output) -> None:
     rates = [f"{_told(sample['rates'][name])} {name.removesuffix('_per_s')}/s" for name in COUNTERS]
     output.fields({"time": f"{sample['time']} UTC", **fields(sample, output), "rates": ", ".join(rates)})
     if sample["streams"]:
-        output.table((*STREAM_COLUMNS, "jobs/s"), [
-            (*stream_cells(stream, output), _told(stream["jobs_per_s"]))
-            for stream in most_urgent_first(sample["streams"])
-        ])
+        output.table(
+            (*STREAM_COLUMNS, "jobs/s"),
+            [
+                (*stream_cells(stream, output), _told(stream["jobs_per_s"]))
+                for stream in most_urgent_first(sample["streams"])
+            ],
+        )
 
 
 def _told(rate: float | None) -> str:

@@ -86,8 +86,12 @@ def _gauges(sample: Report, course: Course, width: int, ramp: str, *, roomy: boo
         ("jobs", _per_second(rates["jobs_per_s"]), "jobs_per_s", _total(sample["jobs_committed"], "committed")),
         ("rows", _per_second(rates["rows_per_s"]), "rows_per_s", _total(sample["rows_committed"], "committed")),
         ("batches", _per_second(rates["batches_per_s"]), "batches_per_s", _total(sample["batches"], "committed")),
-        ("pending", size(sample["pending_bytes"]), "pending_bytes",
-         f"{_jobs(jobs, reckoned)} {nouns(jobs, 'job')}, {streams:,} {nouns(streams, 'stream')}"),
+        (
+            "pending",
+            size(sample["pending_bytes"]),
+            "pending_bytes",
+            f"{_jobs(jobs, reckoned)} {nouns(jobs, 'job')}, {streams:,} {nouns(streams, 'stream')}",
+        ),
     ]
     room = width - _NAME_WIDTH - _FIGURE_WIDTH - 2 * len(_GAP) - _BESIDE_WIDTH
     lines = []

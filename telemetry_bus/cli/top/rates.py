@@ -41,7 +41,8 @@ class Course:
         for name, value in {**rates, "pending_bytes": pending_bytes}.items():
             self._totals.setdefault(name, deque(maxlen=self._kept)).append(value)
         self._streams = {
-            name: self._streams.get(name) or deque(maxlen=self._kept) for name in of_streams  # the others have gone
+            name: self._streams.get(name) or deque(maxlen=self._kept)
+            for name in of_streams  # the others have gone
         }
         for name, rate in of_streams.items():
             self._streams[name].append(rate)
@@ -74,10 +75,15 @@ class Course:
 
 def most_urgent_first(streams: Iterable[Report]) -> list[Report]:
     """Jobs whose producer is dead, then much that waits, then much that is done; else always in the same order."""
-    return sorted(streams, key=lambda stream: (
-        stream["alive"] or not stream["pending_bytes"], -stream["pending_bytes"],
-        -(stream.get("jobs_per_s") or 0), stream["stream"],
-    ))
+    return sorted(
+        streams,
+        key=lambda stream: (
+            stream["alive"] or not stream["pending_bytes"],
+            -stream["pending_bytes"],
+            -(stream.get("jobs_per_s") or 0),
+            stream["stream"],
+        ),
+    )
 
 
 def sparkline(values: Sequence[Rate], width: int, ramp: str = BLOCKS) -> str:

@@ -47,7 +47,11 @@ class SqliteDialect:
 
     errors = sqlite_errors.ERRORS
     types: Mapping[str, str] = {
-        "bytes": "BLOB", "integer": "INTEGER", "serial": "INTEGER", "text": "TEXT", "timestamp": "TIMESTAMP",
+        "bytes": "BLOB",
+        "integer": "INTEGER",
+        "serial": "INTEGER",
+        "text": "TEXT",
+        "timestamp": "TIMESTAMP",
     }
     blames_database = staticmethod(sqlite_errors.blames_database)
     breaks_connection = staticmethod(sqlite_errors.breaks_connection)
@@ -190,8 +194,11 @@ class SqliteConnection:
         tables = [(fold(name), ordinary, sql) for name, ordinary, sql in self.own(_TABLES)]
         return {
             name: TableFacts(
-                ordinary=bool(ordinary), triggers=name in triggers, referenced=name in referenced,
-                rewrites="conflict" in sql.lower(), parents=frozenset(parents.get(name, ())),
+                ordinary=bool(ordinary),
+                triggers=name in triggers,
+                referenced=name in referenced,
+                rewrites="conflict" in sql.lower(),
+                parents=frozenset(parents.get(name, ())),
             )
             for name, ordinary, sql in tables
         }

@@ -9,7 +9,12 @@ from ...errors import DatabaseFault
 
 #: What the driver raises about a statement, its values or the connection.
 ERRORS: tuple[type[BaseException], ...] = (
-    sqlite3.Error, sqlite3.Warning, MemoryError, OverflowError, TypeError, ValueError
+    sqlite3.Error,
+    sqlite3.Warning,
+    MemoryError,
+    OverflowError,
+    TypeError,
+    ValueError,
 )
 
 #: Primary result codes that say nothing about the job (https://www.sqlite.org/rescode.html), each with a hint.
@@ -26,9 +31,15 @@ _FAULTS = {
     sqlite3.SQLITE_NOTADB: "the file is not a SQLite database, name another one",
 }
 #: After these the connection is as good as before.
-_PASSING = frozenset({
-    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_FULL, sqlite3.SQLITE_INTERRUPT,
-})
+_PASSING = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_INTERRUPT,
+    }
+)
 _MISSING = re.compile(r"no such (table|column|index|view)|has no column named|ON CONFLICT clause does not match", re.I)
 _ALREADY_THERE = re.compile(r"already exists|duplicate column name", re.I)
 

@@ -11,18 +11,34 @@ from ...sql.shapes import names_bus_table
 BUS_PREFIX = "telemetry_bus_"
 
 #: A job neither steers the transaction it stands in nor reaches for another file or the connection's settings.
-_DENIED_ACTIONS = frozenset({
-    sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA, sqlite3.SQLITE_TRANSACTION,
-    sqlite3.SQLITE_SAVEPOINT, sqlite3.SQLITE_CREATE_TEMP_INDEX, sqlite3.SQLITE_CREATE_TEMP_TABLE,
-    sqlite3.SQLITE_CREATE_TEMP_TRIGGER, sqlite3.SQLITE_CREATE_TEMP_VIEW, sqlite3.SQLITE_DROP_TEMP_INDEX,
-    sqlite3.SQLITE_DROP_TEMP_TABLE, sqlite3.SQLITE_DROP_TEMP_TRIGGER, sqlite3.SQLITE_DROP_TEMP_VIEW,
-})
+_DENIED_ACTIONS = frozenset(
+    {
+        sqlite3.SQLITE_ATTACH,
+        sqlite3.SQLITE_DETACH,
+        sqlite3.SQLITE_PRAGMA,
+        sqlite3.SQLITE_TRANSACTION,
+        sqlite3.SQLITE_SAVEPOINT,
+        sqlite3.SQLITE_CREATE_TEMP_INDEX,
+        sqlite3.SQLITE_CREATE_TEMP_TABLE,
+        sqlite3.SQLITE_CREATE_TEMP_TRIGGER,
+        sqlite3.SQLITE_CREATE_TEMP_VIEW,
+        sqlite3.SQLITE_DROP_TEMP_INDEX,
+        sqlite3.SQLITE_DROP_TEMP_TABLE,
+        sqlite3.SQLITE_DROP_TEMP_TRIGGER,
+        sqlite3.SQLITE_DROP_TEMP_VIEW,
+    }
+)
 #: Denied in the schema `temp`, where a table would hide one of its name from all later jobs. (`CREATE TABLE temp.t`
 #: does not count as the creation of a temporary table.)
-_CREATING_ACTIONS = frozenset({
-    sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_CREATE_VIEW, sqlite3.SQLITE_CREATE_TRIGGER,
-    sqlite3.SQLITE_CREATE_INDEX, sqlite3.SQLITE_CREATE_VTABLE,
-})
+_CREATING_ACTIONS = frozenset(
+    {
+        sqlite3.SQLITE_CREATE_TABLE,
+        sqlite3.SQLITE_CREATE_VIEW,
+        sqlite3.SQLITE_CREATE_TRIGGER,
+        sqlite3.SQLITE_CREATE_INDEX,
+        sqlite3.SQLITE_CREATE_VTABLE,
+    }
+)
 #: Full-text and R-tree tables ask for these when they are used.
 _PRAGMAS_READ_BY_TABLES = frozenset({"data_version", "page_size"})
 _DENIED_FUNCTIONS = frozenset({"load_extension"})
@@ -49,7 +65,8 @@ class Guard:
         """Raises `NotRecordable` for the text of a statement that jobs must not even prepare."""
         if sql in self._own or names_bus_table(sql):
             raise NotRecordable(
-                "a job can neither steer its transaction nor touch the tables of the bus", operation="apply",
+                "a job can neither steer its transaction nor touch the tables of the bus",
+                operation="apply",
                 subject=sql,
             )
 

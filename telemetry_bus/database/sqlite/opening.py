@@ -23,10 +23,31 @@ CACHED_STATEMENTS = 512
 CACHE_SIZE = -32 * 1024
 
 #: WAL needs shared memory between all who open the file, and file locks that work: https://www.sqlite.org/wal.html
-NETWORK_FILE_SYSTEMS = frozenset({
-    "9p", "afs", "beegfs", "ceph", "cifs", "coda", "fuse.ceph", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs",
-    "fuse.sshfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs",
-})
+NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "coda",
+        "fuse.ceph",
+        "fuse.glusterfs",
+        "fuse.rclone",
+        "fuse.s3fs",
+        "fuse.sshfs",
+        "gfs2",
+        "glusterfs",
+        "gpfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "ocfs2",
+        "smb3",
+        "smbfs",
+    }
+)
 _MOUNTS = Path("/proc/self/mountinfo")
 
 
@@ -54,7 +75,9 @@ def refuse_network_file_system(path: Path, mounts: Path = _MOUNTS) -> None:
     if kind in NETWORK_FILE_SYSTEMS:
         raise ConfigError(
             f"the file system is {kind}, and SQLite's write-ahead log does not work over a network",
-            operation="open", subject=str(path), hint="put the database on a disk of this machine",
+            operation="open",
+            subject=str(path),
+            hint="put the database on a disk of this machine",
         )
 
 
@@ -82,7 +105,9 @@ def _prepare_file(path: Path, *, create: bool) -> None:
     if not create:
         if not path.exists() or path.stat().st_size == 0:
             raise DatabaseFault(
-                "the database file is gone or empty", operation="open", subject=str(path),
+                "the database file is gone or empty",
+                operation="open",
+                subject=str(path),
                 hint="put it back, or restart the writer to begin a new one",
             )
         return
@@ -95,7 +120,10 @@ def _prepare_file(path: Path, *, create: bool) -> None:
 def _connect(database: Database) -> sqlite3.Connection:
     name = ":memory:" if database.path is None else f"file:{quote(str(database.path))}?mode=rw"
     connection = sqlite3.connect(
-        name, uri=database.path is not None, isolation_level=None, check_same_thread=False,
+        name,
+        uri=database.path is not None,
+        isolation_level=None,
+        check_same_thread=False,
         cached_statements=CACHED_STATEMENTS,
     )
     connection.create_function("regexp", 2, _regexp, deterministic=True)
@@ -118,8 +146,10 @@ def _set_pragmas(connection: sqlite3.Connection, database: Database, settings: S
             pragma("auto_vacuum=INCREMENTAL")  # must be said before anything is written
         if (mode := pragma("journal_mode=WAL")) != "wal":
             raise ConfigError(
-                f"SQLite refused the write-ahead log (journal mode is {mode})", operation="open",
-                subject=str(database.path), hint="put the database on a disk of this machine",
+                f"SQLite refused the write-ahead log (journal mode is {mode})",
+                operation="open",
+                subject=str(database.path),
+                hint="put the database on a disk of this machine",
             )
         pragma("schema_version")  # the first look into the file: is it a database, and its log is opened
         pragma(f"journal_size_limit={LOG_BYTES}")
