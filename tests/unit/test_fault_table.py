@@ -6,10 +6,9 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROWS = 25
 
-#: number | fault | what must hold | tests | what was seen
-ROW = re.compile(r"^\| (\d+) \|([^|]+)\|([^|]+)\|([^|]+)\|([^|]+)\|$", re.MULTILINE)
+#: letter and number | fault | what must hold | tests | what was seen
+ROW = re.compile(r"^\| ([A-Z]?)(\d+) \|([^|]+)\|([^|]+)\|([^|]+)\|([^|]+)\|$", re.MULTILINE)
 NAMED = re.compile(r"`(tests/[\w/]+)(\.py)?(?:::(\w+))?`|`::(\w+)`")
 
 
@@ -19,21 +18,25 @@ def rows() -> list[tuple[str, ...]]:
 
 
 def test_every_row_is_there_and_says_what_was_seen() -> None:
-    """Numbered in order, without an empty cell."""
-    assert [str(number) for number in range(1, ROWS + 1)] == [number for number, *_ in rows()]
-    assert all(cell.strip() for row in rows() for cell in row)
+    """Each table has a letter, the first has none, and is numbered in order; no cell is empty."""
+    tables: dict[str, list[int]] = {}
+    for letter, number, *_ in rows():
+        tables.setdefault(letter, []).append(int(number))
+    assert "" in tables
+    assert all(list(range(1, len(numbers) + 1)) == numbers for numbers in tables.values())
+    assert all(cell.strip() for row in rows() for cell in row[1:])
 
 
 def test_the_tests_of_a_row_exist() -> None:
     """A file, a folder, or a test by its name; `::name` is one of the file before it."""
-    for number, _, _, tests, _ in rows():
+    for letter, number, _, _, tests, _ in rows():
         named = [*NAMED.finditer(tests)]
-        assert named, f"row {number} names no test"
+        assert named, f"row {letter}{number} names no test"
         path = ROOT
         for found in named:
             file, suffix, name, further = found.groups()
             if file:
                 path = ROOT / f"{file}{suffix or ''}"
-            assert path.exists(), f"row {number}: {path}"
+            assert path.exists(), f"row {letter}{number}: {path}"
             if function := name or further:
-                assert f"def {function}(" in path.read_text(), f"row {number}: {path}::{function}"
+                assert f"def {function}(" in path.read_text(), f"row {letter}{number}: {path}::{function}"
