@@ -8,11 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-import fuzz_targets
-import hostile
 import pytest
-from fuzz_targets import ControlMessages, Journals, Messages
-from hostile import Input, Peer
 
 from telemetry_bus.encoding.records import seal
 from telemetry_bus.encoding.values import INT64_MAX
@@ -23,6 +19,10 @@ from telemetry_bus.journal.orphan import OrphanJournal
 from telemetry_bus.protocol.messages import Command, Hello, Jobs, encode_control
 from telemetry_bus.sql.shapes import calls, insert_shape, names_bus_table
 from telemetry_bus.sql.tokens import tokenize
+
+from . import hostile, targets
+from .hostile import Input, Peer
+from .targets import ControlMessages, Journals, Messages
 
 STREAM = b"a hostile stream"
 #: A guard against what would take hours, not a measure of speed.
@@ -37,7 +37,7 @@ def life() -> Iterator[ExitStack]:
 
 def unharmed(bench: Messages | ControlMessages | Journals) -> None:
     """Honest jobs are taken afterwards, and each is there once."""
-    for _ in range(3 * fuzz_targets.HONEST_EVERY):
+    for _ in range(3 * targets.HONEST_EVERY):
         bench.turn()
     bench.judge()
 
@@ -84,7 +84,7 @@ def test_job_whose_text_is_slow_to_look_at(tmp_path: Path, life: ExitStack, text
 def test_numbers_beyond_every_ledger(tmp_path: Path, life: ExitStack, first: int) -> None:
     """A stream that pretends to have come to the end of all numbers, and goes on: refused."""
     control = ControlMessages(tmp_path, life)
-    control.take(Input([encode_control(Hello(STREAM, fuzz_targets.MEMORY, INT64_MAX, 1))]))
+    control.take(Input([encode_control(Hello(STREAM, targets.MEMORY, INT64_MAX, 1))]))
     record = Peer(STREAM).message(1, [Job((Statement("DELETE FROM t"),))]).records
     control.sockets.jobs.frames.append(Jobs(STREAM, 0, first, 2, 1, 0, b"", record * 2).encode())
     control.turn()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "scripts" / "fuzz.py"
+PROGRAM = ("-P", "-m", "tests.fuzz")
 
 INPUTS = {"codec": 4000, "jobs": 3000, "control": 4000, "journal": 1000}
 
@@ -24,7 +24,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *words],
         cwd=folder,
-        env={**environment, "PYTHONPATH": f"{ROOT}:{SCRIPT.parent}"},
+        env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
@@ -43,7 +43,7 @@ def counts(output: str, target: str) -> tuple[int, int, int]:
 def test_hostile_input_meets_only_typed_errors(tmp_path: Path, target: str) -> None:
     """Everything is refused by name or taken, honest jobs beside it are applied, memory stays within its limit; and
     the inputs are such that many get through the first check and many do not."""
-    ended = run(tmp_path, str(SCRIPT), "--target", target, "--inputs", str(INPUTS[target]), "--seed", "1")
+    ended = run(tmp_path, *PROGRAM, "--target", target, "--inputs", str(INPUTS[target]), "--seed", "1")
     assert 0 == ended.returncode, ended.stdout + ended.stderr
     inputs, rejected, taken = counts(ended.stdout, target)
     assert INPUTS[target] == inputs == rejected + taken
@@ -55,7 +55,7 @@ def test_hostile_input_meets_only_typed_errors(tmp_path: Path, target: str) -> N
 @pytest.mark.integration
 def test_hostile_input_to_a_real_writer(tmp_path: Path) -> None:
     """The same over both sockets: the writer lives and counts, and an honest producer's rows are all there."""
-    ended = run(tmp_path, str(SCRIPT), "--target", "sockets", "--inputs", "1500", "--seed", "1")
+    ended = run(tmp_path, *PROGRAM, "--target", "sockets", "--inputs", "1500", "--seed", "1")
     assert 0 == ended.returncode, ended.stdout + ended.stderr
     inputs, rejected, taken = counts(ended.stdout, "sockets")
     assert 1500 == inputs == rejected + taken
@@ -131,7 +131,7 @@ Adopter._quarantine = lambda self, path, damage: None
         """
 import time
 fuzz.HANG_S = 0.2
-fuzz_targets.Codec.take = lambda self, given: time.sleep(60)
+targets.Codec.take = lambda self, given: time.sleep(60)
 """,
     ),
     "too much memory": (
@@ -149,7 +149,9 @@ def test_what_is_broken_is_found(tmp_path: Path, name: str) -> None:
     """Exit code 1 and what is wrong; the input is kept, and the command that is printed finds it again."""
     target, says, broken = BREAKS[name]
     program = tmp_path / "broken.py"
-    program.write_text(f"import sys, fuzz, fuzz_targets\n{broken}\nsys.exit(fuzz.main())\n")
+    program.write_text(
+        f"import sys\nfrom tests.fuzz import __main__ as fuzz, targets\n{broken}\nsys.exit(fuzz.main())\n"
+    )
     (tmp_path / "kept").mkdir()
     ended = run(tmp_path, str(program), "--target", target, "--inputs", "600", "--keep", "kept")
     assert 1 == ended.returncode, ended.stdout + ended.stderr
@@ -170,7 +172,8 @@ def test_what_is_broken_is_found(tmp_path: Path, name: str) -> None:
 def test_inputs_are_made_again_from_their_numbers(tmp_path: Path) -> None:
     """An input depends on seed, target and number, on nothing before it."""
     code = """
-import fuzz, zlib
+import zlib
+from tests.fuzz import __main__ as fuzz
 print([zlib.crc32(repr(fuzz.make_input(target, 5, number)).encode()) for target in fuzz.TARGETS for number in NUMBERS])
 """
     many = json.loads(run(tmp_path, "-c", code.replace("NUMBERS", "range(40)")).stdout)

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from scripts.restarts_run.machine import Machine
-from scripts.restarts_run.service import FOR_TESTS, ORACLE, PRODUCE
-
+from ..endurance.restarts.machine import Machine
+from ..endurance.restarts.service import FOR_TESTS, ORACLE, PRODUCE
 from ..systemd.conftest import machine as machine
 from .operator import Operator, stubs
 from .page import Block, console_blocks

@@ -15,15 +15,14 @@ from .bus import ROOT
 
 pytestmark = pytest.mark.integration
 
-SCRIPTS = ROOT / "scripts"
 ROWS, ROUNDS = 1000, 2
 #: Runs the measurement with a contender that puts a row too few into the table.
 LOSES_A_ROW = """
 import runpy
 import sys
-from bench_run import one_process
+from benchmarks import one_process
 one_process.chunks = lambda rows, size: [rows[1:]]
-runpy.run_path(sys.argv.pop(1), run_name="__main__")
+runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)
 """
 
 
@@ -33,7 +32,9 @@ def test_two_contenders(tmp_path: Path) -> None:
     document, picture = tmp_path / "out.json", tmp_path / "out.svg"
     ended = _run(
         tmp_path,
-        str(SCRIPTS / "bench.py"),
+        "-P",
+        "-m",
+        "benchmarks",
         "--only",
         "bus",
         "executemany",
@@ -70,7 +71,6 @@ def test_a_row_is_missing(tmp_path: Path) -> None:
         tmp_path,
         "-c",
         LOSES_A_ROW,
-        str(SCRIPTS / "bench.py"),
         "--only",
         "executemany",
         "--rows",
@@ -91,5 +91,5 @@ def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        env={**environment, "PYTHONPATH": f"{ROOT}:{SCRIPTS}", "TMPDIR": str(folder)},
+        env={**environment, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
     )

@@ -24,7 +24,7 @@ from .bus import DEADLINE_S, Bus, wait_until
 
 #: So many clients are served at once.
 PLACES = 16
-MONITORING = Path(__file__).parents[2] / "scripts" / "monitoring"
+MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"
 PROMETHEUS = """
 global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}
 rule_files: ["{rules}"]

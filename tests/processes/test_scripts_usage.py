@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+ROOT = Path(__file__).parents[2]
+#: What the doors in `scripts/` start.
+PROGRAMS = {
+    "bench": "benchmarks",
+    "fuzz": "tests.fuzz",
+    "restarts": "tests.endurance.restarts",
+    "soak": "tests.endurance.soak",
+    "torture": "tests.endurance.torture",
+}
 
 
 @pytest.mark.parametrize(
@@ -41,8 +49,9 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 def test_options_that_make_no_sense(script: str, arguments: list[str], said: str, tmp_path: Path) -> None:
     """The usage under the name that people type, one line that names the option, and 2."""
     ended = subprocess.run(
-        [sys.executable, str(SCRIPTS / f"{script}.py"), *arguments],
+        [sys.executable, "-P", "-m", PROGRAMS[script], *arguments],
         cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
@@ -68,13 +77,13 @@ def test_options_that_make_no_sense(script: str, arguments: list[str], said: str
 def test_an_interrupt(script: str, arguments: list[str], first_word: str, kind: signal.Signals, tmp_path: Path) -> None:
     """No traceback, of no process; nothing is left in the folder for temporary files."""
     with subprocess.Popen(
-        [sys.executable, str(SCRIPTS / f"{script}.py"), *arguments],
+        [sys.executable, "-P", "-m", PROGRAMS[script], *arguments],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "scripts" / "simulate.py"
+PROGRAM = ("-P", "-m", "tests.simulation")
 
 
 def test_script_runs_worlds_in_processes() -> None:
@@ -42,7 +42,7 @@ def test_script_stops_at_a_violation_and_tells_how_to_see_it() -> None:
 def test_script_is_interrupted() -> None:
     """Ctrl-C ends every process, and what was done so far is told."""
     script = subprocess.Popen(
-        [sys.executable, "-u", str(SCRIPT), "--seeds", "1000000000", "--jobs", "2"],
+        [sys.executable, "-u", *PROGRAM, "--seeds", "1000000000", "--jobs", "2"],
         env={"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -62,7 +62,7 @@ def test_script_is_interrupted() -> None:
 
 def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
+        [sys.executable, *PROGRAM, *arguments],
         env={"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

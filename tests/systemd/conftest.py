@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.restarts_run.machine import Machine
-from scripts.restarts_run.service import Service
+from ..endurance.restarts.machine import Machine
+from ..endurance.restarts.service import Service
 
 
 @pytest.fixture(scope="module")

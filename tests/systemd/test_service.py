@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.restarts_run.machine import ROOT, wait_until
-from scripts.restarts_run.service import FOR_TESTS, Service
-
+from ..endurance.restarts.machine import ROOT, wait_until
+from ..endurance.restarts.service import FOR_TESTS, Service
 from ..processes.failing_calls import strace_or_skip
 
 pytestmark = [pytest.mark.root, pytest.mark.integration, pytest.mark.slow]
@@ -108,7 +107,7 @@ def test_restarted_under_load(tmp_path: Path) -> None:
     waits for room. Its systemd and its files go with it."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     ended = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "restarts.py"), "--restarts", "3"],
+        [sys.executable, "-P", "-m", "tests.endurance.restarts", "--restarts", "3"],
         env=environment,
         capture_output=True,
         text=True,

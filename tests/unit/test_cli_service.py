@@ -43,12 +43,12 @@ def own(name: str) -> list[str]:
 
 
 def test_the_example_is_what_is_written() -> None:
-    """`scripts/systemd` shows what is written for an installation in /opt."""
+    """`deploy/systemd` shows what is written for an installation in /opt."""
     example = Service(
         "example", DATABASE, Path("/var/lib/telemetry"), "telemetry", "telemetry", Path("/opt/telemetry/bin/python")
     )
     written = example.files(make_folder=True, in_a_home=False)
-    assert {str(path)[1:]: marked(text) for path, text in written.items()} == files(ROOT / "scripts" / "systemd")
+    assert {str(path)[1:]: marked(text) for path, text in written.items()} == files(ROOT / "deploy" / "systemd")
 
 
 def test_files_and_next_commands(tmp_path: Path, capsys: Captured) -> None:

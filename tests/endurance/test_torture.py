@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from .bus import ROOT
+from ..processes.bus import ROOT
+from . import torture
 
 pytestmark = pytest.mark.integration
 
-SCRIPT = ROOT / "scripts" / "torture.py"
 JOBS = 30
 
 LEDGER = "CREATE TABLE telemetry_bus_ledger (stream BLOB PRIMARY KEY, last_sequence INTEGER)"
@@ -29,7 +26,7 @@ def test_random_kills_lose_double_and_tear_nothing(tmp_path: Path) -> None:
     """Some seconds of it; `scripts/torture` does the same for as long as one likes."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TELEMETRY_")}
     ended = subprocess.run(
-        [sys.executable, str(SCRIPT), "--seconds", "6", "--kill-every", "0.3", "--seed", "1"],
+        [sys.executable, "-P", "-m", "tests.endurance.torture", "--seconds", "6", "--kill-every", "0.3", "--seed", "1"],
         env={**environment, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -40,21 +37,8 @@ def test_random_kills_lose_double_and_tear_nothing(tmp_path: Path) -> None:
     assert [] == list(tmp_path.glob("telemetry-torture-*"))
 
 
-@pytest.fixture(scope="module")
-def torture() -> Iterator[ModuleType]:
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("torture", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["torture"] = module  # where its dataclass looks for its module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["torture"]
-
-
 @pytest.fixture
-def database(torture: ModuleType, tmp_path: Path) -> Path:
+def database(tmp_path: Path) -> Path:
     """Two runs of `JOBS` jobs, as they must be."""
     path = tmp_path / "x.db"
     with closing(sqlite3.connect(path)) as connection:
@@ -71,7 +55,7 @@ def database(torture: ModuleType, tmp_path: Path) -> Path:
     return path
 
 
-def verdict(torture: ModuleType, database: Path, *changes: str, accepted: int = JOBS) -> dict[str, object]:
+def verdict(database: Path, *changes: str, accepted: int = JOBS) -> dict[str, object]:
     """What the oracle counts after these changes to a database, when `accepted` jobs of each run were accepted."""
     with closing(sqlite3.connect(database)) as connection:
         for sql in changes:
@@ -83,10 +67,10 @@ def verdict(torture: ModuleType, database: Path, *changes: str, accepted: int = 
     return {name: count for name, count in counts.items() if count}
 
 
-def test_the_oracle_is_content_with_what_is_right(torture: ModuleType, database: Path) -> None:
+def test_the_oracle_is_content_with_what_is_right(database: Path) -> None:
     """All that was accepted; and one job more, that was in hand at the kill."""
-    assert {} == verdict(torture, database)
-    assert {} == verdict(torture, database, accepted=JOBS - 1)
+    assert {} == verdict(database)
+    assert {} == verdict(database, accepted=JOBS - 1)
 
 
 COPY = "INSERT INTO {0} (run, number, part, text) SELECT run, number, part, text FROM {0} WHERE "
@@ -127,14 +111,14 @@ COPY = "INSERT INTO {0} (run, number, part, text) SELECT run, number, part, text
         ),
     ],
 )
-def test_the_oracle_notices(torture: ModuleType, database: Path, expected: dict[str, int], changes: list[str]) -> None:
+def test_the_oracle_notices(database: Path, expected: dict[str, int], changes: list[str]) -> None:
     """Each kind of harm is counted as what it is."""
-    assert expected == verdict(torture, database, *changes)
+    assert expected == verdict(database, *changes)
 
 
-def test_the_oracle_notices_jobs_that_nobody_accepted(torture: ModuleType, database: Path) -> None:
+def test_the_oracle_notices_jobs_that_nobody_accepted(database: Path) -> None:
     """One job more may have been in hand at the kill; two cannot."""
-    assert {"findings": 2} == verdict(torture, database, accepted=JOBS - 2)
+    assert {"findings": 2} == verdict(database, accepted=JOBS - 2)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +129,7 @@ def test_the_oracle_notices_jobs_that_nobody_accepted(torture: ModuleType, datab
         (2, "DELETE FROM rights WHERE part = 3"),
     ],
 )
-def test_a_glance_notices_half_a_job(torture: ModuleType, database: Path, torn: int, change: str) -> None:
+def test_a_glance_notices_half_a_job(database: Path, torn: int, change: str) -> None:
     """The last job of a run is looked at while work goes on: it must be there in both tables."""
     with closing(sqlite3.connect(database)) as connection:
         connection.execute(change)

@@ -13,9 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Protocol, cast
 
-import hostile
 import zmq
-from hostile import Input, Peer
 
 from telemetry_bus import Job, Statement, TelemetryStore
 from telemetry_bus.config import parse_database
@@ -42,6 +40,9 @@ from writer_daemon.daemon import Daemon
 from writer_daemon.options import WriterOptions
 from writer_daemon.signals import Signals
 from writer_daemon.sockets import Sockets
+
+from . import hostile
+from .hostile import Input, Peer
 
 #: An honest job comes after so many inputs.
 HONEST_EVERY = 20
@@ -290,7 +291,7 @@ class RealSockets:
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 cwd="/",
-                env={"PYTHONPATH": str(Path(__file__).parents[1])},
+                env={"PYTHONPATH": str(Path(__file__).parents[2])},
             )
         life.callback(self._end)
         self._errors = folder / "errors"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from torture import ENSURE, INSERT, TABLES, parts_of
-
 from telemetry_bus import Job, Statement, TelemetryStore
+
+from ..torture import ENSURE, INSERT, TABLES, parts_of
 
 Row = tuple[int, int, int, str]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import mmap
 import os
 import random
@@ -10,18 +9,22 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from .bus import ROOT
+from ..processes.bus import ROOT
+from . import torture
+from .soak import __main__ as soak
+from .soak import jobs, judging, plot
+from .soak.oracle import Oracle
+from .soak.samples import Samples
+from .soak.samples import process as measure
 
 pytestmark = pytest.mark.integration
 
-SCRIPTS = ROOT / "scripts"
 KINDS = ("memory", "descriptors", "threads", "log (WAL)", "database", "bus folder", "journals", "pending jobs")
 SAMPLES, EVERY_S = 80, 5.0
 
@@ -30,7 +33,7 @@ def test_some_seconds_of_it(tmp_path: Path) -> None:
     """Every job exactly once, each kind of series in the table, and neither files nor processes left."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TELEMETRY_")}
     ended = subprocess.run(
-        [sys.executable, str(SCRIPTS / "soak.py"), "--seconds", "6", "--seed", "1"],
+        [sys.executable, "-P", "-m", "tests.endurance.soak", "--seconds", "6", "--seed", "1"],
         cwd=tmp_path,
         env={**environment, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
         capture_output=True,
@@ -59,26 +62,14 @@ def _processes_of(folder: Path) -> list[bytes]:
     return [words for words in found if os.fsencode(f"{folder}/") in words]
 
 
-@pytest.fixture(scope="module")
-def module() -> Iterator[Callable[[str], Any]]:
-    """Imports a module of the script by its name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
-        yield importlib.import_module
-    for name in list(sys.modules):
-        if name.partition(".")[0] in ("soak", "soak_run", "torture"):
-            del sys.modules[name]
-
-
 # The rule
 
 
 @pytest.fixture
-def judged(module: Callable[[str], Any]) -> Callable[..., bool | None]:
+def judged() -> Callable[..., bool | None]:
     """The verdict on a series of one kind with these values."""
 
     def judge(kind: str, values: Sequence[float], every: float = EVERY_S) -> bool | None:
-        judging = module("soak_run.judging")
         points = [(every * number, value) for number, value in enumerate(values)]
         verdict: bool | None = judging.judge(judging.Series(judging.KINDS[kind], "somebody", points)).grows
         return verdict
@@ -86,9 +77,9 @@ def judged(module: Callable[[str], Any]) -> Callable[..., bool | None]:
     return judge
 
 
-def test_every_kind_of_series_is_judged_here(module: Callable[[str], Any]) -> None:
+def test_every_kind_of_series_is_judged_here() -> None:
     """A new kind wants a place in these tests."""
-    assert list(KINDS) == list(module("soak_run.judging").KINDS)
+    assert list(KINDS) == list(judging.KINDS)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +150,6 @@ def test_a_short_life_is_not_judged(judged: Callable[..., bool | None], samples:
 
 @pytest.mark.parametrize(("grows", "torn", "code"), [(True, 0, 1), (False, 0, 0), (False, 1, 1)])
 def test_the_exit_code_tells_of_growth_and_harm(
-    module: Callable[[str], Any],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -168,7 +158,6 @@ def test_the_exit_code_tells_of_growth_and_harm(
     code: int,
 ) -> None:
     """A whole run is judged by its series, except for the bus as a whole while writers were ended."""
-    soak, judging = module("soak"), module("soak_run.judging")
     memory = judging.Series(judging.KINDS["memory"], "writer, life 2")
     rough = judging.Series(judging.KINDS["journals"], "bus, life 1")
     memory.points = [(EVERY_S * at, 50.0 + grows * at) for at in range(SAMPLES)]
@@ -178,7 +167,7 @@ def test_the_exit_code_tells_of_growth_and_harm(
         quiet_from = 0.0
 
         def __init__(self, database: Path, *_: object) -> None:
-            self.oracle = module("soak_run.oracle").Oracle(database)
+            self.oracle = Oracle(database)
             self.oracle.tally.torn = torn
             self.series = [memory, rough]
 
@@ -197,13 +186,11 @@ def test_the_exit_code_tells_of_growth_and_harm(
 
 
 def test_a_plot_without_matplotlib_is_refused_at_once(
-    module: Callable[[str], Any],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Not after half an hour: nothing is started."""
-    soak = module("soak")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(soak, "Soak", None)
     monkeypatch.setattr(soak.plot, "available", lambda: False)
@@ -211,10 +198,10 @@ def test_a_plot_without_matplotlib_is_refused_at_once(
     assert "matplotlib" in capsys.readouterr().err
 
 
-def test_the_plot_is_small_and_keeps_its_text(module: Callable[[str], Any], tmp_path: Path) -> None:
+def test_the_plot_is_small_and_keeps_its_text(tmp_path: Path) -> None:
     """Long and noisy series of everything there is, in one file for a page; peaks are not thinned away."""
     pytest.importorskip("matplotlib")
-    judging, plot, out = module("soak_run.judging"), module("soak_run.plot"), tmp_path / "soak.svg"
+    out = tmp_path / "soak.svg"
     people = ["writer, life 1", "producer 1", "producer 2", "producer 3", "reader"]
     noise = random.Random(3)
     series = [
@@ -234,9 +221,8 @@ def test_the_plot_is_small_and_keeps_its_text(module: Callable[[str], Any], tmp_
 # What is measured
 
 
-def test_a_process_is_measured(module: Callable[[str], Any], tmp_path: Path) -> None:
+def test_a_process_is_measured(tmp_path: Path) -> None:
     """Memory that is touched, a file that is open, a thread that runs: each is seen in the place it belongs to."""
-    measure = module("soak_run.samples").process
     stop = threading.Event()
     before = measure(os.getpid())
     thread = threading.Thread(target=stop.wait)
@@ -254,16 +240,16 @@ def test_a_process_is_measured(module: Callable[[str], Any], tmp_path: Path) -> 
     assert touched[0] - reserved[0] > 48
 
 
-def test_a_process_that_is_gone_leaves_no_sample(module: Callable[[str], Any]) -> None:
+def test_a_process_that_is_gone_leaves_no_sample() -> None:
     """A writer may be killed between its status and the look at it."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    assert () == module("soak_run.samples").process(ended.pid)
+    assert () == measure(ended.pid)
 
 
-def test_each_writer_is_a_life_of_its_own(module: Callable[[str], Any], tmp_path: Path) -> None:
+def test_each_writer_is_a_life_of_its_own(tmp_path: Path) -> None:
     """The bus as a whole begins anew when it is told to; one who stays goes on."""
-    samples = module("soak_run.samples").Samples(tmp_path / "x.db", tmp_path / "x.db.bus")
+    samples = Samples(tmp_path / "x.db", tmp_path / "x.db.bus")
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         for at, writer in enumerate([os.getpid(), os.getpid(), other.pid]):
             samples.take(float(at), {"pid": writer, "pending_jobs": at}, {"reader": os.getpid()})
@@ -278,9 +264,9 @@ def test_each_writer_is_a_life_of_its_own(module: Callable[[str], Any], tmp_path
         assert (3, 1) == (lengths[kind, "bus, life 1"], lengths[kind, "bus, life 2"])
 
 
-def test_the_files_of_a_bus_are_measured(module: Callable[[str], Any], tmp_path: Path) -> None:
+def test_the_files_of_a_bus_are_measured(tmp_path: Path) -> None:
     """Journals by their number, all files by what they take of the disk; a quarantine that held anything is known."""
-    samples = module("soak_run.samples").Samples(tmp_path / "x.db", tmp_path / "x.db.bus")
+    samples = Samples(tmp_path / "x.db", tmp_path / "x.db.bus")
     for name, size in [
         ("x.db", 2 << 20),
         ("x.db-wal", 1 << 20),
@@ -316,11 +302,10 @@ LAST = 260
 class Follower:
     """An oracle, and a database of two runs up to job `LAST`, of which it has seen those up to `seen`."""
 
-    def __init__(self, module: Callable[[str], Any], path: Path, seen: int) -> None:
-        self._torture, self._jobs = module("torture"), module("soak_run.jobs")
+    def __init__(self, path: Path, seen: int) -> None:
         self._path = path
-        self.oracle = module("soak_run.oracle").Oracle(path)
-        self.change(*self._torture.ENSURE, LETTERS)
+        self.oracle = Oracle(path)
+        self.change(*torture.ENSURE, LETTERS)
         self._fill(1, seen)
         self.oracle.glance()
         self._fill(seen + 1, LAST)
@@ -343,20 +328,20 @@ class Follower:
         with closing(sqlite3.connect(self._path)) as connection:
             for number in range(first, last + 1):
                 for run in (0, 1):
-                    if self._jobs.is_poison(number):
-                        sql = self._jobs.POISON.format(run, number)
+                    if jobs.is_poison(number):
+                        sql = jobs.POISON.format(run, number)
                         connection.execute("INSERT INTO telemetry_bus_dead_letters (statement) VALUES (?)", (sql,))
                         continue
-                    for table, parts in zip(self._torture.TABLES, self._torture.parts_of(number), strict=True):
+                    for table, parts in zip(torture.TABLES, torture.parts_of(number), strict=True):
                         rows = [(run, number, part, "x") for part in range(1, parts + 1)]
-                        connection.executemany(self._torture.INSERT[table], rows)
+                        connection.executemany(torture.INSERT[table], rows)
             connection.commit()
 
 
 @pytest.fixture
-def follower(module: Callable[[str], Any], tmp_path: Path) -> Follower:
+def follower(tmp_path: Path) -> Follower:
     """It has seen nothing of jobs 201 to 260, of which the 250th of each run is a dead letter."""
-    return Follower(module, tmp_path / "x.db", 200)
+    return Follower(tmp_path / "x.db", 200)
 
 
 def test_the_oracle_is_content_with_what_is_right(follower: Follower) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 #: A guard against hanging, not a measure of speed.
 DEADLINE_S = 60.0
 POLL_S = 0.02

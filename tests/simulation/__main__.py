@@ -24,10 +24,10 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-from tests.simulation.ground import Violation
-from tests.simulation.mutations import MUTATIONS, Mutation
-from tests.simulation.scale import memory_folder, small_world
-from tests.simulation.world import STEPS, World
+from .ground import Violation
+from .mutations import MUTATIONS, Mutation
+from .scale import memory_folder, small_world
+from .world import STEPS, World
 
 #: A process takes so many seeds at a time and then says what came of them.
 BLOCK = 20

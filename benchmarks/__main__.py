@@ -22,12 +22,13 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from bench_run import machine, plot, table
-from bench_run.catalogue import MEASURES, Result, Round, results
-from bench_run.crowd import ProcessFailed
-from bench_run.rows import RowsMissing
-from bench_run.setting import Measure, Setting
 from rich.console import Console
+
+from . import machine, plot, table
+from .catalogue import MEASURES, Result, Round, results
+from .crowd import ProcessFailed
+from .rows import RowsMissing
+from .setting import Measure, Setting
 
 EXIT_DONE, EXIT_FAILED = 0, 1
 ROUNDS, ROWS = 5, 400_000

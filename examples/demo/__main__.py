@@ -19,8 +19,9 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from demo_job import corpus, recording, report, workers
 from rich.console import Console
+
+from . import corpus, recording, report, workers
 
 DEFAULT_DATABASE = Path("demo-output/telemetry.db")
 #: Enough for the processes to get in each other's way, few enough for three quarters of a minute in all on two cores.

@@ -23,10 +23,10 @@ from traceback import format_exc
 from types import FrameType
 from typing import Any
 
-import fuzz_targets
-import hostile
 import msgpack
-from hostile import Input
+
+from . import hostile, targets
+from .hostile import Input
 
 #: After so many inputs a target begins anew, and what honest producers handed in is counted.
 ROUND = 2000
@@ -206,7 +206,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _target(name: str) -> Iterator[fuzz_targets.Target]:
+def _target(name: str) -> Iterator[targets.Target]:
     base = Path("/dev/shm")  # nothing here is about disks
     folder = Path(tempfile.mkdtemp(prefix="telemetry-fuzz-", dir=base if base.is_dir() else None))
     with ExitStack() as life:
@@ -218,7 +218,7 @@ def _target(name: str) -> Iterator[fuzz_targets.Target]:
 class _Kind:
     """How a target is opened, how its inputs are made, and which part of all inputs it gets."""
 
-    open: Callable[[Path, ExitStack], fuzz_targets.Target]
+    open: Callable[[Path, ExitStack], targets.Target]
     make: Callable[[Random], Input]
     share: float
 
@@ -230,15 +230,15 @@ def _both(chance: Random) -> Input:
 
 
 def _control(chance: Random) -> Input:
-    return hostile.control_input(chance, fuzz_targets.MEMORY)
+    return hostile.control_input(chance, targets.MEMORY)
 
 
 TARGETS: dict[str, _Kind] = {
-    "codec": _Kind(fuzz_targets.Codec, hostile.codec_input, 0.35),
-    "jobs": _Kind(fuzz_targets.Messages, hostile.jobs_input, 0.34),
-    "control": _Kind(fuzz_targets.ControlMessages, _control, 0.22),
-    "journal": _Kind(fuzz_targets.Journals, hostile.journal_input, 0.08),
-    "sockets": _Kind(fuzz_targets.RealSockets, _both, SOCKET_SHARE),
+    "codec": _Kind(targets.Codec, hostile.codec_input, 0.35),
+    "jobs": _Kind(targets.Messages, hostile.jobs_input, 0.34),
+    "control": _Kind(targets.ControlMessages, _control, 0.22),
+    "journal": _Kind(targets.Journals, hostile.journal_input, 0.08),
+    "sockets": _Kind(targets.RealSockets, _both, SOCKET_SHARE),
 }
 
 

@@ -13,11 +13,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torture import TABLES, Rows, parts_of
-
 from telemetry_bus.config import parse_database
 from telemetry_bus.reading import open_reader
 
+from ..torture import TABLES, Rows, parts_of
 from .jobs import is_poison, poison_of
 
 #: For a lock that is not free. Readers of a WAL wait for nobody, except while it is made or recovered.

@@ -22,10 +22,10 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from restarts_run.machine import Machine
-from restarts_run.service import Load, Service
-
 from telemetry_bus.config import DEFAULT_JOURNAL_BYTES
+
+from .machine import Machine
+from .service import Load, Service
 
 EXIT_SOUND, EXIT_WRONG, EXIT_USAGE = 0, 1, 2
 #: A submit waits for a journal with less room than this; a job of this load has some 50 bytes.

@@ -10,7 +10,7 @@ which the second is judged. A series grows when the median of its life's last qu
 
     max(harmless, 1.05 * median of the second quarter + allowance)
 
-where `soak_run/judging.py` says the two values of each kind. Lives that are short (of less than 60 s, or 32 samples)
+where `judging.py` says the two values of each kind. Lives that are short (of less than 60 s, or 32 samples)
 are not judged. The exit code is 1 when a series grows, a journal was found damaged, a process ended as it should not,
 or a job was not applied exactly once, which is judged outside of the bus.
 """
@@ -29,11 +29,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from soak_run import plot
-from soak_run.judging import HEADING, Series, judge, line
-from soak_run.oracle import Oracle
-from soak_run.samples import Samples
-from soak_run.stage import Stage
+from . import plot
+from .judging import HEADING, Series, judge, line
+from .oracle import Oracle
+from .samples import Samples
+from .stage import Stage
 
 EXIT_STEADY, EXIT_GROWS, EXIT_USAGE = 0, 1, 2
 #: The part with ended writers, of the whole; and how far apart those ends are, at least (there are two at least).

@@ -8,10 +8,9 @@ import sqlite3
 import time
 from pathlib import Path
 
-from torture import TABLES
-
 from telemetry_bus import TelemetryStore
 
+from ..torture import TABLES
 from .board import FORKED, FORKED_EACH, Board
 from .jobs import delete, submit
 

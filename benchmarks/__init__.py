@@ -1,0 +1,1 @@
+"""What `scripts/bench` runs: the contenders, what else is measured, and how the figures are shown."""
