@@ -75,15 +75,21 @@ def shorten(text: str, limit: int = 300) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+def split_error(text: str) -> tuple[str, str]:
+    """The message of a failure's text, and the traceback below it."""
+    message, head, trace = text.partition(_TRACEBACK)
+    return message, (head + trace).strip("\n")
+
+
 def without_values(error: str, sql: str) -> tuple[str, str]:
     """The text of a database's error for a log, and the traceback in it, without what may be a value of a row.
 
     SQLite quotes what it stumbled over (``near "x": syntax error``, ``JSON path error near '$.x'``): what is quoted
     stays if it stands in the statement.
     """
-    message, head, trace = error.partition(_TRACEBACK)
+    message, traceback = split_error(error)
     safe = re.sub(_QUOTED, lambda found: found[0] if (found[2] or found[4] or "") in sql else "'…'", message)
-    return safe, (head + trace).replace(message, safe).strip("\n")
+    return safe, traceback.replace(message, safe)
 
 
 class ConfigError(TelemetryError, ValueError):

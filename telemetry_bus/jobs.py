@@ -93,7 +93,7 @@ class Run(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A job that the database refused for good, and why.
+    """A job that became a dead letter, and why: as the writer knows it, and as its producer is told.
 
     `error_type` is the name of the driver's exception, `error` its text with the traceback below it,
     `statement` the SQL that failed.

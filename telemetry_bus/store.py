@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .backends import Backend, make_backend
 from .config import Mode, StoreOptions, check_seconds, store_options
-from .errors import BadDefinition, ConfigError, FlushTimeout, JobError, JobFailed, StoreClosed, shorten
-from .jobs import Job, Row, Statement
+from .errors import BadDefinition, ConfigError, FlushTimeout, JobError, JobFailed, StoreClosed, shorten, split_error
+from .jobs import Failure, Job, Row, Statement
 from .producer.recording import RecordingConnection
 from .runtime.lifecycle import ForkSafeLock
 from .sql.statements import bind, check_definition, prepare
@@ -250,17 +250,8 @@ class TelemetryStore:
         """With `TELEMETRY_DEBUG`, wait for the job's outcome and raise it."""
         if self._debug and sequence:
             self._backend.wait(sequence, self._options.timeout)
-            if report := self._backend.failure(sequence):
-                message, _, traceback = report.error.partition("\n")
-                error = JobFailed(
-                    f"{report.error_type}: {message}",
-                    operation=f"job {sequence}",
-                    subject=report.statement or "",
-                    hint="TELEMETRY_DEBUG is set; the job is a dead letter",
-                )
-                error.error_type, error.traceback = report.error_type, traceback
-                error.add_note(traceback)
-                raise error
+            if failure := self._backend.failure(sequence):
+                raise _job_failed(failure, "TELEMETRY_DEBUG is set; the job is a dead letter")
         return sequence
 
     def _bridged(self, task: Callable[[Any], object], definitions: tuple[str, ...]) -> int:
@@ -317,6 +308,19 @@ def get_store(database: object = None, **options: Any) -> TelemetryStore:
 
 _shared: dict[str, TelemetryStore] = {}
 _shared_lock = ForkSafeLock()
+
+
+def _job_failed(failure: Failure, hint: str) -> JobFailed:
+    message, traceback = split_error(failure.error)
+    error = JobFailed(
+        f"{failure.error_type}: {message}",
+        operation=f"job {failure.sequence}",
+        subject=failure.statement or "",
+        hint=hint,
+    )
+    error.error_type, error.traceback = failure.error_type, traceback
+    error.add_note(traceback)
+    return error
 
 
 def _make_parent(options: StoreOptions) -> None:

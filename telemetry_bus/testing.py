@@ -13,8 +13,7 @@ from .config import StoreOptions, parse_database
 from .encoding.records import Encoder
 from .encoding.values import check_size
 from .errors import JobError, NotRecordable, StoreClosed
-from .jobs import Job, Row, Statement
-from .protocol.messages import Report
+from .jobs import Failure, Job, Row, Statement
 from .runtime.lifecycle import ForkSafeLock
 from .sql.tokens import NAMES, REMEMBERED, Reader, Token, first_statement
 from .store import TelemetryStore
@@ -137,7 +136,7 @@ class _Recorded:
     def wait(self, sequence: int, timeout: float) -> None:
         """Nothing: there is nobody to wait for."""
 
-    def failure(self, sequence: int) -> Report | None:
+    def failure(self, sequence: int) -> Failure | None:
         return None
 
     def stats(self) -> StoreStats:

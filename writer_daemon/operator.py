@@ -76,7 +76,7 @@ def _retry(daemon: Daemon, ids: list[int] | None) -> list[dict[str, Any]]:
     """The first line of an error only: the answer to many must fit into one message, and the letter has it all."""
     daemon.company()
     results = daemon.intake.writer.retry(_checked(ids))
-    return [{**asdict(result), "error": shorten(result.error.partition("\n")[0])} for result in results]
+    return [{"id": id, "ok": not error, "error": shorten(error.partition("\n")[0])} for id, error in results]
 
 
 def _purge(daemon: Daemon, ids: list[int] | None) -> int:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
-from ..jobs import Job, Row
+from ..jobs import Failure, Job, Row
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
-    from ..protocol.messages import Report
     from ..views import StoreStats
 
 
@@ -38,7 +37,7 @@ class Backend(Protocol):
     def wait(self, sequence: int, timeout: float) -> None:
         """Return when every job up to `sequence` is decided; raises `FlushTimeout`."""
 
-    def failure(self, sequence: int) -> Report | None:
+    def failure(self, sequence: int) -> Failure | None:
         """Why a decided job failed."""
 
     def stats(self) -> StoreStats: ...

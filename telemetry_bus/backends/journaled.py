@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..config import StoreOptions
 from ..errors import FlushTimeout, JournalUnavailable, ReentrantSubmit, StoreClosed
-from ..jobs import Job, Row
+from ..jobs import Failure, Job, Row
 from ..journal.ring import Journal
 from ..producer.outbox import Outbox
 from ..runtime import lifecycle
@@ -19,7 +19,6 @@ from ..runtime.lifecycle import ForkSafeLock
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
-    from ..protocol.messages import Report
     from ..views import StoreStats, WriterView
 
 STREAM_BYTES = 16
@@ -68,7 +67,7 @@ class JournaledBackend:
             hint="they are safe in the journal and will be written",
         )
 
-    def failure(self, sequence: int) -> Report | None:
+    def failure(self, sequence: int) -> Failure | None:
         return self._outbox.failure(sequence) if self._outbox else None
 
     def stats(self) -> StoreStats:

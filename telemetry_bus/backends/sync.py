@@ -14,8 +14,7 @@ from ..database.writer import Writer
 from ..encoding.records import Definitions, Encoder, read_runs, seal
 from ..encoding.values import check_size
 from ..errors import ReentrantSubmit, StoreClosed, TelemetryError
-from ..jobs import Job, Row, Statement
-from ..protocol.messages import Report
+from ..jobs import Failure, Job, Row, Statement
 from ..runtime import lifecycle
 from ..views import StoreStats, WriterView
 
@@ -81,7 +80,7 @@ class SyncBackend:
     def wait(self, sequence: int, timeout: float) -> None:
         """Nothing: what was submitted is committed."""
 
-    def failure(self, sequence: int) -> Report | None:
+    def failure(self, sequence: int) -> Failure | None:
         return None
 
     def stats(self) -> StoreStats:

@@ -9,10 +9,10 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from ..encoding.values import unpack_job
-from ..errors import ProtocolError
+from ..errors import JobFailed, ProtocolError
 from ..jobs import Failure, Run, Template
 from .batching import Lanes, Planner, consecutive
-from .deadletters import DeadLetter, DeadLetters, Refusal
+from .deadletters import DeadLetter, DeadLetters, refused
 from .dialects import Connection, Dialect
 from .ledger import Ledger
 from .schema import Schema
@@ -51,7 +51,7 @@ class Applier:
         self._connection = connection
         self._dialect = dialect
         self._ledger = Ledger(connection)
-        self._letters = DeadLetters(connection)
+        self._letters = DeadLetters(connection.own)
         self._planner = Planner(dialect.fold)
         self._statistics = statistics
         self._subject = subject
@@ -69,12 +69,12 @@ class Applier:
         logger.debug("replaying a batch in order: a job met %s", refusal.error_type)
         return self._apply_in_order(runs)
 
-    def apply_alone(self, template: Template, payload: Any) -> Refusal | None:
+    def apply_alone(self, template: Template, payload: Any) -> JobFailed | None:
         """One job in a transaction of its own, without ledger and dead letters."""
         with self._transaction():
             return self._attempt(template, payload) or self._commit(1)
 
-    def retry(self, letter: DeadLetter) -> Refusal | None:
+    def retry(self, letter: DeadLetter) -> JobFailed | None:
         """Apply a dead letter's job and delete the letter, or else write the new error into it."""
         refusal = self._retry(letter)
         if refusal is not None:
@@ -82,11 +82,11 @@ class Applier:
                 self._letters.update(letter.id, refusal)
         return refusal
 
-    def _retry(self, letter: DeadLetter) -> Refusal | None:
+    def _retry(self, letter: DeadLetter) -> JobFailed | None:
         try:
             job = unpack_job(letter.job)
         except ProtocolError as error:
-            return Refusal(error, None)
+            return refused(error, None)
         template = Template(job.ensure, tuple((statement.sql, True) for statement in job.statements))
         parts = [statement.rows for statement in job.statements]
         with self._transaction():
@@ -96,7 +96,7 @@ class Applier:
             self._letters.delete([letter.id])
             return self._commit(1)
 
-    def _apply_grouped(self, runs: Sequence[Run]) -> Refusal | None:
+    def _apply_grouped(self, runs: Sequence[Run]) -> JobFailed | None:
         """All jobs in one transaction, or none: then the error that some job met."""
         with self._transaction():
             self._connection.limit_time(self._statement_timeout)
@@ -143,7 +143,7 @@ class Applier:
             for run in runs
             for sequence, payload in enumerate(run.payloads, run.first)
         ]
-        condemned: dict[tuple[bytes, int], Refusal] = {}
+        condemned: dict[tuple[bytes, int], JobFailed] = {}
         failures: list[Failure] = []
         parts = [jobs]
         while parts:
@@ -155,7 +155,7 @@ class Applier:
                 failures += outcome
         return failures
 
-    def _replay(self, jobs: Sequence[_Job], condemned: dict[tuple[bytes, int], Refusal]) -> list[Failure] | int:
+    def _replay(self, jobs: Sequence[_Job], condemned: dict[tuple[bytes, int], JobFailed]) -> list[Failure] | int:
         """Apply jobs one by one in one transaction: the failures.
 
         Or, when that cannot be one transaction, where to cut it in two; nothing of it is applied then. `condemned`
@@ -171,7 +171,7 @@ class Applier:
                         condemned[job.stream, job.sequence] = refusal
                         return position + 1
                 if refusal is not None:
-                    failures.append(refusal.failure(job.stream, job.sequence))
+                    failures.append(_failure(job, refusal))
                     self._letters.store(failures[-1], job.template, job.payload)
             self._failpoint("in-batch")
             self._ledger.record({job.stream: job.sequence for job in jobs})
@@ -180,11 +180,11 @@ class Applier:
                 return failures
             if len(jobs) == 1:
                 if failures:
-                    raise self._dialect.fault(refusal.error, "commit", self._subject) from refusal.error
+                    raise self._dialect.fault(_cause(refusal), "commit", self._subject) from refusal.__cause__
                 condemned[jobs[0].stream, jobs[0].sequence] = refusal
             return (len(jobs) + 1) // 2
 
-    def _attempt(self, template: Template, payload: Any) -> Refusal | None:
+    def _attempt(self, template: Template, payload: Any) -> JobFailed | None:
         """Run one job inside the transaction that stands. When the database refuses it, it is undone.
 
         A job that misses a table or a column gets a second chance after its definitions: somebody may have
@@ -194,16 +194,16 @@ class Applier:
         if (
             refusal is not None
             and template.ensure
-            and self._dialect.is_missing(refusal.error)
+            and self._dialect.is_missing(_cause(refusal))
             and self._connection.in_transaction
         ):
             self.schema.forget(template.ensure)
             refusal = self._run(template, payload)
-            if refusal is not None and refusal.statement not in template.ensure:
+            if refusal is not None and refusal.subject not in template.ensure:
                 self.schema.suspect(template.ensure)  # executed again, and of no help
         return refusal
 
-    def _run(self, template: Template, payload: Any) -> Refusal | None:
+    def _run(self, template: Template, payload: Any) -> JobFailed | None:
         connection = self._connection
         connection.savepoint()
         mark = self.schema.mark()
@@ -229,10 +229,10 @@ class Applier:
         self._rows += count
         return None
 
-    def _refusal(self, error: BaseException, sql: str | None) -> Refusal:
+    def _refusal(self, error: BaseException, sql: str | None) -> JobFailed:
         if self._dialect.blames_database(error):
             raise self._dialect.fault(error, "write", self._subject) from error
-        return Refusal(error, sql)
+        return refused(error, sql)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -249,7 +249,7 @@ class Applier:
                 self.schema.abandon()
                 self._connection.rollback()
 
-    def _commit(self, jobs: int) -> Refusal | None:
+    def _commit(self, jobs: int) -> JobFailed | None:
         """COMMIT, or the constraint error that only COMMIT finds; the transaction stands then."""
         self._failpoint("before-commit")
         began = self._clock()
@@ -262,3 +262,13 @@ class Applier:
         self._failpoint("after-commit")
         self.schema.settle()
         return None
+
+
+def _failure(job: _Job, refusal: JobFailed) -> Failure:
+    return Failure(job.stream, job.sequence, refusal.error_type, refusal.traceback, refusal.subject or None)
+
+
+def _cause(refusal: JobFailed) -> BaseException:
+    """The driver's exception."""
+    assert refusal.__cause__ is not None
+    return refusal.__cause__

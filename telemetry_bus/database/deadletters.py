@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from traceback import format_exception
 from typing import Any
 
 import msgpack
 
-from ..encoding.values import pack_job
-from ..errors import shorten, without_values
-from ..jobs import Failure, Template
+from ..encoding.values import pack_job, unpack_job
+from ..errors import JobFailed, ProtocolError, shorten, split_error, without_values
+from ..jobs import Failure, Job, Row, Template
 from ..runtime.throttle import Pace
-from .dialects import Connection
 from .ledger import timestamp
 
 logger = logging.getLogger("telemetry_bus")
@@ -25,6 +24,8 @@ MAX_ERROR_TEXT = 8 * 1024
 #: So many failures of one kind are logged in full per period; a thousand of them must hide neither the others nor
 #: anything else.
 LOGGED_PER_PERIOD = 5
+#: What is said of an id that the table does not have.
+UNKNOWN = "there is no such dead letter"
 
 _STORE = """INSERT INTO telemetry_bus_dead_letters (stream, sequence, failed_at, error_type, error, statement, job)
     VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -32,6 +33,9 @@ _STORE = """INSERT INTO telemetry_bus_dead_letters (stream, sequence, failed_at,
     error = excluded.error, statement = excluded.statement, job = excluded.job"""
 _AFTER = """SELECT stream, sequence, error_type, error, statement FROM telemetry_bus_dead_letters
     WHERE stream = ? AND sequence > ? ORDER BY sequence LIMIT ?"""
+#: Without the jobs, which may have megabytes each. A limit of -1 is none: https://www.sqlite.org/lang_select.html
+_SUMMARIES = """SELECT id, stream, sequence, failed_at, error_type, error, statement
+    FROM telemetry_bus_dead_letters ORDER BY id LIMIT ?"""
 _GET = """SELECT id, stream, sequence, failed_at, error_type, error, statement, job
     FROM telemetry_bus_dead_letters WHERE id = ?"""
 _IDS = "SELECT id FROM telemetry_bus_dead_letters ORDER BY id"
@@ -42,7 +46,7 @@ _DELETE = "DELETE FROM telemetry_bus_dead_letters WHERE id = ? RETURNING id"
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One row of the table. `job` is `codec.pack_job` of it; `failed_at` is UTC."""
+    """One row of the table. `failed_at` is UTC; `job` is packed, and empty in a summary."""
 
     id: int
     stream: bytes
@@ -51,54 +55,58 @@ class DeadLetter:
     error_type: str
     error: str
     statement: str | None
-    job: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RetryResult:
-    """What became of a dead letter: `ok` and gone, or still there with this error."""
-
-    id: int
-    ok: bool
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The database refused a job: the driver's exception, and the statement that met it.
-
-    `text` is the error's message, its traceback below it, within bounds. The exception itself lets go of its
-    traceback: the frames in it hold the whole batch and this refusal, and only the collector, which seldom looks,
-    would find that circle.
-    """
-
-    error: BaseException
-    statement: str | None
-    text: str = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "text", _text(self.error))
-        link: BaseException | None = self.error
-        while link is not None:
-            link.__traceback__ = None
-            link = link.__cause__ or link.__context__
+    job: bytes = b""
 
     @property
-    def error_type(self) -> str:
-        return type(self.error).__name__
+    def first_line(self) -> str:
+        return self.error.partition("\n")[0]
 
-    def failure(self, stream: bytes, sequence: int) -> Failure:
-        return Failure(stream, sequence, self.error_type, self.text, self.statement)
+    @property
+    def message(self) -> str:
+        """The error without its traceback."""
+        return split_error(self.error)[0]
+
+    @property
+    def traceback(self) -> str:
+        return split_error(self.error)[1]
+
+    def unpacked(self) -> Job | None:
+        """The job; None when it was so wrong that it could only be kept as it came."""
+        try:
+            return unpack_job(self.job)
+        except ProtocolError:
+            return None
+
+
+def refused(error: BaseException, statement: str | None) -> JobFailed:
+    """The database refused a job: from the driver's exception, and the statement that met it.
+
+    Its `traceback` is the error's message, the traceback below it, within bounds. The exception itself lets go of
+    its traceback: the frames in it hold the whole batch and this error, and only the collector, which seldom looks,
+    would find that circle.
+    """
+    failed = JobFailed(str(error), operation="apply", subject=statement or "")
+    failed.error_type, failed.traceback = type(error).__name__, _text(error)
+    failed.__cause__ = error
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return failed
+
+
+#: Runs a statement of the bus: its rows.
+Execute = Callable[[str, Row], Iterable[tuple[Any, ...]]]
 
 
 class DeadLetters:
-    """The rows of `telemetry_bus_dead_letters`. Runs inside the transaction that stands, where there is one."""
+    """The rows of `telemetry_bus_dead_letters`. Runs inside the current transaction, where there is one."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, execute: Execute) -> None:
+        self._execute = execute
 
     def store(self, failure: Failure, template: Template, payload: Any) -> None:
-        self._connection.own(
+        self._execute(
             _STORE,
             (
                 failure.stream,
@@ -113,24 +121,28 @@ class DeadLetters:
 
     def after(self, stream: bytes, sequence: int, limit: int) -> list[Failure]:
         """The failures of a stream above a sequence, in order."""
-        return [Failure(*row) for row in self._connection.own(_AFTER, (stream, sequence, limit))]
+        return [Failure(*row) for row in self._execute(_AFTER, (stream, sequence, limit))]
 
     def ids(self) -> list[int]:
-        return [id for (id,) in self._connection.own(_IDS)]
+        return [id for (id,) in self._execute(_IDS, ())]
 
     def get(self, id: int) -> DeadLetter | None:
-        rows = self._connection.own(_GET, (id,))
-        return DeadLetter(*rows[0]) if rows else None
+        """One of them, with its job."""
+        return next((DeadLetter(*row) for row in self._execute(_GET, (id,))), None)
+
+    def summaries(self, limit: int | None = None) -> Iterator[DeadLetter]:
+        """The first `limit` of them, or all, without their jobs, in the order of their ids."""
+        return (DeadLetter(*row) for row in self._execute(_SUMMARIES, (-1 if limit is None else limit,)))
 
     def count(self) -> int:
-        return int(self._connection.own(_COUNT)[0][0])
+        return sum(number for (number,) in self._execute(_COUNT, ()))
 
-    def update(self, id: int, refusal: Refusal) -> None:
-        self._connection.own(_UPDATE, (refusal.error_type, refusal.text, refusal.statement, id))
+    def update(self, id: int, failed: JobFailed) -> None:
+        self._execute(_UPDATE, (failed.error_type, failed.traceback, failed.subject or None, id))
 
     def delete(self, ids: Iterable[int]) -> int:
         """The number of those that were there."""
-        return sum(len(self._connection.own(_DELETE, (id,))) for id in ids)
+        return sum(len(list(self._execute(_DELETE, (id,)))) for id in ids)
 
 
 class FailureLog(Pace):

@@ -9,10 +9,10 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..config import Database
-from ..errors import ConfigError, DatabaseFault, JobFailed, StoreClosed
+from ..errors import ConfigError, DatabaseFault, StoreClosed
 from ..jobs import Failure, Run, Template
 from .applier import Applier
-from .deadletters import DeadLetter, DeadLetters, FailureLog, RetryResult
+from .deadletters import UNKNOWN, DeadLetter, DeadLetters, FailureLog
 from .dialects import Connection, Dialect, Durability, FreeSpace, Settings
 from .ledger import Ledger
 from .schema import create_bus_tables
@@ -106,10 +106,7 @@ class Writer:
         with self._connected():
             refusal = self._applier.apply_alone(template, payload)
         if refusal is not None:
-            failed = JobFailed(str(refusal.error), operation="apply", subject=refusal.statement or "")
-            failed.error_type = refusal.error_type
-            failed.traceback = refusal.text
-            raise failed from refusal.error
+            raise refusal
 
     def raise_watermark(self, stream: bytes, sequence: int) -> None:
         """The ledger stands at `sequence` at least: its producer no longer has the jobs up to there."""
@@ -131,8 +128,9 @@ class Writer:
             if letter is not None:
                 yield letter
 
-    def retry(self, ids: Sequence[int] | None = None) -> list[RetryResult]:
-        """Apply dead letters once more, None: all of them, in the order of `ids`.
+    def retry(self, ids: Sequence[int] | None = None) -> list[tuple[int, str]]:
+        """Apply dead letters once more, None: all of them, in the order of `ids`. Each id, and its error: "" when it
+        is applied.
 
         Each job and the deletion of its letter are one transaction; one that fails again keeps its letter, with
         the new error. After a `DatabaseFault` those that were decided stay decided.
@@ -217,12 +215,12 @@ class Writer:
             self._failure_log.flush()
             self._connection.close(clean=self._sound and not self._connection.vanished())
 
-    def _retry(self, id: int) -> RetryResult:
+    def _retry(self, id: int) -> tuple[int, str]:
         letter = self._letters.get(id)
         if letter is None:
-            return RetryResult(id, False, "there is no such dead letter")
+            return id, UNKNOWN
         refusal = self._applier.retry(letter)
-        return RetryResult(id, True) if refusal is None else RetryResult(id, False, refusal.text)
+        return id, "" if refusal is None else refusal.traceback
 
     def _without_committed(self, runs: Sequence[Run]) -> tuple[list[Run], list[Failure]]:
         """The jobs that the ledger does not have, and the failures of those that it has."""
@@ -278,7 +276,7 @@ class Writer:
             raise
         self._connection = connection
         self._ledger = Ledger(connection)
-        self._letters = DeadLetters(connection)
+        self._letters = DeadLetters(connection.own)
         self._applier = Applier(
             connection,
             self._dialect,

@@ -80,6 +80,6 @@ class Link:
 
     def receive(self, messages: list[Control], now: float) -> None:
         """Take what the writer said; the outbox learns what is decided."""
-        news = [report for message in messages for report in self.protocol.receive(message, now)]
+        news = [failure for message in messages for failure in self.protocol.receive(message, now)]
         if news or self.protocol.committed > self.outbox.committed:
             self.outbox.decided(self.protocol.acknowledged, self.protocol.committed, news)

@@ -14,19 +14,19 @@ from ..config import OnFull
 from ..encoding.records import Encoder
 from ..encoding.values import check_size
 from ..errors import JobTooLarge, JournalFull, ReentrantSubmit, StoreClosed, shorten, without_values
-from ..jobs import MAX_JOB_BYTES, Job, Row
+from ..jobs import MAX_JOB_BYTES, Failure, Job, Row
 from ..journal.layout import Position
 from ..journal.ring import Journal
 from ..runtime.throttle import Pace
 
 if TYPE_CHECKING:
-    from ..protocol.messages import Jobs, Report
+    from ..protocol.messages import Jobs
 
 logger = logging.getLogger("telemetry_bus")
 
 #: What `Outbox.wake_at` is while whoever sends is awake.
 NEVER = inf
-#: So many failures are kept for `outcome()`.
+#: So many failures are kept for `failure()`.
 _FAILURES_KEPT = 1000
 #: So many of one kind are logged one by one in some seconds.
 _FAILURES_LOGGED = 5
@@ -79,7 +79,7 @@ class Outbox:
         self._dropped = 0
         self._failed = 0
         self._last_error: str | None = None
-        self._failures: OrderedDict[int, Report] = OrderedDict()
+        self._failures: OrderedDict[int, Failure] = OrderedDict()
 
     # Submitting
 
@@ -194,33 +194,33 @@ class Outbox:
         )
         return message, end, definitions_end
 
-    def decided(self, acknowledged: Position, committed: int, reports: Sequence[Report]) -> None:
-        """Jobs up to `committed` are decided, `reports` are the failures among them that are new; everything up
+    def decided(self, acknowledged: Position, committed: int, failures: Sequence[Failure]) -> None:
+        """Jobs up to `committed` are decided, `failures` are those among them that are new; everything up
         to the end of a message, `acknowledged`, may leave the journal."""
         logger.debug("acknowledge jobs up to %d", committed)
         self._pace.tick()
-        for report in reports if self._log_failures else ():
-            statement = shorten(report.statement or "")
-            error, traceback = without_values(report.error, report.statement or "")
+        for failure in failures if self._log_failures else ():
+            statement = shorten(failure.statement or "")
+            error, traceback = without_values(failure.error, failure.statement or "")
             self._pace.log(
                 logging.ERROR,
                 "job %d failed for good and is a dead letter: %s: %s [%s]\n%s",
-                report.sequence,
-                report.error_type,
+                failure.sequence,
+                failure.error_type,
                 error,
                 statement,
                 traceback,
-                about=f"{report.error_type} {statement}",
+                about=f"{failure.error_type} {statement}",
             )
         with self._lock:
             if acknowledged[0] > self.journal.trimmed[0]:
                 self.journal.trim(acknowledged)
                 self.full = False
             self._committed = max(self._committed, committed)
-            for report in reports:
+            for failure in failures:
                 self._failed += 1
-                self._last_error = report.error.partition("\n")[0]
-                self._failures[report.sequence] = report
+                self._last_error = failure.error.partition("\n")[0]
+                self._failures[failure.sequence] = failure
                 if len(self._failures) > _FAILURES_KEPT:
                     self._failures.popitem(last=False)
             self._changed.notify_all()
@@ -251,7 +251,7 @@ class Outbox:
         with self._lock:
             return self._changed.wait_for(lambda: not self.pending, timeout)
 
-    def failure(self, sequence: int) -> Report | None:
+    def failure(self, sequence: int) -> Failure | None:
         """Why a decided job failed, as long as that is kept; None for one that did not."""
         return self._failures.get(sequence)
 

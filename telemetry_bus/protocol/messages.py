@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 from zlib import crc32
 
@@ -17,7 +17,7 @@ import msgpack
 from ..encoding.records import MIN_RECORD_BYTES
 from ..encoding.values import INT64_MAX, unpack
 from ..errors import ProtocolError
-from ..jobs import MAX_JOB_BYTES
+from ..jobs import MAX_JOB_BYTES, Failure
 
 VERSION = 1
 STREAM_BYTES = 16
@@ -94,16 +94,6 @@ class Jobs:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """A failed job, as its producer is told of it."""
-
-    sequence: int
-    error_type: str
-    error: str
-    statement: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Hello:
     """Producer to writer: here I am, or: what do you know of me? Everything up to `trimmed` is acknowledged."""
 
@@ -116,8 +106,8 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Writer to producer: jobs up to `committed` are decided; `reports` are the failures among them that the
-    producer has not confirmed. `received` ones will be decided next. At most `window` bytes may be under way."""
+    """Writer to producer: jobs up to `committed` are decided; `failures` are those among them that the producer
+    has not confirmed. `received` ones will be decided next. At most `window` bytes may be under way."""
 
     kind: ClassVar[str] = "ack"
     stream: bytes
@@ -126,7 +116,7 @@ class Ack:
     received: int
     committed: int
     window: int
-    reports: list[Report] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +192,7 @@ _TYPES: dict[str, type] = {
     "str": str,
     "int": int,
     "bool": bool,
-    "list[Report]": list,
+    "list[Failure]": list,
 }
 
 
@@ -213,7 +203,7 @@ _FIELDS = {cls: [(declared.name, str(declared.type)) for declared in fields(cls)
 def encode_control(message: Control) -> bytes:
     values = [getattr(message, name) for name, _ in _FIELDS[type(message)]]
     if isinstance(message, Ack):
-        values[-1] = [astuple(report) for report in message.reports]
+        values[-1] = [failure[1:] for failure in message.failures]  # the stream is the message's
     packed: bytes = msgpack.packb([VERSION, message.kind, *values])
     return packed
 
@@ -234,7 +224,7 @@ def decode_control(data: bytes) -> Control:
     for (name, declared), value in zip(_FIELDS[cls], values, strict=True):
         _check_field(kind, name, declared, value)
     if issubclass(cls, Ack):
-        values[-1] = [_report(item) for item in values[-1]]
+        values[-1] = [_failure(values[0], item) for item in values[-1]]
     return cls(*values)
 
 
@@ -246,11 +236,11 @@ def _check_field(kind: str, name: str, declared: str, value: Any) -> None:
         raise _malformed(f"field {name} of {kind}")
 
 
-def _report(raw: Any) -> Report:
+def _failure(stream: bytes, raw: Any) -> Failure:
     match raw:
         case [int(sequence), str(error_type), str(error), str() | None as statement]:
-            return Report(sequence, error_type, error, statement)
-    raise _malformed("report")
+            return Failure(stream, sequence, error_type, error, statement)
+    raise _malformed("failure")
 
 
 def _malformed(what: str) -> ProtocolError:

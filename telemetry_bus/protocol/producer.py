@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from .messages import Ack, Bye, Confirm, Control, Hello, Refusal, Report, Resend, Welcome
+from ..jobs import Failure
+from .messages import Ack, Bye, Confirm, Control, Hello, Refusal, Resend, Welcome
 
 #: The end of job number `[0]` of a stream, `[1]` bytes after the stream's beginning.
 Position = tuple[int, int]
@@ -132,7 +133,7 @@ class ProducerProtocol:
 
     # What arrives
 
-    def receive(self, message: Control, now: float) -> list[Report]:
+    def receive(self, message: Control, now: float) -> list[Failure]:
         """Take a message; returns the failures that were not known before."""
         if getattr(message, "stream", self.stream) != self.stream:
             return []
@@ -146,26 +147,26 @@ class ProducerProtocol:
             self.refused = message
         return []
 
-    def _welcome(self, message: Welcome, now: float) -> list[Report]:
+    def _welcome(self, message: Welcome, now: float) -> list[Failure]:
         self.refused = None
         self.welcomed = True
         self.writer_pid = message.pid
         self._unanswered = 0
         if message.epoch != self.epoch:
             self.epoch = message.epoch
-            reports = self._advance(message, now)
+            failures = self._advance(message, now)
             self._go_back(message.received, now)
-            return reports
-        reports = self._advance(message, now)
+            return failures
+        failures = self._advance(message, now)
         if message.received < self.position[0]:
             if message.received == self._asked_received:
                 self._go_back(message.received, now)
             else:
                 self._asked_received = message.received
                 self._ask_at = now + ASK_AFTER_S
-        return reports
+        return failures
 
-    def _advance(self, message: Ack, now: float) -> list[Report]:
+    def _advance(self, message: Ack, now: float) -> list[Failure]:
         self._window = message.window
         if message.committed > self.committed:
             self.committed = message.committed
@@ -174,9 +175,9 @@ class ProducerProtocol:
         while self._ends and self._ends[0][0] <= message.committed:
             self.acknowledged = self._ends.popleft()
             self._sent = max(0, self._sent - 1)
-        news = [report for report in message.reports if report.sequence > self._confirmed]
-        if message.reports:
-            self._confirmed = max(self._confirmed, message.reports[-1].sequence)
+        news = [failure for failure in message.failures if failure.sequence > self._confirmed]
+        if message.failures:
+            self._confirmed = max(self._confirmed, message.failures[-1].sequence)
             self._outbox.append(Confirm(self.stream, self._confirmed))
         return news
 

@@ -14,18 +14,18 @@ from typing import Generic, Protocol, TypeVar
 from ..encoding.records import Definitions, read_runs
 from ..errors import ProtocolError
 from ..jobs import Failure, Run
-from .messages import Ack, Bye, Confirm, Control, Hello, Jobs, Refusal, Report, Resend, Welcome
+from .messages import Ack, Bye, Confirm, Control, Hello, Jobs, Refusal, Resend, Welcome
 
 #: Bytes sent and not acknowledged: of all streams together, and the limits of one stream's share.
 TOTAL_WINDOW_BYTES = 16 * 1024 * 1024
 MIN_WINDOW_BYTES = 256 * 1024
 MAX_WINDOW_BYTES = 2 * 1024 * 1024
 #: An acknowledgement carries at most so many failures; the rest follow when these are confirmed.
-MAX_REPORTS = 16
+MAX_FAILURES = 16
 #: A failure's text and its SQL are cut to this in an acknowledgement, so that it stays below `MAX_CONTROL_BYTES`;
 #: the dead letter has all of it.
-MAX_REPORT_CHARS = 8 * 1024
-MAX_REPORT_SQL_CHARS = 4 * 1024
+MAX_FAILURE_CHARS = 8 * 1024
+MAX_FAILURE_SQL_CHARS = 4 * 1024
 #: A stream that has been silent so long is forgotten; the ledger remembers it.
 FORGET_AFTER_S = 600.0
 
@@ -220,20 +220,13 @@ class WriterProtocol(Generic[Route]):
         committed = stream.committed
         failures: list[Failure] = []
         if stream.failed:
-            failures = self._ledger.failures_after(name, stream.confirmed, MAX_REPORTS + 1)
+            failures = self._ledger.failures_after(name, stream.confirmed, MAX_FAILURES + 1)
             stream.failed = bool(failures)
-            if len(failures) > MAX_REPORTS:
+            if len(failures) > MAX_FAILURES:
                 committed = min(committed, failures.pop().sequence - 1)
-        reports = [
-            Report(
-                failure.sequence,
-                failure.error_type,
-                failure.error[:MAX_REPORT_CHARS],
-                failure.statement and failure.statement[:MAX_REPORT_SQL_CHARS],
-            )
-            for failure in failures
-        ]
-        return kind(name, self.epoch, self.pid, stream.received, committed, self._window(), reports)
+        return kind(
+            name, self.epoch, self.pid, stream.received, committed, self._window(), [_cut(each) for each in failures]
+        )
 
     def _window(self) -> int:
         return max(MIN_WINDOW_BYTES, min(MAX_WINDOW_BYTES, TOTAL_WINDOW_BYTES // max(1, len(self._streams))))
@@ -244,6 +237,14 @@ class WriterProtocol(Generic[Route]):
             self.resends += 1
             resend = Resend(message.stream, self.epoch, stream.received + 1, message.rewind)
             self._replies.append((stream.route, resend))
+
+
+def _cut(failure: Failure) -> Failure:
+    """As much of it as fits into an acknowledgement."""
+    return failure._replace(
+        error=failure.error[:MAX_FAILURE_CHARS],
+        statement=failure.statement and failure.statement[:MAX_FAILURE_SQL_CHARS],
+    )
 
 
 def _gone(jobs: int) -> str:

@@ -11,7 +11,7 @@ import msgpack
 
 from telemetry_bus.encoding.records import Encoder, seal
 from telemetry_bus.encoding.values import INT64_MAX
-from telemetry_bus.jobs import Job, Statement
+from telemetry_bus.jobs import Failure, Job, Statement
 from telemetry_bus.journal.layout import DEFINITIONS_TAIL, PAGE_BYTES, TAIL, Header, write_watermark
 from telemetry_bus.protocol.messages import (
     Ack,
@@ -23,7 +23,6 @@ from telemetry_bus.protocol.messages import (
     Hello,
     Jobs,
     Refusal,
-    Report,
     Resend,
     Welcome,
     encode_control,
@@ -508,7 +507,7 @@ def control_input(chance: Random, database: str) -> Input:
 def _control(chance: Random, database: str) -> Control:
     stream = chance.choice((chance.randbytes(16), bytes(15) + bytes([chance.randrange(8)])))
     number = chance.choice((0, 1, 5, chance.randrange(100), 2**31, INT64_MAX))
-    report = Report(number, "Error", "text", chance.choice((None, "SQL")))
+    failure = Failure(stream, number, "Error", "text", chance.choice((None, "SQL")))
     return chance.choice(
         (
             Hello(stream, database, number, 1),
@@ -516,8 +515,8 @@ def _control(chance: Random, database: str) -> Control:
             Hello(stream, "sqlite:////other", number, 1),
             Confirm(stream, number),
             Bye(stream),
-            Ack(stream, bytes(8), 1, number, number, number, [report]),
-            Welcome(stream, bytes(8), 1, number, number, number, [report]),
+            Ack(stream, bytes(8), 1, number, number, number, [failure]),
+            Welcome(stream, bytes(8), 1, number, number, number, [failure]),
             Resend(stream, bytes(8), number, 0),
             Refusal(stream, "no", True),
             Answer(True, "{}"),

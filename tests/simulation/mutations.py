@@ -234,7 +234,7 @@ MUTATIONS = [
         "a failure that is known is reported again",
         ProducerProtocol,
         "_advance",
-        " if report.sequence > self._confirmed]",
+        " if failure.sequence > self._confirmed]",
         "]",
     ),
     _mutation(

@@ -42,7 +42,7 @@ def small_world() -> Iterator[pytest.MonkeyPatch]:
             (writer_protocol, "TOTAL_WINDOW_BYTES", 1500),
             (writer_protocol, "MIN_WINDOW_BYTES", 300),
             (writer_protocol, "MAX_WINDOW_BYTES", WINDOW_BYTES),
-            (writer_protocol, "MAX_REPORTS", 1),
+            (writer_protocol, "MAX_FAILURES", 1),
         ):
             patch.setattr(module, name, value)
         for module in (journal, orphan, adoption):

@@ -17,8 +17,9 @@ import pytest
 from telemetry_bus.cli import exit_codes, main
 from telemetry_bus.cli.calling import Caller
 from telemetry_bus.cli.deadletters import orders as letter_orders
-from telemetry_bus.cli.deadletters.letters import Letters, reading
+from telemetry_bus.cli.deadletters.letters import reading
 from telemetry_bus.config import parse_database
+from telemetry_bus.database.deadletters import DeadLetters
 from telemetry_bus.errors import ReadOnly, WriterAbsent
 
 from .writing import EVENTS, INSERT_EVENT, Stream, execute, opened, rows, template
@@ -175,14 +176,14 @@ def test_export_that_fails_leaves_the_old_file_and_nothing_else(
     """The new one takes its place when it is whole."""
     target = letters / "letters.jsonl"
     target.write_text("old")
-    get = Letters.get
+    get = DeadLetters.get
 
-    def failing(self: Letters, id: int) -> Any:
+    def failing(self: DeadLetters, id: int) -> Any:
         if id == 3:
             raise sqlite3.DatabaseError("injected")
         return get(self, id)
 
-    monkeypatch.setattr(Letters, "get", failing)
+    monkeypatch.setattr(DeadLetters, "get", failing)
     assert "cannot be read: injected" in refused("export", str(target))
     assert "old" == target.read_text()
     assert [] == list(letters.glob(".letters.jsonl*"))
@@ -242,7 +243,7 @@ def writer(letters: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
             fate = fates.pop(0) if fates else "answers"
             if fate == "lost":
                 raise WriterAbsent("it has left")
-            answer = [{"id": r.id, "ok": r.ok, "error": r.error.partition("\n")[0]} for r in core.retry(ids)]
+            answer = [{"id": id, "ok": not error, "error": error.partition("\n")[0]} for id, error in core.retry(ids)]
             if fate == "dies":
                 raise WriterAbsent("it was killed")
             return answer
@@ -295,7 +296,7 @@ def test_retry_prints_each_result_and_each_id_once(run: Run, writer: Callable[[S
 def test_what_reads_cannot_write(letters: Path, database: Path) -> None:
     """A mistake in a command that only looks must not reach the data."""
     with reading(parse_database(database)) as found, pytest.raises(ReadOnly):
-        found._connection.execute("DELETE FROM telemetry_bus_dead_letters")
+        found.delete([1])
     assert [(3,)] == rows(letters, "SELECT count(*) FROM telemetry_bus_dead_letters")
 
 

@@ -161,7 +161,7 @@ def test_answers_that_need_the_database(
     intake.commit()
     ((_, answer),) = intake.replies()
     assert isinstance(answer, Ack)
-    assert [1] == [report.sequence for report in answer.reports]
+    assert [1] == [failure.sequence for failure in answer.failures]
 
 
 def test_database_that_went_back(intake: Intake[bytes], writer: MemoryWriter, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from telemetry_bus.encoding.records import MIN_RECORD_BYTES
 from telemetry_bus.encoding.values import INT64_MAX
 from telemetry_bus.errors import ProtocolError
-from telemetry_bus.jobs import MAX_JOB_BYTES
+from telemetry_bus.jobs import MAX_JOB_BYTES, Failure
 from telemetry_bus.protocol.messages import (
     CHUNK_BYTES,
     MAX_CONTROL_BYTES,
@@ -27,7 +27,6 @@ from telemetry_bus.protocol.messages import (
     Hello,
     Jobs,
     Refusal,
-    Report,
     Resend,
     Welcome,
     decode_control,
@@ -37,12 +36,12 @@ from telemetry_bus.protocol.messages import (
 STREAMS = st.binary(min_size=16, max_size=16)
 NUMBERS = st.integers(0, INT64_MAX)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-REPORTS = st.lists(st.builds(Report, NUMBERS, TEXTS, TEXTS, st.none() | TEXTS), max_size=3)
-STATES = (STREAMS, st.binary(max_size=8), NUMBERS, NUMBERS, NUMBERS, NUMBERS, REPORTS)
+FAILURES = st.lists(st.builds(Failure, st.just(b""), NUMBERS, TEXTS, TEXTS, st.none() | TEXTS), max_size=3)
+STATES = (STREAMS, st.binary(max_size=8), NUMBERS, NUMBERS, NUMBERS, NUMBERS, FAILURES)
 CONTROLS: st.SearchStrategy[Control] = st.one_of(
     st.builds(Hello, STREAMS, TEXTS, NUMBERS, NUMBERS),
-    st.builds(Ack, *STATES),
-    st.builds(Welcome, *STATES),
+    st.builds(Ack, *STATES).map(lambda message: with_stream(message)),
+    st.builds(Welcome, *STATES).map(lambda message: with_stream(message)),
     st.builds(Resend, STREAMS, st.binary(max_size=8), NUMBERS, NUMBERS),
     st.builds(Confirm, STREAMS, NUMBERS),
     st.builds(Bye, STREAMS),
@@ -50,6 +49,11 @@ CONTROLS: st.SearchStrategy[Control] = st.one_of(
     st.builds(Command, TEXTS, TEXTS),
     st.builds(Answer, st.booleans(), TEXTS),
 )
+
+
+def with_stream(message: Ack) -> Ack:
+    """The failures of a message are of its stream, which it names once."""
+    return replace(message, failures=[failure._replace(stream=message.stream) for failure in message.failures])
 
 
 @st.composite

@@ -18,12 +18,11 @@ from telemetry_bus.config import OnFull
 from telemetry_bus.encoding.records import Definitions, read_runs
 from telemetry_bus.encoding.values import packer
 from telemetry_bus.errors import JobTooLarge, JournalFull, ReentrantSubmit, StoreClosed, UnsupportedValue
-from telemetry_bus.jobs import MAX_JOB_BYTES, Job, Statement
+from telemetry_bus.jobs import MAX_JOB_BYTES, Failure, Job, Statement
 from telemetry_bus.journal.orphan import OrphanJournal
 from telemetry_bus.journal.ring import Journal
 from telemetry_bus.producer import outbox as outbox_module
 from telemetry_bus.producer.outbox import Outbox
-from telemetry_bus.protocol.messages import Report
 
 from .tracing import traced
 
@@ -78,9 +77,9 @@ def values(outbox: Outbox) -> list[Any]:
     return [payload[0] for run in runs for payload in run.payloads]
 
 
-def decide(outbox: Outbox, *reports: Report) -> None:
+def decide(outbox: Outbox, *failures: Failure) -> None:
     """Everything submitted is decided."""
-    outbox.decided(outbox.journal.end, outbox.last, reports)
+    outbox.decided(outbox.journal.end, outbox.last, failures)
 
 
 def test_jobs_are_numbered(outbox: Outbox) -> None:
@@ -407,11 +406,11 @@ def test_failures(outbox: Outbox, caplog: pytest.LogCaptureFixture, monkeypatch:
     monkeypatch.setattr(outbox_module, "_FAILURES_KEPT", 2)
     for number in (1, 2, 3):
         outbox.put_row(INSERT, (number,), ())
-    reports = [Report(number, "IntegrityError", f"no {number}\ntrace", "SQL") for number in (1, 2, 3)]
-    decide(outbox, *reports)
+    failures = [Failure(b"s", number, "IntegrityError", f"no {number}\ntrace", "SQL") for number in (1, 2, 3)]
+    decide(outbox, *failures)
     counts = outbox.counts()
     assert (3, "no 3") == (counts.failed, counts.last_error)
-    assert [None, reports[1], reports[2]] == [outbox.failure(number) for number in (1, 2, 3)]
+    assert [None, failures[1], failures[2]] == [outbox.failure(number) for number in (1, 2, 3)]
     assert 3 == len(caplog.records)
     assert all(record.levelno == logging.ERROR and "trace" in record.getMessage() for record in caplog.records)
 
@@ -421,7 +420,7 @@ def test_failures_that_the_writer_logs(caplog: pytest.LogCaptureFixture) -> None
     outbox = make(log_failures=False)
     with closing(outbox.journal):
         outbox.put_row(INSERT, (1,), ())
-        decide(outbox, Report(1, "T", "no", None))
+        decide(outbox, Failure(b"s", 1, "T", "no", None))
         assert (1, []) == (outbox.counts().failed, caplog.records)
 
 

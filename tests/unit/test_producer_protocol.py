@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from telemetry_bus.protocol.messages import Ack, Bye, Confirm, Control, Hello, Refusal, Report, Resend, Welcome
+from telemetry_bus.jobs import Failure
+from telemetry_bus.protocol.messages import Ack, Bye, Confirm, Control, Hello, Refusal, Resend, Welcome
 from telemetry_bus.protocol.producer import ASK_AFTER_S, ASK_LIMIT_S, KNOCK_LIMIT_S, ProducerProtocol
 
 STREAM, OTHER = b"s" * 16, b"o" * 16
@@ -19,8 +20,8 @@ def welcome(received: int = 0, committed: int | None = None, epoch: bytes = EPOC
     return Welcome(STREAM, epoch, 99, received, received if committed is None else committed, WINDOW)
 
 
-def ack(received: int, committed: int, *reports: Report, epoch: bytes = EPOCH) -> Ack:
-    return Ack(STREAM, epoch, 99, received, committed, WINDOW, [*reports])
+def ack(received: int, committed: int, *failures: Failure, epoch: bytes = EPOCH) -> Ack:
+    return Ack(STREAM, epoch, 99, received, committed, WINDOW, [*failures])
 
 
 def sending(*messages: int, now: float = 0.0) -> ProducerProtocol:
@@ -218,7 +219,10 @@ def test_wrong_database() -> None:
 def test_failures_are_told_once_and_confirmed() -> None:
     """A failure is news once, however often it is repeated; each repetition is confirmed, for that may be lost."""
     protocol = sending(5)
-    first, second = Report(2, "IntegrityError", "no", "INSERT"), Report(4, "IntegrityError", "no", None)
+    first, second = (
+        Failure(STREAM, 2, "IntegrityError", "no", "INSERT"),
+        Failure(STREAM, 4, "IntegrityError", "no", None),
+    )
     assert [first] == protocol.receive(ack(5, 2, first), 0.0)
     assert [Confirm(STREAM, 2)] == said(protocol, 0.0)
     assert [second] == protocol.receive(ack(5, 5, first, second), 0.0)

@@ -16,14 +16,13 @@ from telemetry_bus.protocol.messages import (
     Control,
     Hello,
     Refusal,
-    Report,
     Resend,
     Welcome,
     encode_control,
 )
 from telemetry_bus.protocol.writer import (
     FORGET_AFTER_S,
-    MAX_REPORTS,
+    MAX_FAILURES,
     MAX_WINDOW_BYTES,
     MIN_WINDOW_BYTES,
     TOTAL_WINDOW_BYTES,
@@ -218,7 +217,7 @@ def fail(writer: Conversation, sender: Sender, *numbers: int) -> list[Control]:
 
 
 def reported(replies: list[Control]) -> list[int]:
-    return [report.sequence for reply in replies if isinstance(reply, Ack) for report in reply.reports]
+    return [report.sequence for reply in replies if isinstance(reply, Ack) for report in reply.failures]
 
 
 def test_failures_are_repeated_until_confirmed(writer: Conversation, sender: Sender) -> None:
@@ -226,9 +225,9 @@ def test_failures_are_repeated_until_confirmed(writer: Conversation, sender: Sen
     writer.hello(sender)
     (answer,) = fail(writer, sender, 2, 4)
     assert isinstance(answer, Ack)
-    assert [Report(2, "IntegrityError", "no 2\ntrace", "SQL"), Report(4, "IntegrityError", "no 4\ntrace", "SQL")] == (
-        answer.reports
-    )
+    assert answer.failures == [
+        Failure(sender.stream, number, "IntegrityError", f"no {number}\ntrace", "SQL") for number in (2, 4)
+    ]
     assert [2, 4, 6] == reported(fail(writer, sender, 6))
     writer.protocol.control(sender.stream, Confirm(sender.stream, 4), 0.0)
     assert [6] == reported(writer.replies())
@@ -240,7 +239,7 @@ def test_failures_are_repeated_until_confirmed(writer: Conversation, sender: Sen
 def test_many_failures(writer: Conversation, sender: Sender) -> None:
     """No more are acknowledged than are reported: the others follow when these are confirmed."""
     writer.hello(sender)
-    total = 2 * MAX_REPORTS + 3
+    total = 2 * MAX_FAILURES + 3
     replies = fail(writer, sender, *range(1, total + 1))
     told: list[int] = []
     while numbers := reported(replies):
@@ -260,7 +259,7 @@ def test_acknowledgement_fits_its_frame(writer: Conversation, sender: Sender) ->
     writer.ledger.ledger[sender.stream] = 99
     writer.protocol.forget(sender.stream)
     (answer,) = writer.hello(sender)
-    assert MAX_REPORTS == len(reported([answer]))
+    assert MAX_FAILURES == len(reported([answer]))
     assert MAX_CONTROL_BYTES > len(encode_control(answer))
 
 

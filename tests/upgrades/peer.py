@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 
 import zmq
 
+from telemetry_bus.jobs import Failure
 from telemetry_bus.protocol.messages import (
     Ack,
     Bye,
     Confirm,
     Hello,
     Jobs,
-    Report,
     Welcome,
     decode_control,
     encode_control,
@@ -47,11 +47,11 @@ class Peer:
         """Until job number `last` has come."""
         self._until(lambda: self._received >= last)
 
-    def acknowledge(self, reports: Sequence[Report] = ()) -> None:
-        """All that was taken is committed; `reports` failed, which the producer confirms."""
+    def acknowledge(self, failures: Sequence[Failure] = ()) -> None:
+        """All that was taken is committed; `failures` are those that failed, which the producer confirms."""
         self._committed = self._received
-        self._say(Ack, list(reports))
-        if reports:
+        self._say(Ack, list(failures))
+        if failures:
             self._until(lambda: self._heard_of(Confirm))
 
     def acknowledge_and_hold(self, welcomed: Callable[[], bool]) -> None:
@@ -112,8 +112,8 @@ class Peer:
             self.heard.append(("jobs", frames, message.last))
             self._received = message.last
 
-    def _say(self, kind: type[Ack], reports: list[Report]) -> None:
-        message = kind(self._stream, _EPOCH, _PID, self._received, self._committed, _WINDOW, reports)
+    def _say(self, kind: type[Ack], failures: list[Failure]) -> None:
+        message = kind(self._stream, _EPOCH, _PID, self._received, self._committed, _WINDOW, failures)
         self._control.send_multipart([self._route, encode_control(message)])
 
     def _heard_of(self, kind: type) -> bool:

@@ -37,7 +37,8 @@ from peer import Peer
 
 from telemetry_bus import JobFailed, TelemetryStore
 from telemetry_bus.config import MIN_JOURNAL_BYTES, Database, parse_database
-from telemetry_bus.protocol.messages import VERSION, Ack, Report
+from telemetry_bus.jobs import Failure
+from telemetry_bus.protocol.messages import VERSION, Ack
 from telemetry_bus.runtime.folder import BusFolder
 
 RECORDED = Path(__file__).with_name("recorded")
@@ -139,7 +140,7 @@ def _conversation(path: Path) -> None:
         store = _store(path)
         scenes.talk(store)
         peer.take(store.stats().submitted)
-        peer.acknowledge([Report(3, "IntegrityError", "recorded", None)])
+        peer.acknowledge([Failure(b"", 3, "IntegrityError", "recorded", None)])
         scenes.more_talk(store)
         peer.take(store.stats().submitted)
         peer.acknowledge()

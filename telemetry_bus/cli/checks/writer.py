@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ... import __version__
 from ...errors import TelemetryError, WriterAbsent
-from ..deadletters.letters import Letters
+from ..deadletters.letters import letters_of
 from ..output import counted
 from ..status import gone
 from .case import Case
@@ -79,7 +79,7 @@ def dead_letters(case: Case) -> Finding:
     if not case.is_database:
         return ok("none")
     with case.reading() as connection:
-        count = Letters(connection).count()
+        count = letters_of(connection).count()
     if count:
         return warning(
             counted(count, "job") + " failed",

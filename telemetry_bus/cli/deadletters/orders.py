@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ...database.deadletters import UNKNOWN
 from ...errors import TelemetryError, WriterAbsent
 from .. import exit_codes
 from ..calling import Caller
@@ -18,8 +19,6 @@ from .letters import reading
 RETRY_PORTION = 20
 #: Deleting is quick; ten bytes for each id are far below the limit of a message.
 PURGE_PORTION = 10_000
-
-UNKNOWN = "there is no such dead letter"
 
 
 def retry(arguments: argparse.Namespace, output: Output) -> int:

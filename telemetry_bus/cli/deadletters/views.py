@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ...config import parse_database
+from ...database.deadletters import DeadLetter, DeadLetters
 from ...errors import ConfigError, DatabaseFault, shorten
 from .. import exit_codes
 from ..output import STREAM_DIGITS, Output, counted
-from .letters import Letter, Letters, reading
+from .letters import reading, summary, whole
 
 _SECONDS = len("2026-01-31 23:59:59")
 
@@ -23,7 +24,7 @@ def list_letters(arguments: argparse.Namespace, output: Output) -> int:
     with reading(parse_database(arguments.database)) as letters:
         found = letters.summaries(arguments.limit)
         if output.as_json:
-            output.array(letter.summary() for letter in found)
+            output.array(summary(letter) for letter in found)
             return exit_codes.DONE
         rows = [_row(letter) for letter in found]
         count = letters.count()
@@ -49,7 +50,7 @@ def show(arguments: argparse.Namespace, output: Output) -> int:
             hint="telemetry-bus dead-letters list",
         )
     if output.as_json:
-        output.document(letter.whole())
+        output.document(whole(letter))
     else:
         _show(letter, output)
     return exit_codes.DONE
@@ -59,7 +60,7 @@ def export(arguments: argparse.Namespace, output: Output) -> int:
     with reading(parse_database(arguments.database)) as letters:
         if arguments.file == "-":
             for letter in _whole(letters):
-                output.document(letter.whole())
+                output.document(whole(letter))
             return exit_codes.DONE
         path = Path(arguments.file)
         count = _export_to(path, letters)
@@ -70,7 +71,7 @@ def export(arguments: argparse.Namespace, output: Output) -> int:
     return exit_codes.DONE
 
 
-def _row(letter: Letter) -> tuple[int, str, str, int, str, str]:
+def _row(letter: DeadLetter) -> tuple[int, str, str, int, str, str]:
     return (
         letter.id,
         letter.failed_at[:_SECONDS],
@@ -88,7 +89,7 @@ def _how_many(shown: int, count: int) -> str:
     return whole if shown == count else f"{shown} of {whole}"
 
 
-def _show(letter: Letter, output: Output) -> None:
+def _show(letter: DeadLetter, output: Output) -> None:
     output.fields(
         {
             "id": str(letter.id),
@@ -120,7 +121,7 @@ def _section(title: str, text: str, output: Output) -> None:
         output.line(f"  {line}")
 
 
-def _export_to(path: Path, letters: Letters) -> int:
+def _export_to(path: Path, letters: DeadLetters) -> int:
     """All letters to a new file beside `path` (where it leads to, if it is a link), which then takes its place."""
     if path.exists() and not path.is_file():
         raise ConfigError("is not a file", operation="export", subject=str(path), hint="- is standard output")
@@ -128,7 +129,7 @@ def _export_to(path: Path, letters: Letters) -> int:
     fd, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
         with open(fd, "w", encoding="utf-8") as file:
-            count = _write_lines((letter.whole() for letter in _whole(letters)), file)
+            count = _write_lines((whole(letter) for letter in _whole(letters)), file)
             file.flush()
             os.fsync(fd)
         os.replace(unfinished, path)
@@ -146,7 +147,7 @@ def _write_lines(values: Iterator[dict[str, Any]], file: TextIO) -> int:
     return count
 
 
-def _whole(letters: Letters) -> Iterator[Letter]:
+def _whole(letters: DeadLetters) -> Iterator[DeadLetter]:
     """Every letter with its job, one at a time: a job has megabytes at worst, together they may have gigabytes."""
     for id in letters.ids():
         if (letter := letters.get(id)) is not None:
