@@ -1,0 +1,277 @@
+"""The producer's half of the protocol, one rule at a time. (All of them together: tests/simulation.)"""
+
+from __future__ import annotations
+
+import pytest
+
+from telemetry_bus.jobs import Failure
+from telemetry_bus.protocol.messages import Ack, Bye, Confirm, Control, Hello, Refusal, Resend, Welcome
+from telemetry_bus.protocol.producer import ASK_AFTER_S, ASK_LIMIT_S, KNOCK_LIMIT_S, ProducerProtocol
+
+STREAM, OTHER = b"s" * 16, b"o" * 16
+EPOCH, LATER = b"epoch one", b"epoch two"
+DATABASE = "sqlite:////x.db"
+WINDOW = 1000
+
+
+def producer() -> ProducerProtocol:
+    return ProducerProtocol(STREAM, DATABASE, 7)
+
+
+def welcome(received: int = 0, committed: int | None = None, epoch: bytes = EPOCH) -> Welcome:
+    return Welcome(STREAM, epoch, 99, received, received if committed is None else committed, WINDOW)
+
+
+def ack(received: int, committed: int, *failures: Failure, epoch: bytes = EPOCH) -> Ack:
+    return Ack(STREAM, epoch, 99, received, committed, WINDOW, [*failures])
+
+
+def sending(*messages: int, now: float = 0.0) -> ProducerProtocol:
+    """A welcomed producer that has sent messages of so many jobs, a hundred bytes each."""
+    protocol = producer()
+    protocol.receive(welcome(), now)
+    for jobs in messages:
+        send(protocol, jobs, now)
+    return protocol
+
+
+def send(protocol: ProducerProtocol, jobs: int, now: float = 0.0) -> None:
+    number, offset = protocol.position
+    end = protocol.recut() or (number + jobs, offset + 100)
+    assert protocol.may_send()
+    protocol.sent(end, (3, 30), now)
+
+
+def said(protocol: ProducerProtocol, now: float, waiting: bool = True) -> list[Control]:
+    return [*protocol.due(now, waiting)]
+
+
+def test_knocks_until_it_is_welcomed() -> None:
+    """It says who it is, and sends nothing before somebody has answered; it knocks often, but not at every turn."""
+    protocol = producer()
+    assert not protocol.may_send()
+    assert [Hello(STREAM, DATABASE, 0, 7)] == said(protocol, 0.0)
+    assert [] == said(protocol, 0.0)
+    now = 0.0
+    for _ in range(20):
+        at = protocol.deadline(waiting=True)
+        assert at is not None
+        assert now < at <= now + KNOCK_LIMIT_S
+        now = at
+        assert [Hello(STREAM, DATABASE, 0, 7)] == said(protocol, now)
+    protocol.receive(welcome(), now)
+    assert protocol.may_send()
+    assert [] == said(protocol, now)
+
+
+def test_silent_when_it_has_nothing_to_say() -> None:
+    """Without jobs nobody is asked and no time is waited for."""
+    protocol = producer()
+    assert [] == said(protocol, 100.0, waiting=False)
+    assert protocol.deadline(waiting=False) is None
+    protocol = sending(1)
+    protocol.receive(ack(1, 1), 0.0)
+    assert [] == said(protocol, 100.0, waiting=False)
+    assert protocol.deadline(waiting=False) is None
+    assert Bye(STREAM) == protocol.bye()
+
+
+def test_acknowledgements_free_whole_messages() -> None:
+    """A message may leave the journal when all of it is decided; the count of decided jobs is exact."""
+    protocol = sending(3, 4, 5)
+    protocol.receive(ack(12, 5), 0.0)
+    assert (5, (3, 100)) == (protocol.committed, protocol.acknowledged)
+    protocol.receive(ack(12, 7), 0.0)
+    assert (7, (7, 200)) == (protocol.committed, protocol.acknowledged)
+    assert protocol.under_way
+    protocol.receive(ack(12, 12), 0.0)
+    assert (12, (12, 300)) == (protocol.committed, protocol.acknowledged)
+    assert not protocol.under_way
+
+
+def test_old_acknowledgements_take_nothing_back() -> None:
+    """Acknowledgements that overtook each other: the furthest counts."""
+    protocol = sending(3, 4)
+    protocol.receive(ack(7, 7), 0.0)
+    protocol.receive(ack(7, 3), 0.0)
+    assert (7, (7, 200)) == (protocol.committed, protocol.acknowledged)
+
+
+def test_window() -> None:
+    """At most so many bytes are under way as the writer grants; one message always is."""
+    protocol = sending(*[1] * 10)
+    assert not protocol.may_send()
+    protocol.receive(ack(10, 1), 0.0)
+    assert protocol.may_send()
+    lone = producer()
+    lone.receive(Welcome(STREAM, EPOCH, 99, 0, 0, 1), 0.0)
+    assert lone.may_send()
+
+
+def test_resend_goes_back() -> None:
+    """It goes on from the first job that was lost, with all definitions, in the same messages as before."""
+    protocol = sending(3, 4, 5)
+    protocol.receive(Resend(STREAM, EPOCH, 4, protocol.rewind), 0.0)
+    assert ((3, 100), (7, 200), (0, 0)) == (protocol.position, protocol.recut(), protocol.definitions_sent)
+    send(protocol, 4)
+    assert ((7, 200), (12, 300), (3, 30)) == (protocol.position, protocol.recut(), protocol.definitions_sent)
+    send(protocol, 5)
+    assert ((12, 300), None) == (protocol.position, protocol.recut())
+    assert 9 == protocol.resent
+
+
+def test_resend_from_within_a_message() -> None:
+    """What begins within a message is sent again from that message's beginning."""
+    protocol = sending(3, 4, 5)
+    protocol.receive(Resend(STREAM, EPOCH, 6, protocol.rewind), 0.0)
+    assert (3, 100) == protocol.position
+
+
+def test_resend_counts_once() -> None:
+    """One that answers messages from before the last rewind, or comes from another life of the writer, is old."""
+    protocol = sending(3, 4)
+    old = protocol.rewind
+    protocol.receive(Resend(STREAM, EPOCH, 1, old), 0.0)
+    assert old + 1 == protocol.rewind
+    send(protocol, 3)
+    for stale in (Resend(STREAM, EPOCH, 1, old), Resend(STREAM, LATER, 1, old + 1), Resend(OTHER, EPOCH, 1, old + 1)):
+        protocol.receive(stale, 0.0)
+        assert ((3, 100), old + 1) == (protocol.position, protocol.rewind)
+
+
+def test_a_new_writer_gets_what_it_has_not() -> None:
+    """A welcome of another epoch says what the ledger has; all behind it is sent again at once, definitions too."""
+    protocol = sending(3, 4, 5)
+    protocol.receive(welcome(received=3, epoch=LATER), 0.0)
+    assert ((3, 100), (0, 0), 3) == (protocol.position, protocol.definitions_sent, protocol.committed)
+    assert LATER == protocol.epoch
+    assert protocol.may_send()
+
+
+def test_acknowledgements_of_another_epoch() -> None:
+    """An acknowledgement counts only from the writer that has welcomed it."""
+    protocol = sending(3)
+    protocol.receive(ack(3, 3, epoch=LATER), 0.0)
+    assert 0 == protocol.committed
+
+
+def test_overdue_acknowledgement_is_asked_for() -> None:
+    """It asks, and does not resend what the writer has received; less and less often, up to a limit."""
+    protocol = sending(3)
+    assert ASK_AFTER_S == protocol.deadline(waiting=False)
+    now, intervals = 0.0, []
+    for _ in range(12):
+        at = protocol.deadline(waiting=False)
+        assert at is not None
+        intervals.append(at - now)
+        now = at
+        assert [Hello(STREAM, DATABASE, 0, 7)] == said(protocol, now, waiting=False)
+        protocol.receive(welcome(received=3, committed=0), now)
+    assert ASK_AFTER_S == intervals[0]
+    assert sorted(intervals) == intervals
+    assert ASK_LIMIT_S == intervals[-1]
+    assert ((3, 100), 0) == (protocol.position, protocol.resent)
+
+
+def test_two_answers_without_progress_mean_loss() -> None:
+    """Once the messages may still be on their way; the same answer again says that they are lost."""
+    protocol = sending(3, 4)
+    protocol.receive(welcome(received=3), 1.0)
+    assert (7, 200) == protocol.position
+    protocol.receive(welcome(received=3), 2.0)
+    assert (3, 100) == protocol.position
+
+
+def test_progress_between_two_answers() -> None:
+    """Answers that differ show that messages arrive."""
+    protocol = sending(3, 4, 5)
+    for received in (3, 7):
+        protocol.receive(welcome(received, committed=3), 1.0)
+        assert (12, 300) == protocol.position
+    protocol.receive(welcome(7, committed=3), 1.0)
+    assert (7, 200) == protocol.position
+
+
+def test_writer_that_does_not_answer() -> None:
+    """After some questions without an answer the writer is taken for gone, and nothing is sent until one answers."""
+    protocol = sending(3)
+    asked = 0
+    while protocol.welcomed:
+        asked += len(said(protocol, protocol.deadline(waiting=False) or 0.0, waiting=False))
+        assert asked < 10
+    assert 3 == asked
+    assert not protocol.may_send()
+    protocol.receive(welcome(received=3), 100.0)
+    assert protocol.may_send()
+
+
+def test_wrong_database() -> None:
+    """A writer of another database refuses it: nothing is sent, it asks on, and a welcome mends it."""
+    protocol = producer()
+    refusal = Refusal(STREAM, "this writer owns another", fatal=True)
+    protocol.receive(refusal, 0.0)
+    assert refusal == protocol.refused
+    assert not protocol.may_send()
+    assert [Hello] == [type(message) for message in said(protocol, 1.0)]
+    protocol.receive(welcome(), 1.0)
+    assert protocol.refused is None
+    assert protocol.may_send()
+
+
+def test_failures_are_told_once_and_confirmed() -> None:
+    """A failure is news once, however often it is repeated; each repetition is confirmed, for that may be lost."""
+    protocol = sending(5)
+    first, second = (
+        Failure(STREAM, 2, "IntegrityError", "no", "INSERT"),
+        Failure(STREAM, 4, "IntegrityError", "no", None),
+    )
+    assert [first] == protocol.receive(ack(5, 2, first), 0.0)
+    assert [Confirm(STREAM, 2)] == said(protocol, 0.0)
+    assert [second] == protocol.receive(ack(5, 5, first, second), 0.0)
+    assert [] == protocol.receive(ack(5, 2, first), 0.0)
+    assert [Confirm(STREAM, 4), Confirm(STREAM, 4)] == said(protocol, 0.0)
+
+
+def test_messages_to_others() -> None:
+    """What is meant for another stream is none of its business."""
+    protocol = sending(3)
+    protocol.receive(Ack(OTHER, EPOCH, 99, 3, 3, WINDOW), 0.0)
+    protocol.receive(Refusal(OTHER, "no", fatal=True), 0.0)
+    assert (0, None) == (protocol.committed, protocol.refused)
+
+
+# A writer that asks for what has left the journal is told so at once, or the two would go round in circles.
+
+
+@pytest.fixture
+def acknowledged() -> ProducerProtocol:
+    """Jobs 1 to 9 are acknowledged, 10 is under way; it was all said and sent at 0.0."""
+    protocol = ProducerProtocol(STREAM, DATABASE, 7)
+    protocol.receive(Welcome(STREAM, EPOCH, 99, 0, 0, WINDOW), 0.0)
+    for end in ((9, 900), (10, 1000)):
+        protocol.sent(end, (0, 0), 0.0)
+    protocol.receive(Ack(STREAM, EPOCH, 99, 10, 9, WINDOW), 0.0)
+    assert [] == [*protocol.due(0.0, waiting=True)]
+    return protocol
+
+
+def test_resend_from_before_the_watermark(acknowledged: ProducerProtocol) -> None:
+    """The database has lost jobs of it. Whatever it sends the writer misses them, and it must hear the watermark,
+    although there is always something that looks like progress."""
+    acknowledged.receive(Resend(STREAM, EPOCH, 1, acknowledged.rewind), 0.1)
+    acknowledged.sent((10, 1000), (0, 0), 0.1)
+    assert [Hello(STREAM, DATABASE, 9, 7)] == [*acknowledged.due(0.1, waiting=True)]
+
+
+def test_writer_that_welcomed_it_without_the_watermark(acknowledged: ProducerProtocol) -> None:
+    """The last acknowledgement of the writer before it came after the Hello: another one is due."""
+    acknowledged.receive(Welcome(STREAM, LATER, 99, 0, 0, WINDOW), 0.1)
+    acknowledged.sent((10, 1000), (0, 0), 0.1)
+    assert [Hello(STREAM, DATABASE, 9, 7)] == [*acknowledged.due(0.1, waiting=True)]
+
+
+def test_nothing_to_tell_when_the_journal_has_it(acknowledged: ProducerProtocol) -> None:
+    """An ordinary loss is answered with the jobs and nothing else."""
+    acknowledged.receive(Resend(STREAM, EPOCH, 10, acknowledged.rewind), 0.1)
+    assert (9, 900) == acknowledged.position
+    assert [] == [*acknowledged.due(0.1, waiting=True)]

@@ -1,0 +1,331 @@
+"""From messages to commits while the database fails: nothing is lost, nothing is blamed, nothing is said too early."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telemetry_bus.config import Database
+from telemetry_bus.database import Writer
+from telemetry_bus.errors import DatabaseFault, ProtocolError
+from telemetry_bus.protocol.messages import Ack, Hello, Refusal, Resend
+from telemetry_bus.writer.intake import RETRY_AFTER_S, RETRY_LIMIT_S, BatchLimits, Intake
+
+from ..streams import MemoryWriter, Sender
+from ..writing import database, execute, opened
+
+DATABASE = Database("sqlite:////x.db", "sqlite", Path("/x.db"))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 50.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def writer() -> MemoryWriter:
+    return MemoryWriter()
+
+
+def make(writer: Any, clock: Clock, limits: BatchLimits | None = None) -> Intake[bytes]:
+    return Intake(writer, DATABASE, limits or BatchLimits(), clock)
+
+
+@pytest.fixture
+def intake(writer: MemoryWriter, clock: Clock) -> Intake[bytes]:
+    return make(writer, clock)
+
+
+@pytest.fixture
+def sender(intake: Intake[bytes]) -> Sender:
+    """A producer that has said hello."""
+    sender = Sender()
+    intake.control(b"route", Hello(sender.stream, DATABASE.identity, 0, 7))
+    assert [b"route"] == [route for route, _ in intake.replies()]
+    return sender
+
+
+def committed(intake: Intake[bytes]) -> list[int]:
+    return [message.committed for _, message in intake.replies() if isinstance(message, Ack)]
+
+
+def test_a_batch_is_one_commit(intake: Intake[bytes], writer: MemoryWriter, sender: Sender) -> None:
+    """All messages that came are committed at once, and acknowledged then."""
+    assert intake.due_in() is None
+    intake.jobs(sender.message(1, 2))
+    intake.jobs(sender.message(3, 3))
+    assert 0.0 == intake.due_in()
+    assert [0] == committed(intake)
+    intake.commit()
+    assert ([1, 2, 3], 1) == (writer.numbers(sender.stream), writer.batches)
+    assert [3] == committed(intake)
+    assert intake.due_in() is None
+
+
+def test_nothing_to_commit(intake: Intake[bytes], writer: MemoryWriter) -> None:
+    """Without jobs there is no transaction."""
+    intake.commit()
+    assert 0 == writer.attempts
+
+
+def test_kept_while_the_database_is_at_fault(
+    intake: Intake[bytes], writer: MemoryWriter, sender: Sender, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The batch is kept and tried again, less and less often; nothing more is taken or acknowledged meanwhile; it is
+    logged at its beginning and at its end; and then every job is there once."""
+    writer.fault = DatabaseFault("disk full", operation="write")
+    intake.jobs(sender.message(1, 2))
+    intervals = []
+    with caplog.at_level(logging.WARNING, logger="telemetry_bus.writer"):
+        for attempt in range(1, 10):
+            intake.commit()
+            assert attempt == writer.attempts
+            assert intake.fault is writer.fault
+            assert not intake.room
+            assert [] == [number for number in committed(intake) if number]
+            wait = intake.due_in()
+            assert wait is not None
+            intervals.append(wait)
+            clock.now += wait / 2
+            intake.commit()
+            assert attempt == writer.attempts, "not before its time"
+            clock.now += wait / 2 + 1e-6
+        writer.fault = None
+        intake.commit()
+    assert ([1, 2], None) == (writer.numbers(sender.stream), intake.fault)
+    assert [2] == committed(intake)
+    assert intake.room
+    assert RETRY_AFTER_S == pytest.approx(intervals[0])
+    assert RETRY_LIMIT_S == pytest.approx(intervals[-1])
+    assert sorted(intervals) == pytest.approx(intervals)
+    assert ["ERROR", "WARNING"] == [record.levelname for record in caplog.records]
+    assert caplog.records[0].exc_info is not None
+
+
+def test_backoff_begins_anew(intake: Intake[bytes], writer: MemoryWriter, sender: Sender, clock: Clock) -> None:
+    """After a recovery the next fault is tried again soon."""
+    fault = DatabaseFault("locked")
+    for first in (1, 2):
+        intake.jobs(sender.message(first, first))
+        writer.fault = fault
+        for _ in range(5):
+            intake.commit()
+            clock.now += (intake.due_in() or 0.0) + 1e-6
+        writer.fault = None
+        intake.commit()
+        assert intake.fault is None
+    writer.fault = fault
+    intake.jobs(sender.message(3, 3))
+    intake.commit()
+    assert RETRY_AFTER_S == pytest.approx(intake.due_in())
+
+
+def test_ledger_that_cannot_be_read(intake: Intake[bytes], writer: MemoryWriter, clock: Clock) -> None:
+    """A message of an unknown stream counts as lost, and is asked for when the database is well again."""
+    sender = Sender("new")
+    writer.fault = DatabaseFault("locked")
+    intake.jobs(sender.message(1, 2))
+    assert intake.fault is writer.fault
+    assert 0 == intake.protocol.pending_jobs
+    writer.fault = None
+    clock.now += RETRY_AFTER_S
+    intake.commit()
+    assert intake.fault is None
+    intake.control(b"route", Hello(sender.stream, DATABASE.identity, 0, 7))
+    intake.jobs(sender.message(3, 3))
+    assert [1] == [message.first for _, message in intake.replies() if isinstance(message, Resend)]
+
+
+def test_answers_that_need_the_database(
+    intake: Intake[bytes], writer: MemoryWriter, sender: Sender, clock: Clock
+) -> None:
+    """A fault while failures are read delays the answers, and loses none."""
+    writer.poison = {1}
+    intake.jobs(sender.message(1, 1))
+    intake.commit()
+    assert "no 1" == intake.last_failure
+    writer.fault = DatabaseFault("locked")
+    assert [] == [*intake.replies()]
+    assert intake.fault is writer.fault
+    writer.fault = None
+    clock.now += RETRY_AFTER_S
+    intake.commit()
+    ((_, answer),) = intake.replies()
+    assert isinstance(answer, Ack)
+    assert [1] == [failure.sequence for failure in answer.failures]
+
+
+def test_database_that_went_back(intake: Intake[bytes], writer: MemoryWriter, caplog: pytest.LogCaptureFixture) -> None:
+    """What a producer knows to be committed and the ledger has not is logged as an error, once."""
+    for _ in range(3):
+        intake.control(b"route", Hello(b"s" * 16, DATABASE.identity, 5, 7))
+        [*intake.replies()]
+    assert [("ERROR", True)] == [(record.levelname, "5 jobs" in record.getMessage()) for record in caplog.records]
+    assert {b"s" * 16: 5} == writer.ledger
+
+
+def test_housekeeping_at_fault(intake: Intake[bytes], writer: MemoryWriter, clock: Clock) -> None:
+    """A fault that housekeeping meets shows in the state, and goes when the database works again."""
+    writer.fault = DatabaseFault("locked")
+    intake.maintain(idle=True)
+    intake.control(b"route", Hello(b"s" * 16, DATABASE.identity, 0, 7))
+    assert intake.fault is writer.fault
+    writer.fault = None
+    clock.now += RETRY_LIMIT_S
+    intake.commit()
+    assert intake.fault is None
+
+
+def test_a_log_that_a_reader_kept(intake: Intake[bytes], writer: MemoryWriter, clock: Clock) -> None:
+    """While the log could not be written back, it is tried again after each commit; a fault then is a fault, and what
+    was committed stays acknowledged."""
+    sender = Sender()
+    for number in (1, 2, 3):
+        writer.behind = number == 2
+        intake.jobs(sender.message(number, number))
+        intake.commit()
+        assert (number > 1) == writer.checkpoints
+    writer.behind = True
+    intake.jobs(sender.message(4, 4))
+    applied = writer.apply
+    writer.apply = lambda runs: (applied(runs), setattr(writer, "fault", DatabaseFault("full")))[0]  # type: ignore[method-assign]
+    intake.commit()
+    assert intake.fault is writer.fault
+    assert 4 == intake.protocol.received(sender.stream)
+    assert [1, 2, 3, 4] == writer.numbers(sender.stream)
+
+
+@pytest.mark.parametrize(
+    ("limits", "room"), [(BatchLimits(jobs=3), False), (BatchLimits(jobs=4), True), (BatchLimits(bytes=10), False)]
+)
+def test_limits(writer: MemoryWriter, clock: Clock, limits: BatchLimits, room: bool) -> None:
+    """A batch that is full is due at once, however long it may wait else."""
+    intake = make(writer, clock, limits)
+    intake.jobs(Sender().message(1, 3))
+    assert room == intake.room
+    patient = make(writer, clock, BatchLimits(limits.jobs, limits.bytes, delay_s=2.0))
+    patient.jobs(Sender().message(1, 3))
+    assert (2.0 if room else 0.0) == patient.due_in()
+
+
+def test_delay_counts_from_the_oldest_job(writer: MemoryWriter, clock: Clock) -> None:
+    """Jobs that come later do not put the commit off."""
+    intake = make(writer, clock, BatchLimits(delay_s=2.0))
+    sender = Sender()
+    for first in (1, 2, 3):
+        intake.jobs(sender.message(first, first))
+        clock.now += 0.5
+    assert 0.5 == intake.due_in()
+    clock.now += 10.0
+    assert 0.0 == intake.due_in()
+
+
+def test_malformed_messages_are_counted_and_logged_seldom(
+    intake: Intake[bytes], clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A flood of nonsense is counted in full, and logged once in ten seconds, with the number of what was left out."""
+    for _ in range(100):
+        intake.control(b"route", Ack(b"s" * 16, b"", 1, 1, 1, 1))
+    intake.count_malformed(ProtocolError("nonsense"))
+    assert (101, 1) == (intake.malformed, len(caplog.records))
+    clock.now += 10.0
+    intake.maintain(idle=False)
+    assert "100 more like this one, left out" in caplog.records[1].getMessage()
+    intake.count_malformed(ProtocolError("nonsense"))
+    assert (102, 3) == (intake.malformed, len(caplog.records))
+
+
+def test_a_long_nonsense_is_shortened(intake: Intake[bytes], caplog: pytest.LogCaptureFixture) -> None:
+    """What a stranger may put into an error's text does not fill the log."""
+    intake.count_malformed(ProtocolError("x" * 1_000_000))
+    assert len(caplog.records[0].getMessage()) < 500
+
+
+def test_a_database_that_comes_and_goes_is_told_of_in_measure(
+    intake: Intake[bytes], clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hundred faults in ten seconds are two lines, and then two with how many were left out."""
+    for _ in range(100):
+        intake.degrade(DatabaseFault("locked"))
+        clock.now += 0.1
+        intake.commit()
+    told = [record.getMessage() for record in caplog.records]
+    assert 2 <= len(told) <= 5, told
+    intake.pace.flush()
+    left_out = sum(getattr(record, "left_out", 0) for record in caplog.records)
+    events = [record for record in caplog.records if not hasattr(record, "left_out")]
+    assert 200 == left_out + len(events)
+
+
+# A real database that was replaced
+
+
+@pytest.fixture
+def real_writer(tmp_path: Path) -> Iterator[Writer]:
+    with opened(tmp_path) as writer:
+        execute(tmp_path, "CREATE TABLE t (a)")
+        yield writer
+
+
+@pytest.fixture
+def real_intake(tmp_path: Path, real_writer: Writer, clock: Clock) -> Intake[bytes]:
+    return Intake(real_writer, database(tmp_path), BatchLimits(), clock)
+
+
+def recover(intake: Intake[bytes], clock: Clock) -> None:
+    for _ in range(5):
+        clock.now += (intake.due_in() or 0.0) + 1e-6
+        intake.commit()
+        if intake.fault is None:
+            return
+    pytest.fail(f"it does not recover: {intake.fault}")
+
+
+@pytest.mark.parametrize("pending", [False, True])
+def test_a_restored_database_is_compared_with_what_is_known(
+    tmp_path: Path, real_intake: Intake[bytes], clock: Clock, pending: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With jobs waiting or without: what the older file lacks is counted, logged and told to its producer, once."""
+    sender = Sender()
+    real_intake.control(b"route", Hello(sender.stream, database(tmp_path).identity, 0, 1))
+    real_intake.jobs(sender.message(1, 3))
+    real_intake.commit()
+    shutil.copy(tmp_path / "telemetry.db", tmp_path / "backup.db")
+    for suffix in ("-wal", "-shm"):
+        shutil.copy(tmp_path / f"telemetry.db{suffix}", tmp_path / f"backup.db{suffix}")
+    with closing(sqlite3.connect(tmp_path / "backup.db")) as backup:
+        backup.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    real_intake.jobs(sender.message(4, 8, after=1))
+    real_intake.commit()
+    [*real_intake.replies()]
+    os.replace(tmp_path / "backup.db", tmp_path / "telemetry.db")
+    if pending:
+        real_intake.jobs(sender.message(9, 10, after=1))
+        real_intake.commit()
+    else:
+        real_intake.maintain(idle=False)
+    assert real_intake.fault is not None
+    recover(real_intake, clock)
+    assert 5 == real_intake.protocol.jobs_gone
+    assert [5] == [int(reply.text.split()[0]) for _, reply in real_intake.replies() if isinstance(reply, Refusal)]
+    assert 1 == caplog.text.count("5 jobs that stream")
+    assert {sender.stream: 10 if pending else 8} == real_intake.writer.last_sequences([sender.stream])
+    real_intake.degrade(DatabaseFault("once more"))
+    recover(real_intake, clock)
+    assert 5 == real_intake.protocol.jobs_gone
