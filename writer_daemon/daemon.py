@@ -28,6 +28,7 @@ from .notify import Notifier
 from .options import WriterOptions
 from .signals import Signals
 from .sockets import Sockets
+from .status import WriterStatus, take_status
 
 logger = logging.getLogger("telemetry_bus.writer")
 
@@ -85,7 +86,7 @@ def _live(options: WriterOptions, folder: BusFolder, notifier: Notifier) -> tupl
         if options.metrics is not None:
             from .metrics import Metrics  # needs a library that is wanted for this only
 
-            metrics = Metrics(options.metrics, daemon, folder)
+            metrics = Metrics(options.metrics, daemon.status, folder)
             life.callback(metrics.close)
             daemon.publish = metrics.publish
         code = daemon.run()
@@ -171,31 +172,26 @@ class Daemon:
         self._turn()
         return exit_codes.DONE
 
-    @property
-    def uptime(self) -> float:
-        return time.monotonic() - self._started
+    def status(self) -> WriterStatus:
+        """How it is now."""
+        uptime = time.monotonic() - self._started
+        return take_status(self.intake, self.adopter, self.database, uptime_s=uptime, leaving=self.leaving)
 
-    def last_error(self) -> str | None:
-        fault = self.intake.fault
-        return str(fault) if fault else self.intake.last_failure
+    def leave(self) -> None:
+        """End the loop: finish the batch, acknowledge, exit."""
+        self.leaving = True
+
+    def note_activity(self) -> None:
+        """An operator is at work: do not exit as idle just now."""
+        self._last_seen = time.monotonic()
 
     def _tell(self) -> None:
         """The service manager, how it is: ready when the journals that the dead have left are adopted."""
         self._begun = self._begun or not self.adopter.busy
         if self._begun:
-            self._notifier.turn(self._doing)
+            self._notifier.turn(self.status)
         else:
-            self._notifier.starting(self._doing, self._progress)
-
-    def _progress(self) -> tuple[int, ...]:
-        """Another one when something was decided."""
-        return self.intake.writer.snapshot().batches, self.intake.protocol.duplicates, self.adopter.adopted
-
-    def _doing(self) -> str:
-        """One line for the service manager."""
-        fault, pending = self.intake.fault, self.intake.protocol.pending_jobs
-        state = f"degraded: {fault}" if fault else "adopting journals" if self.adopter.busy else "running"
-        return f"{self.intake.writer.snapshot().jobs_committed} jobs committed, {pending} pending, {state}"
+            self._notifier.starting(self.status)
 
     def _turn(self) -> None:
         """Messages in, one commit, answers out."""
@@ -284,10 +280,6 @@ class Daemon:
         elif self._gone_since is None:
             self._gone_since = now
         return 0.0 if self._gone_since is None else now - self._gone_since
-
-    def company(self) -> None:
-        """An operator is at work: do not leave for want of producers just now."""
-        self._last_seen = time.monotonic()
 
     def _nobody_came(self) -> bool:
         """Close the door and look once more: a producer makes its journal before it knocks. Whether to leave."""

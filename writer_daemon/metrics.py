@@ -17,10 +17,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from telemetry_bus import __version__
@@ -28,6 +27,8 @@ from telemetry_bus.database.stats import HistogramSnapshot
 from telemetry_bus.errors import ConfigError, JournalCorrupt
 from telemetry_bus.journal.layout import PAGE_BYTES, TAIL, lock_file, read_watermark
 from telemetry_bus.runtime.folder import BusFolder
+
+from .status import WriterStatus
 
 try:
     from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
@@ -39,9 +40,6 @@ except ImportError:
         operation="--metrics",
         hint="pip install 'telemetry-bus[metrics]'",
     ) from None
-
-if TYPE_CHECKING:
-    from .daemon import Daemon
 
 logger = logging.getLogger("telemetry_bus.writer")
 
@@ -72,9 +70,9 @@ class Figures:
 class Metrics:
     """The server of one writer: publishes at each `publish`, until `close`."""
 
-    def __init__(self, address: str, daemon: Daemon, folder: BusFolder) -> None:
+    def __init__(self, address: str, status: Callable[[], WriterStatus], folder: BusFolder) -> None:
         """Listen at `address`. Raises `ConfigError`."""
-        self._take = partial(take, daemon, folder)
+        self._take: Callable[[], Figures] = lambda: figures_of(status(), folder)
         self._take_at = 0.0
         self._figures = self._take()
         registry = CollectorRegistry(auto_describe=False)
@@ -112,31 +110,30 @@ def parse_address(text: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
-def take(daemon: Daemon, folder: BusFolder) -> Figures:
-    """The state of the writer at this moment. For the main loop only: it asks the database."""
-    intake, adopter = daemon.intake, daemon.adopter
-    protocol, written = intake.protocol, intake.writer.snapshot()
-    journals, journal_bytes = _journals(folder, protocol.adopting)
-    database_bytes, free_bytes = _disk(daemon.database.path)
+def figures_of(status: WriterStatus, folder: BusFolder) -> Figures:
+    """What is published of a state of the writer, and of the disk at this moment."""
+    written = status.written
+    journals, journal_bytes = _journals(folder, status.adopting_stream)
+    database_bytes, free_bytes = _disk(status.database.path)
     return Figures(
-        taken=time.monotonic(),
-        pending_since=intake.pending_since,
+        taken=status.taken,
+        pending_since=status.pending_since,
         gauges=(
-            _one("pending_jobs", "Jobs received and not committed yet.", protocol.pending_jobs),
+            _one("pending_jobs", "Jobs received and not committed yet.", status.pending_jobs),
             (
                 "pending_bytes",
                 "Bytes that wait: received here, in journals of living producers, in orphaned journals.",
                 "state",
-                {"received": protocol.pending_bytes, **journal_bytes},
+                {"received": status.pending_bytes, **journal_bytes},
             ),
             ("journals", "Journals on the disk, of living producers and orphaned ones.", "state", journals),
             _one(
                 "journals_unread",
                 "Journals of another version, left to a writer that can read them.",
-                len(adopter.unread),
+                status.journals_unread,
             ),
             _one("dead_letters", "Dead letters in the table.", written.dead_letters),
-            _one("streams", "Streams that the writer knows.", intake.streams),
+            _one("streams", "Streams that the writer knows.", status.streams),
             _one("definitions_cached", "Definitions (DDL) that were seen to.", written.ddl_cached),
             _one("drifted_tables", "Tables that differ from what jobs define.", len(written.drift)),
             _one("wal_bytes", "Size of the write-ahead log.", written.wal_bytes),
@@ -145,7 +142,7 @@ def take(daemon: Daemon, folder: BusFolder) -> Figures:
             _one(
                 "degraded",
                 "1 while the database is at fault, or jobs are gone.",
-                int(intake.fault is not None or protocol.jobs_gone > 0),
+                int(status.degraded),
             ),
         ),
         counters=(
@@ -156,29 +153,29 @@ def take(daemon: Daemon, folder: BusFolder) -> Figures:
                 "job_failures",
                 "Jobs that became dead letters, by the type of the error.",
                 "error_type",
-                dict(intake.failures),
+                status.failures,
             ),
-            _one("database_faults", "How often the database was at fault, each new try counted.", intake.faults),
-            _one("duplicates_dropped", "Jobs that came twice and were dropped.", protocol.duplicates),
-            _one("resends_requested", "How often a producer was asked to send again.", protocol.resends),
-            _one("malformed_messages", "Messages that make no sense, or are of another version.", intake.malformed),
-            _one("producers_refused", "Producers of another database that were refused.", intake.refused),
-            _one("jobs_gone", "Acknowledged jobs that the database no longer has.", protocol.jobs_gone),
-            _one("journals_adopted", "Journals of dead producers that were adopted.", adopter.adopted),
-            _one("journals_quarantined", "Damaged journals that were put aside.", adopter.quarantined),
+            _one("database_faults", "How often the database was at fault, each new try counted.", status.faults),
+            _one("duplicates_dropped", "Jobs that came twice and were dropped.", status.duplicates),
+            _one("resends_requested", "How often a producer was asked to send again.", status.resends),
+            _one("malformed_messages", "Messages that make no sense, or are of another version.", status.malformed),
+            _one("producers_refused", "Producers of another database that were refused.", status.refused),
+            _one("jobs_gone", "Acknowledged jobs that the database no longer has.", status.jobs_gone),
+            _one("journals_adopted", "Journals of dead producers that were adopted.", status.journals_adopted),
+            _one("journals_quarantined", "Damaged journals that were put aside.", status.journals_quarantined),
             (
                 "checkpoints",
                 "Looks after the log: ok (written back, or not due), held_up by a reader, failed.",
                 "result",
-                {result: intake.checkpoints[result] for result in ("ok", "held_up", "failed")},
+                status.checkpoints,
             ),
         ),
         histograms=(
-            ("batch_jobs", "Jobs in one batch.", intake.batch_jobs.snapshot()),
+            ("batch_jobs", "Jobs in one batch.", status.batch_jobs),
             (
                 "commit_seconds",
                 "Time from the beginning of a batch's transaction to its end.",
-                intake.commit_seconds.snapshot(),
+                status.commit_seconds,
             ),
         ),
         infos=(
@@ -191,7 +188,7 @@ def take(daemon: Daemon, folder: BusFolder) -> Figures:
                     "sqlite": written.database_version,
                 },
             ),
-            ("epoch_info", "This life of the writer.", {"epoch": protocol.epoch.hex()}),
+            ("epoch_info", "This life of the writer.", {"epoch": status.epoch.hex()}),
         ),
     )
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from .status import WriterStatus
+
 #: The status line is looked at so often. Each sending wakes the service manager.
 STATUS_EVERY_S = 1.0
 #: What a start that makes progress is given from then on: longer than any transaction, as the unit's `WatchdogSec=`.
@@ -36,20 +38,21 @@ class Notifier:
         """Seconds until the watchdog wants to hear of the next turn."""
         return max(0.0, self._beat_at - self._clock())
 
-    def starting(self, status: Callable[[], str], progress: Callable[[], object]) -> None:
+    def starting(self, status: Callable[[], WriterStatus]) -> None:
         """The loop has come round once more, and is not ready yet. The manager gives it more time for as long as
-        `progress` is another one each time: one that stands still is stopped at the end of its time."""
+        its progress is another one each time: one that stands still is stopped at the end of its time."""
         now = self._clock()
         if not self._address or now < self._extend_at:
             return
         self._extend_at = now + STATUS_EVERY_S
-        reached = progress()
+        found = status()
+        reached = found.progress
         more = () if reached == self._reached else (f"EXTEND_TIMEOUT_USEC={EXTENSION_S * 1_000_000}",)
-        if self._send(*more, _status(status())):
+        if self._send(*more, _status(found.line())):
             self._reached = reached
 
-    def turn(self, status: Callable[[], str]) -> None:
-        """The loop has come round once more, and is ready. `status` says in one line what it does."""
+    def turn(self, status: Callable[[], WriterStatus]) -> None:
+        """The loop has come round once more, and is ready."""
         if not self._address:
             return
         now = self._clock()
@@ -57,7 +60,7 @@ class Notifier:
             self._beat_at = now + (self._beat_s if self._send("WATCHDOG=1") else self._beat_s / 10)
         if now >= self._status_at:
             self._status_at = now + STATUS_EVERY_S
-            text = status()
+            text = status().line()
             if text != self._said and self._send("READY=1", _status(text)):  # a READY that did not arrive comes again
                 self._said = text
 

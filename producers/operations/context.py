@@ -6,19 +6,24 @@ import logging
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..values import number, plain_text, utc_now
 from .records import OperationMetrics
 
-if TYPE_CHECKING:
-    from .tracker import OperationTracker
+
+class Tracker(Protocol):
+    """What keeps the operation: an `OperationTracker`."""
+
+    logger: logging.Logger
+
+    def update_progress(self, operation_id: str, metrics: OperationMetrics | None) -> None: ...
 
 
 class OperationContext:
     """One operation of a tracker. `start_time` and `last_update` are seconds since the epoch."""
 
-    def __init__(self, tracker: OperationTracker, operation_id: str) -> None:
+    def __init__(self, tracker: Tracker, operation_id: str) -> None:
         self.tracker = tracker
         self.operation_id = operation_id
         self.start_time = self.last_update = time.time()

@@ -6,8 +6,10 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -42,6 +44,11 @@ class Manager:
         self._socket.close()
 
 
+def status(line: str, progress: int = 0) -> Callable[[], Any]:
+    """What the loop says of itself."""
+    return lambda: SimpleNamespace(line=lambda: line, progress=progress)
+
+
 @pytest.fixture(params=["path", "abstract"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
     """At a path, and at an abstract name."""
@@ -55,7 +62,7 @@ def test_ready_comes_with_the_first_turn(manager: Manager) -> None:
     notifier = manager.notifier()
     notifier.say("opening")
     assert ["STATUS=opening"] == manager.heard()
-    notifier.turn(lambda: "running")
+    notifier.turn(status("running"))
     assert ["READY=1\nSTATUS=running"] == manager.heard()
 
 
@@ -66,10 +73,10 @@ def test_a_start_that_makes_progress_is_given_more_time(manager: Manager) -> Non
     more = f"EXTEND_TIMEOUT_USEC={180 * SECOND}\nSTATUS=adopting"
     for second, reached, heard in ((0, 1, more), (0.5, 2, None), (1, 2, more), (2, 2, "STATUS=adopting"), (3, 3, more)):
         manager.now = float(second)
-        notifier.starting(lambda: "adopting", lambda reached=reached: reached)  # type: ignore[misc]
+        notifier.starting(status("adopting", reached))
         assert ([] if heard is None else [heard]) == manager.heard()
     manager.now = 3.1
-    notifier.turn(lambda: "running")
+    notifier.turn(status("running"))
     assert ["READY=1\nSTATUS=running"] == manager.heard()
 
 
@@ -78,13 +85,13 @@ def test_the_status_is_looked_at_once_a_second(manager: Manager) -> None:
     notifier = manager.notifier()
     asked = []
 
-    def status() -> str:
+    def asked_status() -> Any:
         asked.append(manager.now)
-        return "first" if manager.now < 2 else "second"
+        return status("first" if manager.now < 2 else "second")()
 
     for quarter in range(13):
         manager.now = quarter / 4
-        notifier.turn(status)
+        notifier.turn(asked_status)
     assert [0, 1, 2, 3] == asked
     assert ["READY=1\nSTATUS=first", "READY=1\nSTATUS=second"] == manager.heard()
 
@@ -101,7 +108,7 @@ def test_a_watchdog_hears_of_turns_at_half_its_interval(manager: Manager) -> Non
     beats = []
     for second in range(7):
         manager.now = float(second)
-        notifier.turn(lambda: "running")
+        notifier.turn(status("running"))
         if "WATCHDOG=1" in manager.heard():
             beats.append(second)
     assert [0, 2, 4, 6] == beats
@@ -122,7 +129,7 @@ def test_a_watchdog_hears_of_turns_at_half_its_interval(manager: Manager) -> Non
 def test_no_watchdog(manager: Manager, environ: dict[str, str]) -> None:
     """It is not set, makes no sense, or is meant for another process."""
     notifier = manager.notifier(**environ)
-    notifier.turn(lambda: "running")
+    notifier.turn(status("running"))
     assert ["READY=1\nSTATUS=running"] == manager.heard()
     assert float("inf") == notifier.due_in()
 
@@ -139,11 +146,11 @@ def test_ready_is_said_again_until_it_has_arrived(tmp_path: Path) -> None:
     and the watchdog's message is tried again before it is too late, not at once."""
     address, now = str(tmp_path / "notify"), 0.0
     notifier = Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": str(20 * SECOND)}, lambda: now)
-    notifier.turn(lambda: "running")
+    notifier.turn(status("running"))
     assert 1 == notifier.due_in()
     manager = Manager(address)
     now = 1.0
-    notifier.turn(lambda: "running")
+    notifier.turn(status("running"))
     assert ["WATCHDOG=1", "READY=1\nSTATUS=running"] == manager.heard()
     manager.close()
 
@@ -162,7 +169,7 @@ def test_without_a_manager_nothing_is_sent(environ: dict[str, str] | None, monke
     monkeypatch.setattr("writer_daemon.notify.socket", None)
     notifier = Notifier(environ)
     notifier.turn(lambda: pytest.fail("asked"))
-    notifier.starting(lambda: pytest.fail("asked"), lambda: pytest.fail("asked"))
+    notifier.starting(lambda: pytest.fail("asked"))
     notifier.say("opening")
     notifier.stopping()
     assert float("inf") == notifier.due_in()
