@@ -60,7 +60,7 @@ def test_statement_that_is_none(store: TelemetryStore) -> None:
         with pytest.raises(JobError):
             store.executemany(sql, [()])
         with pytest.raises(JobError):
-            store.submit(lambda conn, sql=sql: conn.execute(sql))
+            store.submit(lambda conn: conn.execute(sql))  # noqa: B023
     _nothing_happened(store)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -81,11 +82,12 @@ def test_closed_store(store: TelemetryStore) -> None:
     """After `shutdown` every way to submit raises `StoreClosed` with a hint, and nothing is queued."""
     add(store, "a")
     store.shutdown(wait=True)
-    for submit in (
+    submits: list[Callable[[], object]] = [
         lambda: store.execute(INSERT, ("b", 1)),
         lambda: store.executemany(INSERT, [("b", 1)]),
         lambda: store.submit(lambda conn: conn.execute(INSERT, ("b", 1))),
-    ):
+    ]
+    for submit in submits:
         with pytest.raises(StoreClosed) as caught:
             submit()
         assert caught.value.hint

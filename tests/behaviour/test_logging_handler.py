@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,7 @@ def handler(store: TelemetryStore, logger: logging.Logger) -> TelemetryHandler:
 
 
 @pytest.fixture
-def noisy_writer(monkeypatch: pytest.MonkeyPatch, logger: logging.Logger) -> Iterator[list[str]]:
+def noisy_writer(monkeypatch: pytest.MonkeyPatch, logger: logging.Logger) -> list[str]:
     """The writer logs by a logger that is not the bus's, as a database's driver may; the threads it did so in."""
     threads: list[str] = []
 

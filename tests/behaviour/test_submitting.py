@@ -110,7 +110,12 @@ def test_insert_one_row(store: TelemetryStore) -> None:
 
 def test_insert_many_rows(store: TelemetryStore) -> None:
     """Rows of one job may name different columns; they are inserted in order."""
-    visits = [{"url": "u", "status": 404}, {"url": "v"}, {"url": "w", "agent": None, "status": None}]
+    visits: list[dict[str, object]]
+    visits = [
+        {"url": "u", "status": 404},
+        {"url": "v"},
+        {"url": "w", "agent": None, "status": None},
+    ]
     assert 1 == store.insert(table(), iter(visits))
     expected = [("u", 404, "robot"), ("v", 200, "robot"), ("w", None, None)]
     assert expected == rows(store, "SELECT url, status, agent FROM visits ORDER BY id")

@@ -159,11 +159,12 @@ def test_largest_job(store: TelemetryStore) -> None:
 
 def test_job_over_the_limit(store: TelemetryStore) -> None:
     """A job of more than 8 MiB is refused at the call, and nothing is queued."""
-    for submit in (
+    submits: list[Callable[[], object]] = [
         lambda: store.execute(INSERT, (b"x" * LIMIT,), ensure=[THINGS]),
         lambda: store.executemany(INSERT, [("x" * 1024,)] * 8192, ensure=[THINGS]),
         lambda: store.submit(lambda conn: conn.execute(INSERT, ("x" * LIMIT,)), ensure=[THINGS]),
-    ):
+    ]
+    for submit in submits:
         with pytest.raises(JobTooLarge, match=str(LIMIT)) as caught:
             submit()
         assert caught.value.hint

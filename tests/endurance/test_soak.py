@@ -193,7 +193,7 @@ def test_a_plot_without_matplotlib_is_refused_at_once(
     """Not after half an hour: nothing is started."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(soak, "Soak", None)
-    monkeypatch.setattr(soak.plot, "available", lambda: False)
+    monkeypatch.setattr(plot, "available", lambda: False)
     assert 2 == soak.main(["--out", "soak.svg"])
     assert "matplotlib" in capsys.readouterr().err
 

@@ -109,6 +109,7 @@ class FailingOnce:
 
     def ended(self) -> bool:
         """Whether the writer that was started last has ended; `finish` then has its exit code."""
+        assert self._process.stdout is not None
         return bool(select.select([self._process.stdout], [], [], 0)[0])
 
     def finish(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from telemetry_bus import TelemetryStore
 
 EVENTS = "CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, producer TEXT NOT NULL, number INTEGER NOT NULL)"
@@ -17,7 +19,7 @@ def event(store: TelemetryStore, producer: str, number: int | None) -> int:
 def pair(store: TelemetryStore, producer: str, number: int | None) -> int:
     """A job of two rows, which is torn when only one of them is there."""
 
-    def job(conn):
+    def job(conn: Any) -> None:
         conn.execute("INSERT INTO events (producer, number) VALUES (?, ?)", (producer, number))
         conn.execute("INSERT INTO details (producer, number) VALUES (?, ?)", (producer, number))
 

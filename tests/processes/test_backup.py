@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_bus import TelemetryStore
+from telemetry_bus import ConfigError, TelemetryStore
 from telemetry_bus.cli import backup as command
 from telemetry_bus.cli import exit_codes, main
 from telemetry_bus.config import parse_database
@@ -110,7 +110,8 @@ def test_under_load(bus: Bus) -> None:
 def test_somebody_commits_between_two_steps(quiet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step is followed by a commit; it ends all the same, with what was there at its beginning."""
     monkeypatch.setattr(command, "_PAGES", 1)
-    copy, steps = quiet.parent / "copy.db", []
+    copy = quiet.parent / "copy.db"
+    steps: list[tuple[int, int]] = []
     with TelemetryStore(quiet, mode="thread") as store:
 
         def commit(left: int, pages: int) -> None:
@@ -161,7 +162,7 @@ def test_nothing_is_written_over(
 def test_a_target_that_comes_meanwhile(quiet: Path) -> None:
     """It stays, too."""
     target = quiet.parent / "copy.db"
-    with pytest.raises(command.ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="is there already"):
         command.backup(parse_database(quiet), target, lambda left, pages: target.touch())
     assert 0 == target.stat().st_size
 
@@ -190,7 +191,7 @@ def test_a_target_that_comes_at_the_last_moment(quiet: Path, monkeypatch: pytest
         link(copy, name)
 
     monkeypatch.setattr("os.link", late)
-    with pytest.raises(command.ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="is there already"):
         command.backup(parse_database(quiet), target, lambda left, pages: None)
     assert "precious" == target.read_text()
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -226,7 +227,7 @@ def test_dashboard_and_alerts_have_data(bus: Bus, tmp_path: Path) -> None:
         bus.run(LOAD, "500")
         panels = json.loads((MONITORING / "dashboard.json").read_text())["panels"]
         for query in [target["expr"] for panel in panels for target in panel["targets"]]:
-            wait_until(lambda query=query: numbers(api, query.replace("$__rate_interval", "1m")), f"data for {query}")
+            wait_until(partial(numbers, api, query.replace("$__rate_interval", "1m")), f"data for {query}")
         (group,) = ask(api, "rules")["groups"]
         assert 11 == len(group["rules"])
         for rule in group["rules"]:

@@ -28,7 +28,7 @@ each_table = pytest.mark.parametrize("table", TABLES, ids=[table.name for table 
 
 def test_each_name_stands_once() -> None:
     """No two producers claim one table, or one name of an index."""
-    names = [table.name for table in TABLES] + [index.name for table in TABLES for index in table.indexes]
+    names = [table.name for table in TABLES] + [str(index.name) for table in TABLES for index in table.indexes]
     assert sorted(set(names)) == sorted(names)
     assert TABLES
 

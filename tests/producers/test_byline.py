@@ -188,7 +188,7 @@ def test_odd_values_do_not_reach_the_caller(store: TelemetryStore, stored: Store
         telemetry.start_cleaning_session(raw)  # type: ignore[arg-type]
         telemetry.finalize_cleaning_session("Ann Lee")
     telemetry.start_cleaning_session("refused")
-    telemetry.finalize_cleaning_session(Unspeakable())  # type: ignore[arg-type]
+    telemetry.finalize_cleaning_session(Unspeakable())
     assert [None, "a"] == [row["step_name"] for row in stored(STEPS)]
     assert [("5", "['a', 'b']", 0.5), ("", None, None)] == [
         (row["output_text"], row["removed_content"], row["confidence_delta"]) for row in stored(STEPS)

@@ -47,7 +47,7 @@ def gathered(telemetry: ContentCleaningTelemetry) -> tuple[object, ...]:
     )
 
 
-NOTHING = (None, [], [], [], 0, None)
+NOTHING: tuple[object, ...] = (None, [], [], [], 0, None)
 
 
 def segment(telemetry: ContentCleaningTelemetry, text: Any = "Subscribe now", **changed: Any) -> None:
@@ -303,8 +303,9 @@ def test_odd_values_do_not_reach_the_caller(store: TelemetryStore, stored: Store
     telemetry.log_wire_detection(None, None, None, None, None, None, None, None)  # type: ignore[arg-type]
     telemetry.log_wire_detection("AP", "m", "p", 1, "s", {"a1"}, None, {"set": {1}, 2: odd})  # type: ignore[dict-item]
     telemetry.log_wire_detection("AP", "m", "p", 1, "s", domain=odd)
+    locality: Any
     for locality in (None, {}, odd, "local"):
-        telemetry.log_locality_detection("AP", "m", None, None, locality)  # type: ignore[arg-type]
+        telemetry.log_locality_detection("AP", "m", None, None, locality)
     telemetry.log_locality_detection("AP", "m", 5, None, {"confidence": "low", "signals": 3})  # type: ignore[arg-type]
     telemetry.log_boundary_assessment(None, None, None, None)  # type: ignore[arg-type]
     telemetry.finalize_cleaning_session(odd, odd, odd, odd, odd)

@@ -14,6 +14,7 @@ from telemetry_bus import TelemetryStore
 
 Stored = Callable[[str], list[dict[str, Any]]]
 
+DEFAULTS: tuple[Any, ...] = (0.75, 1, "footer", True, "known")
 PATTERNS = "SELECT * FROM persistent_boilerplate_patterns ORDER BY rowid"
 
 
@@ -21,7 +22,7 @@ def clean(telemetry: ContentCleaningTelemetry, domain: Any, *segments: tuple[Any
     """A session with these segments: text, and as far as given score, occurrences, type, whether removed, reason."""
     telemetry.start_cleaning_session(domain, 1)
     for text, *given in segments:
-        score, occurrences, kind, removed, reason = [*given, *(0.75, 1, "footer", True, "known")[len(given) :]]
+        score, occurrences, kind, removed, reason = [*given, *DEFAULTS[len(given) :]]
         telemetry.log_segment_detection(text, score, occurrences, kind, 1.0, 5, ["a"], removed, reason)
     telemetry.finalize_cleaning_session(1, len(segments), 1, 50.0)
 
@@ -69,7 +70,7 @@ def test_a_pattern_that_is_seen_again(store: TelemetryStore, stored: Stored) -> 
     assert first["first_seen"] == first["last_seen"]
     clean(telemetry, "x.com", ("Subscribe", 0.5, 3, "other", True, "second"))
     (second,) = stored(PATTERNS)
-    changed = {"occurrences_total": 7, "is_ml_training_eligible": 0}
+    changed: dict[str, object] = {"occurrences_total": 7, "is_ml_training_eligible": 0}
     moved = {name: second[name] for name in ("last_seen", "updated_at")}
     assert {**first, **changed, **moved} == second
     assert first["last_seen"] < second["last_seen"]

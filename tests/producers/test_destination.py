@@ -49,7 +49,8 @@ class BrokenStore:
     def submit(self, task: object, *, ensure: object = None) -> None:
         raise OSError("no")
 
-    flush = submit
+    def flush(self) -> None:
+        raise OSError("no")
 
     def connection(self) -> Any:
         raise OSError("no")
@@ -80,7 +81,7 @@ class BareStore(PlainStore):
 
 def test_a_store_without_definitions(database: Path) -> None:
     """Where `submit` takes the task alone, the task makes its tables itself, and again when they are gone."""
-    store = BareStore(database)
+    store: Any = BareStore(database)
     destination = Destination(store, logger=LOGGER)
     destination.submit(note("a"))
     with closing(sqlite3.connect(database)) as connection:
@@ -100,7 +101,8 @@ def test_a_column_that_came_later_without_definitions(database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("CREATE TABLE grown (id INTEGER PRIMARY KEY)")
     for _ in range(2):
-        destination = Destination(BareStore(database), logger=LOGGER)
+        bare: Any = BareStore(database)
+        destination = Destination(bare, logger=LOGGER)
         destination.submit(insert_job(grown, {"note": "a"}))
         destination.submit(insert_job(grown, {"note": "a"}))
     assert 4 * [("a",)] == destination.read(select(grown.c.note))

@@ -157,9 +157,8 @@ def test_http_status_from_a_method(metrics: ExtractionMetrics) -> None:
     assert metrics.http_status_code is None
     metrics.response_size_bytes = 9
     metrics.end_method("b", False, None, {"metadata": {"http_status": 404}})
-    assert (404, 0, "4xx_client_error") == (
-        metrics.http_status_code, metrics.response_size_bytes, metrics.http_error_type,
-    )  # fmt: skip
+    told: tuple[object, ...] = (metrics.http_status_code, metrics.response_size_bytes, metrics.http_error_type)
+    assert (404, 0, "4xx_client_error") == told
     metrics.end_method("c", True, None, {"metadata": {"http_status": 200}})
     assert 404 == metrics.http_status_code
 

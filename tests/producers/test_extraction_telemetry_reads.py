@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,7 +35,7 @@ def record(
 
 def test_nothing_is_there_yet(telemetry: ComprehensiveExtractionTelemetry) -> None:
     """Without tables there is nothing to read, and nothing is made."""
-    reads = [
+    reads: list[Callable[[], object]] = [
         telemetry.get_error_summary, telemetry.get_method_effectiveness, telemetry.get_publisher_stats,
         telemetry.get_field_extraction_stats, telemetry.get_content_type_detections,
     ]  # fmt: skip
@@ -127,7 +128,7 @@ def test_field_extraction_stats(telemetry: ComprehensiveExtractionTelemetry) -> 
 
 def test_rows_that_cannot_be_read_are_left_out(telemetry: ComprehensiveExtractionTelemetry) -> None:
     """Broken JSON, or JSON of another shape, in one row takes nothing from the others; null is as nothing."""
-    good = {"methods_attempted": ["m"], "method_timings": {"m": 4.0}, "method_success": {"m": True}}
+    good: dict[str, Any] = {"methods_attempted": ["m"], "method_timings": {"m": 4.0}, "method_success": {"m": True}}
     for _ in range(5):
         record(telemetry, **good)
     columns = "methods_attempted = ?, field_extraction = ?, method_timings = ?, method_success = ?"

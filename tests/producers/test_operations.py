@@ -237,7 +237,7 @@ def test_anything_can_be_told(tracker: OperationTracker, read: Read) -> None:
     """Values that JSON does not know, moments, locks, nothing at all, types that do not exist: recorded as text, and
     nobody is disturbed."""
     when = datetime(2026, 1, 2, tzinfo=UTC)
-    odd = {"when": when, "lock": Lock(), "nan": float("nan"), 3: {4}, "enum": OperationType.DATA_EXPORT}
+    odd: dict[Any, Any] = {"when": when, "lock": Lock(), "nan": float("nan"), 3: {4}, "enum": OperationType.DATA_EXPORT}
     odd["self"] = odd
     tracker.start_operation("a", "no_such_type", parameters=odd, user_id=7, session_id=Hostile())  # type: ignore[arg-type]
     tracker.update_progress("a", OperationMetrics(estimated_completion=when, processed_items=None))  # type: ignore[arg-type]

@@ -74,7 +74,12 @@ def test_nothing_to_change() -> None:
 
 def test_expressions_of_stored_and_given_values() -> None:
     """A function says what becomes of each column, from the row as it was and the given one."""
-    rows = [{"host": "a", "visits": None, "best": 4}, {"host": "a", "visits": 7, "best": 9}, {"host": "a", "best": 2}]
+    rows: list[dict[str, object]]
+    rows = [
+        {"host": "a", "visits": None, "best": 4},
+        {"host": "a", "visits": 7, "best": 9},
+        {"host": "a", "best": 2},
+    ]
     assert [("a", 2, 9)] == stored(upsert_job(hosts(), rows, update=counted))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -191,7 +192,11 @@ def test_waiting_and_the_end(jobs: RecordedJobs) -> None:
         jobs.flush()
         asyncio.run(jobs.aflush())
         assert (0, 1) == (jobs.queue.qsize(), jobs.stats().submitted)
-    for submit in (lambda: jobs.execute(INSERT, (3, 4)), lambda: jobs.submit(lambda connection: None)):
+    submits: list[Callable[[], object]] = [
+        lambda: jobs.execute(INSERT, (3, 4)),
+        lambda: jobs.submit(lambda connection: None),
+    ]
+    for submit in submits:
         with pytest.raises(StoreClosed):
             submit()
     jobs.shutdown(wait=True)

@@ -63,7 +63,7 @@ class Peer:
             assert time.monotonic() < deadline, "the producer does not ask"
             time.sleep(0.01)
         self._control = self._bound(zmq.ROUTER, "control")
-        assert self._control.poll(1000 * _LIMIT_S), "the producer is silent"
+        assert self._control.poll(int(1000 * _LIMIT_S)), "the producer is silent"
         self._listen()
         self._answered = -1
         self.acknowledge()

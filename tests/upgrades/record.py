@@ -32,8 +32,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import scenes
-from peer import Peer
+import scenes  # type: ignore[import-not-found]  # they lie beside this script
+from peer import Peer  # type: ignore[import-not-found]
 
 from telemetry_bus import JobFailed, TelemetryStore
 from telemetry_bus.config import MIN_JOURNAL_BYTES, Database, parse_database
@@ -102,8 +102,8 @@ def _produce(scene: str, folder: Path) -> None:
     os.environ["TELEMETRY_BUS_SPAWN"] = "0"
     for name in ("TELEMETRY_DEBUG", "TELEMETRY_BUS_DIR", "TELEMETRY_BUS_MODE"):
         os.environ.pop(name, None)
-    os.urandom = lambda length: _id(scene, length)  # type: ignore[assignment]
-    os.getpid = lambda: _PID  # type: ignore[assignment]
+    os.urandom = lambda length: _id(scene, length)
+    os.getpid = lambda: _PID
     Database.identity = property(lambda self: IDENTITY)  # type: ignore[assignment,method-assign]
     play = {"wrapped": _wrapped, "conversation": _conversation, "database": _database}.get(scene)
     if play is not None:

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,10 @@ def player(bus: Bus) -> Iterator[Player]:
         context.destroy(linger=1000)
 
 
+def _committed(producer: Player, committed: int, last: int) -> bool:
+    return any(answer[committed] >= last for answer in producer.listen())
+
+
 def play(bus: Bus, messages: list[Message], committed: int) -> list[list[Any]]:
     """Say everything as its producer did: each thing when what came before it is answered. The answers; `committed` is
     the field in which these tell how many jobs are."""
@@ -136,8 +141,5 @@ def play(bus: Bus, messages: list[Message], committed: int) -> list[list[Any]]:
         for message in messages:
             producer.say(message)
             if message.last or not producer.answers:
-                wait_until(
-                    lambda last=message.last: any(answer[committed] >= last for answer in producer.listen()),
-                    f"job {message.last} is committed",
-                )
+                wait_until(partial(_committed, producer, committed, message.last), f"job {message.last} is committed")
         return producer.listen()

@@ -50,7 +50,7 @@ def test_it_waits_until_the_database_is_free(
         if len(naps) == 3:
             lock.release()
 
-    monkeypatch.setattr(stop.time, "sleep", leaves_at_the_third)
+    monkeypatch.setattr("telemetry_bus.cli.stop.time.sleep", leaves_at_the_third)
     assert exit_codes.DONE == main(["stop", "--database", str(database)])
     assert (3, f"writer {PID} has left\n") == (len(naps), capsys.readouterr().out)
 

@@ -232,7 +232,11 @@ def test_submit_within_a_submit(outbox: Outbox, monkeypatch: pytest.MonkeyPatch)
     met: list[type] = []
 
     def interrupted(record: bytes) -> int:
-        for submit in (lambda: outbox.put_row(INSERT, ("inner",), ()), lambda: outbox.put(Job())):
+        submits: list[Callable[[], object]] = [
+            lambda: outbox.put_row(INSERT, ("inner",), ()),
+            lambda: outbox.put(Job()),
+        ]
+        for submit in submits:
             try:
                 submit()
             except ReentrantSubmit as error:
