@@ -27,9 +27,9 @@ from telemetry_bus.database.writer import Writer
 from telemetry_bus.encoding.records import Encoder, seal
 from telemetry_bus.jobs import Job
 from telemetry_bus.journal.ring import Journal
-from telemetry_bus.producer.link import Link
 from telemetry_bus.producer.outbox import Outbox
 from telemetry_bus.protocol.messages import Hello, Jobs, decode_control, encode_control
+from telemetry_bus.protocol.producer import ProducerProtocol, Slice
 from telemetry_bus.writer.intake import BatchLimits, Intake
 from writer_daemon.__main__ import COLLECT_AFTER
 
@@ -96,8 +96,10 @@ def _outbox(database: Database) -> Outbox:
 def _cut(outbox: Outbox) -> list[Jobs]:
     messages: list[Jobs] = []
     position = defined = (0, 0)
-    while (found := outbox.next_message(position, None, defined, 0)) is not None:
-        message, position, defined = found
+    while position != outbox.journal.end:
+        message = outbox.read(Slice(position, None, defined, 0))
+        position = (message.last, position[1] + len(message.records))
+        defined = (defined[0] + message.definitions_count, defined[1] + len(message.definitions))
         messages.append(message)
     return messages
 
@@ -122,20 +124,22 @@ def _writer(setting: Setting, rows: Sequence[Row], messages: Sequence[list[bytes
     with closing(Writer(database)) as writer:
         writer.failpoint = clock.passes
         intake: Intake[bytes] = Intake(writer, database, BatchLimits())
-        link = Link(_outbox(database), database)
+        outbox = _outbox(database)
         stream = Jobs.decode(messages[0]).stream
+        protocol = ProducerProtocol(stream, database.identity, 1)
+
+        def acknowledge() -> None:
+            for _, answer in intake.replies():
+                failures = protocol.receive(decode_control(encode_control(answer)), 0.0)
+                outbox.settle(protocol.acknowledged, protocol.committed, failures)
+
         intake.control(b"route", Hello(stream, database.identity, 0, 1))
         for number, frames in enumerate(messages, 1):
             message = clock.times("decode", partial(Jobs.decode, frames))
             clock.times("unpack", partial(intake.jobs, message))
             if not intake.room or number == len(messages):
                 clock.times("apply", intake.commit)
-                clock.times(
-                    "acknowledge",
-                    lambda: link.receive(
-                        [decode_control(encode_control(answer)) for _, answer in intake.replies()], 0.0
-                    ),
-                )
+                clock.times("acknowledge", acknowledge)
     FETCHES.check(setting.database, len(rows))
     body = messages[-1][2]
     count = Jobs.decode(messages[-1]).count

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from ..config import StoreOptions
+from ..encoding.records import STREAM_BYTES
 from ..errors import FlushTimeout, JournalUnavailable, ReentrantSubmit, StoreClosed
 from ..jobs import Failure, Job, Row
 from ..journal.ring import Journal
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from sqlite3 import Connection
 
     from ..views import StoreStats, WriterView
-
-STREAM_BYTES = 16
 
 
 class JournaledBackend:

@@ -8,15 +8,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from sqlite3 import SQLITE_BUSY, SQLITE_OK, Connection
 
 from ..config import StoreOptions
 from ..database.writer import Writer
 from ..errors import DatabaseFault, WriterBusy
-from ..producer.link import Link
 from ..producer.outbox import Outbox
 from ..protocol.messages import Control
+from ..protocol.producer import ProducerProtocol
 from ..runtime import lifecycle
 from ..runtime.folder import BusFolder
 from ..runtime.lifecycle import EXIT_LIMIT_S, ForkSafeLock
@@ -31,7 +32,7 @@ from .journaled import JournaledBackend
 #: How often the thread looks for journals of dead processes.
 _SCAN_EVERY_S = 1.0
 _RESTART_AFTER_S = 1.0
-#: SQLite waits so long for a lock; then the thread looks at its links and tries again.
+#: SQLite waits so long for a lock; then the thread looks at its streams and tries again.
 _BUSY_TIMEOUT_S = 1.0
 
 
@@ -42,6 +43,14 @@ _writers_lock = ForkSafeLock()
 _inherited: list[Writer] = []
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Stream:
+    """A store's jobs, and what is sent of them and acknowledged."""
+
+    outbox: Outbox
+    protocol: ProducerProtocol
+
+
 class ThreadBackend(JournaledBackend):
     """A stream whose jobs a thread of this process writes."""
 
@@ -49,14 +58,14 @@ class ThreadBackend(JournaledBackend):
         super().__init__(options)
         self._folder = None if options.database.is_memory else BusFolder.of(options.database)
         self._thread: ThreadWriter | None = None
-        self._link: Link | None = None
+        self._stream: _Stream | None = None
 
     def memory(self) -> AbstractContextManager[Connection] | None:
         return self._memory() if self._folder is None else None
 
     def at_exit(self, limit: float) -> None:
         """Write what is pending while there is time, and stop. Later jobs are left to a writer process."""
-        if self._outbox is None or self._link is None or self._closed:
+        if self._outbox is None or self._stream is None or self._closed:
             return
         self._detach(limit)
         self._outbox.wake_always(self._late)
@@ -80,8 +89,9 @@ class ThreadBackend(JournaledBackend):
                 timeout=self._options.timeout,
                 log_failures=False,
             )
-            self._link = Link(outbox, self._options.database)
-            self._thread.attach(self._link)
+            protocol = ProducerProtocol(outbox.journal.stream, self._options.database.identity, os.getpid())
+            self._stream = _Stream(outbox, protocol)
+            self._thread.attach(self._stream)
         return outbox
 
     def _stop(self, outbox: Outbox) -> None:
@@ -91,12 +101,12 @@ class ThreadBackend(JournaledBackend):
 
     def _detach(self, limit: float) -> None:
         assert self._thread is not None
-        assert self._link is not None
-        self._link.outbox.drain(limit)
-        self._thread.detach(self._link)
+        assert self._stream is not None
+        self._stream.outbox.drain(limit)
+        self._thread.detach(self._stream)
 
     def _forked(self) -> None:
-        self._thread = self._link = None
+        self._thread = self._stream = None
 
     def _known(self) -> str:
         fault = self._thread.fault if self._thread else None
@@ -128,7 +138,7 @@ def _open_writer(options: StoreOptions) -> Writer:
 
 
 class ThreadWriter:
-    """The thread, the lock it holds, and the links it serves."""
+    """The thread, the lock it holds, and the streams it serves."""
 
     def __init__(self, options: StoreOptions, folder: BusFolder | None) -> None:
         """Raises `WriterBusy` when another process owns the database."""
@@ -149,10 +159,10 @@ class ThreadWriter:
         except BaseException:
             self._release()
             raise
-        self._intake: Intake[Link] = Intake(self._writer, options.database, BatchLimits())
+        self._intake: Intake[_Stream] = Intake(self._writer, options.database, BatchLimits())
         self._adopter = Adopter(folder, self._intake) if folder else None
         self._database_lock = threading.RLock()  # between the thread, readers of :memory:, and a fork
-        self._links: list[Link] = []
+        self._streams: list[_Stream] = []
         self._waker = Waker()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=options.thread_name, daemon=True)
@@ -171,15 +181,15 @@ class ThreadWriter:
                 _writers[folder.path] = cls(options, folder)
             return _writers[folder.path]
 
-    def attach(self, link: Link) -> None:
-        self._links = [*self._links, link]
+    def attach(self, stream: _Stream) -> None:
+        self._streams = [*self._streams, stream]
         self.wake()
 
-    def detach(self, link: Link) -> None:
-        """Serve a link no more; after the last one the thread ends and the database is free."""
+    def detach(self, stream: _Stream) -> None:
+        """Serve a stream no more; after the last one the thread ends and the database is free."""
         with _writers_lock:
-            self._links = [other for other in self._links if other is not link]
-            if self._links or self._stopping:
+            self._streams = [other for other in self._streams if other is not stream]
+            if self._streams or self._stopping:
                 return
             self._stopping = True
             if self._folder is not None:
@@ -251,29 +261,34 @@ class ThreadWriter:
 
     def _serve(self, now: float) -> None:
         """One turn: messages in, commit, answers out."""
-        intake, links = self._intake, self._links
-        for link in links:
-            for message in link.due(now):
-                intake.control(link, message)
-            while intake.room and (jobs := link.next()) is not None:
-                link.sent(now)
+        intake = self._intake
+        for stream in self._streams:
+            outbox, protocol = stream.outbox, stream.protocol
+            tail = outbox.journal.end
+            for message in protocol.due(now, tail):
+                intake.control(stream, message)
+            while intake.room and (wanted := protocol.next_slice(tail)) is not None:
+                jobs = outbox.read(wanted)
+                protocol.sent(jobs, now)
                 intake.jobs(jobs)
         if self._adopter is not None:
             self._adopter.step()
         if intake.due_in() == 0:
             intake.commit()
-        answers: dict[Link, list[Control]] = {}
-        for link, answer in intake.replies():
-            answers.setdefault(link, []).append(answer)
-        for link, messages in answers.items():
-            link.receive(messages, now)
+        answers: dict[_Stream, list[Control]] = {}
+        for stream, answer in intake.replies():
+            answers.setdefault(stream, []).append(answer)
+        for stream, messages in answers.items():
+            protocol = stream.protocol
+            failures = [failure for message in messages for failure in protocol.receive(message, now)]
+            stream.outbox.settle(protocol.acknowledged, protocol.committed, failures)
 
     def _maintain(self) -> None:
         if self._adopter is not None:
             self._adopter.scan()
         self._intake.protocol.expire(time.monotonic())
         with self._database_lock:
-            self._intake.maintain(idle=not any(link.outbox.pending for link in self._links))
+            self._intake.maintain(idle=not any(stream.outbox.pending for stream in self._streams))
 
     def _sleep(self, next_scan: float) -> None:
         self._waker.sleeping = True
@@ -281,11 +296,11 @@ class ThreadWriter:
         deadlines = [next_scan]
         if (due := self._intake.due_in()) is not None:
             deadlines.append(now + due)
-        for link in self._links:
-            if (deadline := link.protocol.deadline(link.waiting)) is not None:
+        ready = False
+        for stream in self._streams:
+            tail = stream.outbox.journal.end
+            ready = ready or stream.protocol.next_slice(tail) is not None
+            if (deadline := stream.protocol.deadline(tail)) is not None:
                 deadlines.append(deadline)
-        work = self._stopping or (
-            self._intake.room
-            and (any(link.ready for link in self._links) or (self._adopter is not None and self._adopter.busy))
-        )
+        work = self._stopping or (self._intake.room and (ready or (self._adopter is not None and self._adopter.busy)))
         self._waker.sleep(0.0 if work else max(0.0, min(deadlines) - now))

@@ -24,6 +24,12 @@ from ..errors import JournalCorrupt, ProtocolError, UnsupportedValue
 from ..jobs import Job, Row, Run, Template
 from . import values as codec
 
+#: The end of job number `[0]` of a stream, `[1]` bytes after the stream's beginning.
+Position = tuple[int, int]
+#: A stream's random name.
+STREAM_BYTES = 16
+#: Records are cut into messages of about this size; one job may exceed it.
+CHUNK_BYTES = 128 * 1024
 #: A longer SQL text is not kept as a definition but travels with its jobs.
 MAX_DEFINITION_BYTES = 16 * 1024
 #: How many prefixes of records are kept, of each kind.

@@ -18,13 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
+from ..encoding.records import Position
 from ..errors import JournalCorrupt, JournalUnavailable, JournalVersion
 
-#: The end of job number `[0]` of a stream, `[1]` bytes after the stream's beginning.
-Position = tuple[int, int]
-
-#: Where a message of records may end, so that none grows much beyond it.
-CHUNK_BYTES = 128 * 1024
 DEFINITIONS_BYTES = 256 * 1024
 PAGE_BYTES = 4096
 SUFFIX = ".journal"

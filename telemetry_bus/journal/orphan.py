@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..encoding.records import scan, scan_definitions
+from ..encoding.records import CHUNK_BYTES, scan, scan_definitions
 from ..errors import JournalCorrupt
 from ..jobs import MAX_JOB_BYTES
-from .layout import CHUNK_BYTES, DEFINITIONS_TAIL, PAGE_BYTES, TAIL, Header, lock_file, read_watermark, sync_folder
+from .layout import DEFINITIONS_TAIL, PAGE_BYTES, TAIL, Header, lock_file, read_watermark, sync_folder
 
 #: The ring is read in pieces of this size, so that a large journal does not fill the memory.
 _PIECE_BYTES = 1024 * 1024

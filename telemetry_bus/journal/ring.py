@@ -10,11 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from zlib import crc32
 
-from ..encoding.records import seal
+from ..encoding.records import CHUNK_BYTES, Position, seal
 from ..errors import JournalUnavailable
 from ..runtime.folder import share
 from .layout import (
-    CHUNK_BYTES,
     DEFINITIONS_BYTES,
     DEFINITIONS_TAIL,
     PAGE_BYTES,
@@ -22,7 +21,6 @@ from .layout import (
     TAIL,
     UNFINISHED_SUFFIX,
     Header,
-    Position,
     sync_folder,
     write_watermark,
 )

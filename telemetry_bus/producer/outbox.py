@@ -11,16 +11,16 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from ..config import OnFull
-from ..encoding.records import Encoder
+from ..encoding.records import Encoder, Position
 from ..encoding.values import check_size
 from ..errors import JobTooLarge, JournalFull, ReentrantSubmit, StoreClosed, shorten, without_values
 from ..jobs import MAX_JOB_BYTES, Failure, Job, Row
-from ..journal.layout import Position
 from ..journal.ring import Journal
 from ..runtime.throttle import Pace
 
 if TYPE_CHECKING:
     from ..protocol.messages import Jobs
+    from ..protocol.producer import Slice
 
 logger = logging.getLogger("telemetry_bus")
 
@@ -170,33 +170,32 @@ class Outbox:
 
     # Sending; one thread
 
-    def next_message(
-        self, start: Position, end: Position | None, definitions_from: Position, rewind: int
-    ) -> tuple[Jobs, Position, Position] | None:
-        """The message that begins at `start` (and ends at `end` if that is given), its end, and the end of the
-        definitions in it; None when there is nothing after `start`."""
-        from ..protocol.messages import Jobs  # whoever submits does without
+    def read(self, wanted: Slice) -> Jobs:
+        """The message of a slice of the journal, which must hold a job of it."""
+        from ..protocol.messages import Jobs  # loaded by the sender's thread, so that submit need not wait for it
 
         self._tracing = logger.isEnabledFor(logging.DEBUG)
+        start, end, known, rewind = wanted
         end = end or self.journal.boundary(start)
-        if end[0] <= start[0]:
-            return None
-        definitions, definitions_end = self.journal.definitions(definitions_from)
-        message = Jobs(
+        definitions, defined = self.journal.definitions(known)
+        if self._tracing:
+            logger.debug("send jobs %d to %d", start[0] + 1, end[0])
+        return Jobs(
             self.journal.stream,
             rewind,
             start[0] + 1,
             end[0] - start[0],
-            definitions_from[0] + 1,
-            definitions_end[0] - definitions_from[0],
+            known[0] + 1,
+            defined[0] - known[0],
             definitions,
             self.journal.read(start, end),
         )
-        return message, end, definitions_end
 
-    def decided(self, acknowledged: Position, committed: int, failures: Sequence[Failure]) -> None:
-        """Jobs up to `committed` are decided, `failures` are those among them that are new; everything up
+    def settle(self, acknowledged: Position, committed: int, failures: Sequence[Failure]) -> None:
+        """Jobs up to `committed` are settled, `failures` are those among them that are new; everything up
         to the end of a message, `acknowledged`, may leave the journal."""
+        if not failures and committed <= self._committed:
+            return
         logger.debug("acknowledge jobs up to %d", committed)
         self._pace.tick()
         for failure in failures if self._log_failures else ():

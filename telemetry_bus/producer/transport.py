@@ -7,18 +7,20 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil
 
 import zmq
 
 from ..config import Database
 from ..errors import ConfigError, JournalUnavailable, ProtocolError
+from ..jobs import Failure
 from ..protocol.messages import MAX_CONTROL_BYTES, Control, decode_control, encode_control
+from ..protocol.producer import ProducerProtocol
 from ..runtime.folder import BusFolder
 from ..runtime.spawn import Spawner
 from ..runtime.throttle import Pace
 from ..runtime.waker import Waker
 from ..views import WriterView
-from .link import Link
 from .outbox import NEVER, Outbox
 from .requests import Requests
 
@@ -28,8 +30,6 @@ logger = logging.getLogger("telemetry_bus")
 _RECONNECT_MS, _RECONNECT_LIMIT_MS = 10, 200
 #: A goodbye may take so long to leave; losing it costs nothing.
 _LINGER_MS = 50
-#: While a child of ours may end.
-_REAP_EVERY_S = 0.5
 #: Somebody may have removed the bus folder: while there is work, the journal's file is looked for so often.
 _LOOK_FOR_JOURNAL_S = 1.0
 #: What a context, two sockets and their connections take of them. Where they run out libzmq ends the process.
@@ -54,8 +54,8 @@ class Transport:
         self._folder = folder
         self._spawner = spawner
         self._requests = requests
-        self._link = Link(outbox, database)
-        self._protocol = self._link.protocol
+        self._protocol = ProducerProtocol(outbox.journal.stream, database.identity, os.getpid())
+        self._known = False  # whether the spawner knows that a writer has answered
         self._look_at = 0.0
         self._misunderstood = ""
         self._pace = pace
@@ -112,27 +112,36 @@ class Transport:
         poller.register(control, zmq.POLLIN)
         poller.register(self._waker.fileno(), zmq.POLLIN)
         while not self._requests.stopping:
-            now = time.monotonic()
-            self._receive(control, now)
-            if now >= self._look_at:
-                self._look_at = now + _LOOK_FOR_JOURNAL_S
-                self._keep_journal()
-            blocked = not self._push(push, now)
-            if self._requests.ask:
-                self._requests.ask = False
-                self._protocol.ask()
-            for message in self._link.due(now):
-                if not _say(control, message):
-                    self._protocol.unreachable()
-            if self._protocol.welcomed:
-                self._spawner.settled()
-            elif self._link.waiting or self._protocol.under_way:
-                self._spawner.ensure()
-            poller.register(push, zmq.POLLOUT if blocked else 0)
-            self._sleep(poller, blocked)
+            self._turn(push, control, poller)
         self._keep_journal()
         if self._requests.goodbye and self._protocol.welcomed:
             _say(control, self._protocol.bye())
+
+    def _turn(self, push: zmq.Socket[bytes], control: zmq.Socket[bytes], poller: zmq.Poller) -> None:
+        """Hear, send, say, sleep. What the journal holds is looked at once; what comes later makes another turn."""
+        protocol = self._protocol
+        now = time.monotonic()
+        self._receive(control, now)
+        tail = self._outbox.journal.end
+        blocked = False
+        while not blocked and (wanted := protocol.next_slice(tail)) is not None:
+            message = self._outbox.read(wanted)
+            try:
+                push.send_multipart(message.encode(), zmq.NOBLOCK)
+            except zmq.Again:  # ZeroMQ's queue is full
+                blocked = True
+            else:
+                protocol.sent(message, now)
+        if self._requests.ask:
+            self._requests.ask = False
+            protocol.ask()
+        for word in protocol.due(now, tail):
+            if not _say(control, word):
+                protocol.unreachable()
+        behind = NEVER if blocked else protocol.wake_behind(tail)
+        self._see_to_writer(now, waits=protocol.waits(tail))
+        poller.register(push, zmq.POLLOUT if blocked else 0)
+        self._sleep(poller, behind, protocol.deadline(tail))
 
     def _keep_journal(self) -> None:
         if not self._outbox.pending or not self._outbox.journal.lost():
@@ -145,45 +154,49 @@ class Transport:
             self._outbox.note_error(str(error))
 
     def _receive(self, control: zmq.Socket[bytes], now: float) -> None:
-        messages = []
-        while control.poll(0):
+        """Take what the writer has said; the outbox learns what is settled."""
+        protocol = self._protocol
+        failures: list[Failure] = []
+        heard = False
+        while (data := _heard(control)) is not None:
+            heard = True
             try:
-                messages.append(decode_control(control.recv(zmq.NOBLOCK)))
+                failures += protocol.receive(decode_control(data), now)
             except ProtocolError as error:
                 if self._misunderstood != str(error):  # it is repeated as often as the writer is asked
                     logger.warning("dropped a message of the writer: %s", error)
                 self._misunderstood = str(error)
-        if messages:
+        if heard:
+            self._outbox.settle(protocol.acknowledged, protocol.committed, failures)
             self._requests.heard.set()
-            self._link.receive(messages, now)
 
-    def _push(self, push: zmq.Socket[bytes], now: float) -> bool:
-        """Send what the window allows; False when ZeroMQ's queue is full."""
-        while (message := self._link.next()) is not None:
-            try:
-                push.send_multipart(message.encode(), zmq.NOBLOCK)
-            except zmq.Again:
-                return False
-            self._link.sent(now)
-        return True
+    def _see_to_writer(self, now: float, *, waits: bool) -> None:
+        """Have a writer started while jobs wait for one, and the journal looked for while it holds any."""
+        if not self._protocol.welcomed:
+            self._known = False
+            if waits:
+                self._spawner.ensure()
+        elif not self._known:
+            self._known = True
+            self._spawner.settled()
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_FOR_JOURNAL_S
+            self._keep_journal()
 
-    def _timeout(self) -> float | None:
-        deadline = self._protocol.deadline(self._link.waiting)
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if self._spawner.busy:
-            return _REAP_EVERY_S if left is None else min(left, _REAP_EVERY_S)
-        return left
-
-    def _sleep(self, poller: zmq.Poller, blocked: bool) -> None:
+    def _sleep(self, poller: zmq.Poller, behind: float, deadline: float | None) -> None:
         """Until there is something to do. Looks for it once more when those who wake know of the sleeper."""
         self._waker.sleeping = True
-        self._outbox.wake_at = self._link.wake_at
-        timeout = self._timeout()
-        if self._requests.stopping or self._requests.ask or (not blocked and self._link.ready):
+        self._outbox.wake_at = behind
+        timeout = self._timeout(deadline)
+        if self._requests.stopping or self._requests.ask or self._outbox.journal.end[1] > behind:
             timeout = 0
-        poller.poll(None if timeout is None else round(timeout * 1000 + 0.5))
+        poller.poll(timeout)
         self._outbox.wake_at = NEVER
         self._waker.clear()
+
+    def _timeout(self, deadline: float | None) -> int | None:
+        """Milliseconds until a time, rounded up."""
+        return None if deadline is None else ceil(max(0.0, deadline - time.monotonic()) * 1000)
 
 
 def _need_descriptors() -> None:
@@ -204,3 +217,11 @@ def _say(control: zmq.Socket[bytes], message: Control) -> bool:
     except zmq.Again:
         return False
     return True
+
+
+def _heard(control: zmq.Socket[bytes]) -> bytes | None:
+    """What has come, if anything has."""
+    try:
+        return control.recv(zmq.NOBLOCK)
+    except zmq.Again:
+        return None

@@ -14,16 +14,12 @@ from zlib import crc32
 
 import msgpack
 
-from ..encoding.records import MIN_RECORD_BYTES
+from ..encoding.records import CHUNK_BYTES, MIN_RECORD_BYTES, STREAM_BYTES
 from ..encoding.values import INT64_MAX, unpack
 from ..errors import ProtocolError
 from ..jobs import MAX_JOB_BYTES, Failure
 
 VERSION = 1
-STREAM_BYTES = 16
-
-#: Records are cut into messages of about this size; one job may exceed it.
-CHUNK_BYTES = 128 * 1024
 #: No honest frame is longer: what is left of a chunk, one job of the largest size, and its checksum.
 MAX_FRAME_BYTES = MAX_JOB_BYTES + CHUNK_BYTES + 1024
 MAX_CONTROL_BYTES = 1024 * 1024

@@ -1,20 +1,21 @@
 """The producer's half of the protocol: go-back-N with one message of state, driven by its caller.
 
-The caller tells it the time and what arrived, asks what to say and which slice of the journal to send next, and
-does the sending. It resends only when it knows that something is lost: a writer with another epoch, a Resend,
-or two answers in a row that show no progress.
+The one owner of what is sent and what is acknowledged. Its caller says what time it is, how far the journal reaches
+(`tail`) and what arrived; asks which slice of the journal to send and what to say; and says what was sent. It resends
+only when it knows that something is lost: a writer with another epoch, a Resend, or two answers in a row that show no
+progress.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from math import inf
+from typing import NamedTuple
 
+from ..encoding.records import CHUNK_BYTES, Position
 from ..jobs import Failure
-from .messages import Ack, Bye, Confirm, Control, Hello, Refusal, Resend, Welcome
-
-#: The end of job number `[0]` of a stream, `[1]` bytes after the stream's beginning.
-Position = tuple[int, int]
+from .messages import Ack, Bye, Confirm, Control, Hello, Jobs, Refusal, Resend, Welcome
 
 #: Seconds without progress after which the writer is asked; the interval doubles up to the limit.
 ASK_AFTER_S = 0.5
@@ -26,10 +27,20 @@ KNOCK_AFTER_S = 0.02
 KNOCK_LIMIT_S = 0.1
 
 
+class Slice(NamedTuple):
+    """A message to send: the jobs behind `start`, up to `end`, or where the journal ends the message if that is None;
+    with the definitions behind `definitions`."""
+
+    start: Position
+    end: Position | None
+    definitions: Position
+    rewind: int
+
+
 class ProducerProtocol:
     """One stream as its producer sees it.
 
-    `acknowledged` is the end of the last message that is decided as a whole: the journal may be trimmed to it.
+    `acknowledged` is the end of the last message that is settled as a whole: the journal may be trimmed to it.
     `committed` counts jobs and may be ahead of it.
     """
 
@@ -45,7 +56,7 @@ class ProducerProtocol:
         self._hello = (database, pid)
         self._rewind = 0
         self._window = 0
-        #: Ends of the messages cut so far that are not acknowledged; the first `_sent` of them are under way.
+        #: Ends of the messages cut so far that are not acknowledged; the first `_sent` of them are in flight.
         self._ends: deque[Position] = deque()
         self._sent = 0
         self._confirmed = 0
@@ -67,42 +78,52 @@ class ProducerProtocol:
     def rewind(self) -> int:
         return self._rewind
 
-    @property
-    def definitions_sent(self) -> Position:
-        """The last definition that this writer has been sent since the last rewind, and its end in their room."""
-        return self._definitions_sent
+    def next_slice(self, tail: Position) -> Slice | None:
+        """What to send now of a journal that ends at `tail`; None: nothing. Tell `sent` when it is on its way."""
+        if tail[1] <= self._sends_behind():
+            return None
+        end = self._ends[self._sent] if self._sent < len(self._ends) else None
+        return Slice(self.position, end, self._definitions_sent, self._rewind)
 
-    @property
-    def under_way(self) -> bool:
-        """Whether something is sent and not acknowledged."""
-        return self._sent > 0
-
-    def may_send(self) -> bool:
-        """Whether the writer is known, and the window open."""
-        if not self.welcomed or (self.refused and self.refused.fatal):
-            return False
-        return not self._sent or self.position[1] - self.acknowledged[1] < self._window
-
-    def recut(self) -> Position | None:
-        """The end of the next message when it has been cut before a rewind, else None."""
-        return self._ends[self._sent] if self._sent < len(self._ends) else None
-
-    def sent(self, end: Position, definitions: Position, now: float) -> None:
-        """The message up to `end` is on its way, and with it the definitions up to `definitions`."""
+    def sent(self, message: Jobs, now: float) -> None:
+        """The message of the last slice is on its way."""
+        number, offset = self.position
         if not self._sent:
             self._calm(now)
         if self._sent == len(self._ends):
-            self._ends.append(end)
+            self._ends.append((number + message.count, offset + len(message.records)))
         else:
-            self.resent += end[0] - self.position[0]
+            self.resent += message.count
         self._sent += 1
-        self._definitions_sent = definitions
+        number, offset = self._definitions_sent
+        self._definitions_sent = (number + message.definitions_count, offset + len(message.definitions))
+
+    def wake_behind(self, tail: Position) -> float:
+        """Behind which place in the journal a job makes something to do, if nothing else happens; `inf`: nowhere."""
+        if tail[0] <= self.position[0] and not self._sent:
+            return tail[1]
+        return self._sends_behind()
+
+    def _sends_behind(self) -> float:
+        """Behind which place in the journal it must end for a message to be sent; `inf` when none may be.
+
+        While something is in flight only a full message is sent (Nagle's algorithm, RFC 896): the acknowledgement is
+        the moment to send what has gathered since, and under load messages grow by themselves.
+        """
+        if not self.welcomed or (self.refused and self.refused.fatal):
+            return inf
+        start = self.position[1]
+        if not self._sent:
+            return start
+        if start - self.acknowledged[1] >= self._window:
+            return inf
+        return start if self._sent < len(self._ends) else start + CHUNK_BYTES - 1
 
     # What to say
 
-    def due(self, now: float, waiting: bool) -> Iterator[Control]:
-        """The control messages to send now. `waiting`: the journal holds something to send."""
-        if (waiting or self._ends) and now >= self._ask_at:
+    def due(self, now: float, tail: Position) -> Iterator[Control]:
+        """The control messages to send now, of a journal that ends at `tail`."""
+        if self.waits(tail) and now >= self._ask_at:
             if self._unanswered >= UNANSWERED_LIMIT:
                 self.welcomed = False
             self._unanswered += 1
@@ -113,9 +134,13 @@ class ProducerProtocol:
         while self._outbox:
             yield self._outbox.popleft()
 
-    def deadline(self, waiting: bool) -> float | None:
+    def deadline(self, tail: Position) -> float | None:
         """When `due` will have something to say if nothing happens until then; None: never."""
-        return self._ask_at if waiting or self._ends else None
+        return self._ask_at if self.waits(tail) else None
+
+    def waits(self, tail: Position) -> bool:
+        """Whether a job of a journal that ends at `tail` waits to be sent or to be acknowledged."""
+        return bool(self._ends) or tail[0] > self.position[0]
 
     def ask(self) -> None:
         """Have `due` ask the writer now."""

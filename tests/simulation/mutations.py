@@ -240,9 +240,9 @@ MUTATIONS = [
     _mutation(
         "the window is ignored",
         ProducerProtocol,
-        "may_send",
-        "return not self._sent or",
-        "return True or",
+        "_sends_behind",
+        "if start - self.acknowledged[1] >= self._window:",
+        "if False:",
     ),
     # the journal
     _mutation(

@@ -1,4 +1,4 @@
-"""One stream in one process of the simulated world: outbox, journal and link are the real ones."""
+"""One stream in one process of the simulated world: outbox, journal and protocol are the real ones."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from telemetry_bus.encoding.records import scan
 from telemetry_bus.errors import JournalFull
-from telemetry_bus.jobs import Job, Statement, Template
+from telemetry_bus.jobs import Failure, Job, Statement, Template
 from telemetry_bus.journal.ring import Journal
-from telemetry_bus.producer.link import Link
 from telemetry_bus.producer.outbox import Outbox
 from telemetry_bus.protocol.messages import Ack, Jobs, decode_control, encode_control
+from telemetry_bus.protocol.producer import ProducerProtocol
 
 from .death import IN_JOURNAL, Death, doom, pardon
 from .ground import POISON, Violation
@@ -81,7 +81,7 @@ class Producer:
         self.journal = Journal(stage.folder.journals, name, ring_bytes, stage.database.identity)
         on_full: Any = rng.choice(["raise", "drop"])
         self.outbox = Outbox(self.journal, lambda: None, on_full=on_full, timeout=0, log_failures=False)
-        self.link = Link(self.outbox, stage.database)
+        self.protocol = ProducerProtocol(name, stage.database.identity, os.getpid())
         self.inbox: list[bytes] = []
         self.stopped = False
         self._moment = ""
@@ -94,29 +94,34 @@ class Producer:
 
     def turn(self) -> None:
         """As the sender's loop: hear, push, say."""
-        stage, link = self._stage, self.link
+        stage, protocol = self._stage, self.protocol
         now, network = stage.now, stage.network
         messages = [decode_control(data) for data in self.inbox]
         self.inbox.clear()
         for message in messages:
-            if isinstance(message, Ack) and message.kind == "ack" and message.epoch != link.protocol.epoch:
+            if isinstance(message, Ack) and message.kind == "ack" and message.epoch != protocol.epoch:
                 stage.tally["late: from an earlier writer"] += 1
-        rewind = link.protocol.rewind
-        link.receive(messages, now)
-        stage.tally["gone back"] += link.protocol.rewind - rewind
+        rewind = protocol.rewind
+        failures: list[Failure] = []
+        for message in messages:
+            failures += protocol.receive(message, now)
+        self.outbox.settle(protocol.acknowledged, protocol.committed, failures)
+        stage.tally["gone back"] += protocol.rewind - rewind
         ever = stage.ground.ever[self.name]
         if max(self.outbox.committed, self.journal.trimmed[0]) > ever:
             raise Violation(f"job {self.outbox.committed} of {self.name!r} is acknowledged and not committed")
-        while (jobs := link.next()) is not None:
+        tail = self.journal.end
+        while (wanted := protocol.next_slice(tail)) is not None:
+            jobs = self.outbox.read(wanted)
             self._check(jobs)
             self._passes("message not sent")
             network.send(stage.writer_jobs, (jobs.stream, stage.life, jobs.encode()))
             self._passes("message sent")
-            link.sent(now)
-        for message in link.due(now):
+            protocol.sent(jobs, now)
+        for message in protocol.due(now, tail):
             network.send(stage.writer_control, (self.name, encode_control(message)))
-        if stage.writer is None and link.protocol.welcomed and self._random() < 0.3:
-            link.protocol.unreachable()
+        if stage.writer is None and protocol.welcomed and self._random() < 0.3:
+            protocol.unreachable()
 
     def deliver(self, data: bytes) -> None:
         self.inbox.append(data)
@@ -140,7 +145,7 @@ class Producer:
         return inherited
 
     def die(self) -> None:
-        """What it had said stays under way; its journal stays, and its lock is free."""
+        """What it had said stays in flight; its journal stays, and its lock is free."""
         self.journal.close()
 
     def _submit_one(self) -> None:
@@ -171,9 +176,9 @@ class Producer:
         *inner, _ = scan(jobs.records, jobs.first)
         if inner and inner[-1] >= CHUNK_BYTES:
             raise Violation(f"a message of {len(jobs.records)} bytes is longer than a chunk and one job")
-        under_way = self.link.protocol.position[1] - self.link.protocol.acknowledged[1]
-        if under_way >= WINDOW_BYTES:
-            raise Violation(f"{under_way} bytes are under way, and another message is sent")
+        in_flight = self.protocol.position[1] - self.protocol.acknowledged[1]
+        if in_flight >= WINDOW_BYTES:
+            raise Violation(f"{in_flight} bytes are in flight, and another message is sent")
 
     def _passes(self, moment: str) -> None:
         if moment == self._moment:

@@ -13,7 +13,7 @@ import pytest
 
 from telemetry_bus.journal import orphan
 from telemetry_bus.journal import ring as journal
-from telemetry_bus.producer import link
+from telemetry_bus.protocol import producer as producer_protocol
 from telemetry_bus.protocol import writer as writer_protocol
 from telemetry_bus.writer import adoption
 
@@ -35,7 +35,7 @@ def small_world() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         for module, name, value in (
             (journal, "CHUNK_BYTES", CHUNK_BYTES),
-            (link, "CHUNK_BYTES", 50),
+            (producer_protocol, "CHUNK_BYTES", 50),
             (journal, "DEFINITIONS_BYTES", 400),
             (orphan, "CHUNK_BYTES", 250),
             (orphan, "_PIECE_BYTES", 300),

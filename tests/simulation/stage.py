@@ -147,7 +147,7 @@ class Stage:
         producer.outbox.close()
         if not producer.outbox.pending:
             self._left.add(producer.name)
-            self.network.send(self.writer_control, (producer.name, encode_control(producer.link.protocol.bye())))
+            self.network.send(self.writer_control, (producer.name, encode_control(producer.protocol.bye())))
         producer.outbox.release()
 
     def close(self) -> None:

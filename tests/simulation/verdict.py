@@ -37,6 +37,6 @@ def judge_economy(lost: int, writer: WriterProcess, producers: Sequence[Producer
     """Only a loss makes anybody ask for a resend or go back, and each does so once."""
     asked = writer.intake.protocol.resends
     # Each begins with one, and with another when the writer was slow to answer.
-    rewinds = sum(producer.link.protocol.rewind - 2 for producer in producers)
+    rewinds = sum(producer.protocol.rewind - 2 for producer in producers)
     if max(asked, rewinds) > lost:
         raise Violation(f"{lost} messages were lost, {asked} resends asked, {rewinds} times gone back")

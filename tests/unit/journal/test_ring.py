@@ -19,9 +19,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from telemetry_bus.encoding.records import seal
+from telemetry_bus.encoding.records import Position, seal
 from telemetry_bus.errors import JournalUnavailable
-from telemetry_bus.journal.layout import Position
 from telemetry_bus.journal.orphan import OrphanJournal
 from telemetry_bus.journal.ring import Journal
 

@@ -23,6 +23,7 @@ from telemetry_bus.journal.orphan import OrphanJournal
 from telemetry_bus.journal.ring import Journal
 from telemetry_bus.producer import outbox as outbox_module
 from telemetry_bus.producer.outbox import Outbox
+from telemetry_bus.protocol.producer import Slice
 
 from ..tracing import traced
 
@@ -66,10 +67,9 @@ def outbox() -> Iterator[Outbox]:
 
 def values(outbox: Outbox) -> list[Any]:
     """The values of the jobs in the journal, in order, one row each."""
-    found = outbox.next_message(outbox.journal.trimmed, None, (0, 0), 0)
-    if found is None:
+    if outbox.journal.end == outbox.journal.trimmed:
         return []
-    message, _, _ = found
+    message = outbox.read(Slice(outbox.journal.trimmed, None, (0, 0), 0))
     definitions = Definitions()
     definitions.extend(1, message.definitions_count, message.definitions)
     runs = read_runs(STREAM, message.first, message.count, message.records, definitions)
@@ -79,7 +79,7 @@ def values(outbox: Outbox) -> list[Any]:
 
 def decide(outbox: Outbox, *failures: Failure) -> None:
     """Everything submitted is decided."""
-    outbox.decided(outbox.journal.end, outbox.last, failures)
+    outbox.settle(outbox.journal.end, outbox.last, failures)
 
 
 def test_jobs_are_numbered(outbox: Outbox) -> None:
@@ -281,9 +281,9 @@ def test_threads_that_submit_at_once() -> None:
 
 def values_of_all(outbox: Outbox) -> list[Any]:
     definitions, found, position = Definitions(), [], (0, 0)
-    known = (0, 0)
-    while (next_one := outbox.next_message(position, None, known, 0)) is not None:
-        message, position, known = next_one
+    while position != outbox.journal.end:
+        message = outbox.read(Slice(position, None, (0, 0), 0))
+        position = (message.last, position[1] + len(message.records))
         definitions.extend(message.definitions_first, message.definitions_count, message.definitions)
         for run in read_runs(STREAM, message.first, message.count, message.records, definitions):
             found += [payload[0] for payload in run.payloads]
@@ -382,7 +382,7 @@ def test_waiting_for_the_outcome(outbox: Outbox) -> None:
         outbox.put_row(INSERT, (number,), ())
     assert outbox.wait(0, 0)
     assert not outbox.wait(1, 0)
-    outbox.decided((0, 0), 2, [])
+    outbox.settle((0, 0), 2, [])
     assert outbox.wait(2, 0)
     assert not outbox.wait(3, 0.001)
     assert not outbox.drain(0.001)
@@ -433,7 +433,7 @@ def test_counts(outbox: Outbox) -> None:
     for number in (1, 2, 3):
         outbox.put_row(INSERT, (number,), ())
     size = outbox.journal.end[1]
-    outbox.decided((1, size // 3), 2, [])
+    outbox.settle((1, size // 3), 2, [])
     counts = outbox.counts()
     assert (3, 2, 1, size - size // 3) == (
         counts.submitted,
@@ -442,7 +442,7 @@ def test_counts(outbox: Outbox) -> None:
         counts.pending_bytes,
     )
     assert (3, 2, 1) == (outbox.last, outbox.committed, outbox.pending)
-    outbox.decided((0, 0), 1, [])
+    outbox.settle((0, 0), 1, [])
     assert (2, size - size // 3) == (outbox.committed, outbox.counts().pending_bytes), "never backwards"
     outbox.note_error("sender: out of descriptors")
     assert "sender: out of descriptors" == outbox.counts().last_error
@@ -466,31 +466,22 @@ def test_release(tmp_path: Path, pending: bool) -> None:
 
 
 def test_messages_carry_new_definitions_once(outbox: Outbox) -> None:
-    """A message brings the definitions that were not sent, and says from where."""
-    assert outbox.next_message((0, 0), None, (0, 0), 0) is None
+    """A message brings the definitions behind those that were sent, and says from where."""
     outbox.put_row(INSERT, (1,), ())
-    first = outbox.next_message((0, 0), None, (0, 0), 5)
-    assert first is not None
-    message, end, known = first
+    first = outbox.read(Slice((0, 0), None, (0, 0), 5))
     assert (1, 1, 1, 2, 5) == (
-        message.first,
-        message.count,
-        message.definitions_first,
-        message.definitions_count,
-        message.rewind,
+        first.first,
+        first.count,
+        first.definitions_first,
+        first.definitions_count,
+        first.rewind,
     )
     outbox.put_row(INSERT, (2,), ())
-    second = outbox.next_message(end, None, known, 5)
-    assert second is not None
-    assert (2, 1, 3, 0) == (
-        second[0].first,
-        second[0].count,
-        second[0].definitions_first,
-        second[0].definitions_count,
-    )
-    again = outbox.next_message((0, 0), end, (0, 0), 6)
-    assert again is not None
-    assert 1 == again[0].count, "cut as before, although there is more"
+    end = (1, len(first.records))
+    second = outbox.read(Slice(end, None, (2, len(first.definitions)), 5))
+    assert (2, 1, 3, 0) == (second.first, second.count, second.definitions_first, second.definitions_count)
+    again = outbox.read(Slice((0, 0), end, (0, 0), 6))
+    assert 1 == again.count, "cut as before, although there is more"
 
 
 def test_packer_is_not_shared() -> None:

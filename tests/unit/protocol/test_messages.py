@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry_bus.encoding.records import MIN_RECORD_BYTES
+from telemetry_bus.encoding.records import CHUNK_BYTES, MIN_RECORD_BYTES
 from telemetry_bus.encoding.values import INT64_MAX
 from telemetry_bus.errors import ProtocolError
 from telemetry_bus.jobs import MAX_JOB_BYTES, Failure
 from telemetry_bus.protocol.messages import (
-    CHUNK_BYTES,
     MAX_CONTROL_BYTES,
     MAX_FRAME_BYTES,
     VERSION,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from telemetry_bus.encoding.records import CHUNK_BYTES, Position
 from telemetry_bus.jobs import Failure
-from telemetry_bus.protocol.messages import Ack, Bye, Confirm, Control, Hello, Refusal, Resend, Welcome
-from telemetry_bus.protocol.producer import ASK_AFTER_S, ASK_LIMIT_S, KNOCK_LIMIT_S, ProducerProtocol
+from telemetry_bus.protocol.messages import Ack, Bye, Confirm, Control, Hello, Jobs, Refusal, Resend, Welcome
+from telemetry_bus.protocol.producer import ASK_AFTER_S, ASK_LIMIT_S, KNOCK_LIMIT_S, ProducerProtocol, Slice
 
 STREAM, OTHER = b"s" * 16, b"o" * 16
 EPOCH, LATER = b"epoch one", b"epoch two"
 DATABASE = "sqlite:////x.db"
-WINDOW = 1000
+MESSAGE = CHUNK_BYTES
+WINDOW = 10 * MESSAGE
+#: The end of an endless journal, and of one of which all is sent.
+ENDLESS: Position = (1 << 40, 1 << 60)
 
 
 def producer() -> ProducerProtocol:
@@ -27,7 +31,7 @@ def ack(received: int, committed: int, *failures: Failure, epoch: bytes = EPOCH)
 
 
 def sending(*messages: int, now: float = 0.0) -> ProducerProtocol:
-    """A welcomed producer that has sent messages of so many jobs, a hundred bytes each."""
+    """A welcomed producer that has sent full messages of so many jobs."""
     protocol = producer()
     protocol.receive(welcome(), now)
     for jobs in messages:
@@ -36,31 +40,53 @@ def sending(*messages: int, now: float = 0.0) -> ProducerProtocol:
 
 
 def send(protocol: ProducerProtocol, jobs: int, now: float = 0.0) -> None:
-    number, offset = protocol.position
-    end = protocol.recut() or (number + jobs, offset + 100)
-    assert protocol.may_send()
-    protocol.sent(end, (3, 30), now)
+    wanted = protocol.next_slice(ENDLESS)
+    assert wanted is not None
+    start, end, known, rewind = wanted
+    count, size = (end[0] - start[0], end[1] - start[1]) if end else (jobs, MESSAGE)
+    definitions = bytes(30 - known[1])
+    message = Jobs(STREAM, rewind, start[0] + 1, count, known[0] + 1, 3 - known[0], definitions, bytes(size))
+    protocol.sent(message, now)
+
+
+def tail_of(protocol: ProducerProtocol, waiting: bool) -> Position:
+    """Of a journal in which a job waits, or none."""
+    return ENDLESS if waiting else protocol.position
+
+
+def may_send(protocol: ProducerProtocol) -> bool:
+    return protocol.next_slice(ENDLESS) is not None
+
+
+def next_slice(protocol: ProducerProtocol) -> Slice:
+    wanted = protocol.next_slice(ENDLESS)
+    assert wanted is not None
+    return wanted
 
 
 def said(protocol: ProducerProtocol, now: float, waiting: bool = True) -> list[Control]:
-    return [*protocol.due(now, waiting)]
+    return [*protocol.due(now, tail_of(protocol, waiting))]
+
+
+def deadline(protocol: ProducerProtocol, waiting: bool) -> float | None:
+    return protocol.deadline(tail_of(protocol, waiting))
 
 
 def test_knocks_until_it_is_welcomed() -> None:
     """It says who it is, and sends nothing before somebody has answered; it knocks often, but not at every turn."""
     protocol = producer()
-    assert not protocol.may_send()
+    assert not may_send(protocol)
     assert [Hello(STREAM, DATABASE, 0, 7)] == said(protocol, 0.0)
     assert [] == said(protocol, 0.0)
     now = 0.0
     for _ in range(20):
-        at = protocol.deadline(waiting=True)
+        at = deadline(protocol, waiting=True)
         assert at is not None
         assert now < at <= now + KNOCK_LIMIT_S
         now = at
         assert [Hello(STREAM, DATABASE, 0, 7)] == said(protocol, now)
     protocol.receive(welcome(), now)
-    assert protocol.may_send()
+    assert may_send(protocol)
     assert [] == said(protocol, now)
 
 
@@ -68,11 +94,11 @@ def test_silent_when_it_has_nothing_to_say() -> None:
     """Without jobs nobody is asked and no time is waited for."""
     protocol = producer()
     assert [] == said(protocol, 100.0, waiting=False)
-    assert protocol.deadline(waiting=False) is None
+    assert deadline(protocol, waiting=False) is None
     protocol = sending(1)
     protocol.receive(ack(1, 1), 0.0)
     assert [] == said(protocol, 100.0, waiting=False)
-    assert protocol.deadline(waiting=False) is None
+    assert deadline(protocol, waiting=False) is None
     assert Bye(STREAM) == protocol.bye()
 
 
@@ -80,13 +106,13 @@ def test_acknowledgements_free_whole_messages() -> None:
     """A message may leave the journal when all of it is decided; the count of decided jobs is exact."""
     protocol = sending(3, 4, 5)
     protocol.receive(ack(12, 5), 0.0)
-    assert (5, (3, 100)) == (protocol.committed, protocol.acknowledged)
+    assert (5, (3, MESSAGE)) == (protocol.committed, protocol.acknowledged)
     protocol.receive(ack(12, 7), 0.0)
-    assert (7, (7, 200)) == (protocol.committed, protocol.acknowledged)
-    assert protocol.under_way
+    assert (7, (7, 2 * MESSAGE)) == (protocol.committed, protocol.acknowledged)
+    assert protocol.waits(protocol.position)
     protocol.receive(ack(12, 12), 0.0)
-    assert (12, (12, 300)) == (protocol.committed, protocol.acknowledged)
-    assert not protocol.under_way
+    assert (12, (12, 3 * MESSAGE)) == (protocol.committed, protocol.acknowledged)
+    assert not protocol.waits(protocol.position)
 
 
 def test_old_acknowledgements_take_nothing_back() -> None:
@@ -94,29 +120,30 @@ def test_old_acknowledgements_take_nothing_back() -> None:
     protocol = sending(3, 4)
     protocol.receive(ack(7, 7), 0.0)
     protocol.receive(ack(7, 3), 0.0)
-    assert (7, (7, 200)) == (protocol.committed, protocol.acknowledged)
+    assert (7, (7, 2 * MESSAGE)) == (protocol.committed, protocol.acknowledged)
 
 
 def test_window() -> None:
     """At most so many bytes are under way as the writer grants; one message always is."""
     protocol = sending(*[1] * 10)
-    assert not protocol.may_send()
+    assert not may_send(protocol)
     protocol.receive(ack(10, 1), 0.0)
-    assert protocol.may_send()
+    assert may_send(protocol)
     lone = producer()
     lone.receive(Welcome(STREAM, EPOCH, 99, 0, 0, 1), 0.0)
-    assert lone.may_send()
+    assert may_send(lone)
 
 
 def test_resend_goes_back() -> None:
     """It goes on from the first job that was lost, with all definitions, in the same messages as before."""
     protocol = sending(3, 4, 5)
     protocol.receive(Resend(STREAM, EPOCH, 4, protocol.rewind), 0.0)
-    assert ((3, 100), (7, 200), (0, 0)) == (protocol.position, protocol.recut(), protocol.definitions_sent)
+    rewind = protocol.rewind
+    assert Slice((3, MESSAGE), (7, 2 * MESSAGE), (0, 0), rewind) == next_slice(protocol)
     send(protocol, 4)
-    assert ((7, 200), (12, 300), (3, 30)) == (protocol.position, protocol.recut(), protocol.definitions_sent)
+    assert Slice((7, 2 * MESSAGE), (12, 3 * MESSAGE), (3, 30), rewind) == next_slice(protocol)
     send(protocol, 5)
-    assert ((12, 300), None) == (protocol.position, protocol.recut())
+    assert Slice((12, 3 * MESSAGE), None, (3, 30), rewind) == next_slice(protocol)
     assert 9 == protocol.resent
 
 
@@ -124,7 +151,7 @@ def test_resend_from_within_a_message() -> None:
     """What begins within a message is sent again from that message's beginning."""
     protocol = sending(3, 4, 5)
     protocol.receive(Resend(STREAM, EPOCH, 6, protocol.rewind), 0.0)
-    assert (3, 100) == protocol.position
+    assert (3, MESSAGE) == protocol.position
 
 
 def test_resend_counts_once() -> None:
@@ -136,16 +163,16 @@ def test_resend_counts_once() -> None:
     send(protocol, 3)
     for stale in (Resend(STREAM, EPOCH, 1, old), Resend(STREAM, LATER, 1, old + 1), Resend(OTHER, EPOCH, 1, old + 1)):
         protocol.receive(stale, 0.0)
-        assert ((3, 100), old + 1) == (protocol.position, protocol.rewind)
+        assert ((3, MESSAGE), old + 1) == (protocol.position, protocol.rewind)
 
 
 def test_a_new_writer_gets_what_it_has_not() -> None:
     """A welcome of another epoch says what the ledger has; all behind it is sent again at once, definitions too."""
     protocol = sending(3, 4, 5)
     protocol.receive(welcome(received=3, epoch=LATER), 0.0)
-    assert ((3, 100), (0, 0), 3) == (protocol.position, protocol.definitions_sent, protocol.committed)
+    assert ((3, MESSAGE), (0, 0), 3) == (protocol.position, next_slice(protocol).definitions, protocol.committed)
     assert LATER == protocol.epoch
-    assert protocol.may_send()
+    assert may_send(protocol)
 
 
 def test_acknowledgements_of_another_epoch() -> None:
@@ -158,10 +185,10 @@ def test_acknowledgements_of_another_epoch() -> None:
 def test_overdue_acknowledgement_is_asked_for() -> None:
     """It asks, and does not resend what the writer has received; less and less often, up to a limit."""
     protocol = sending(3)
-    assert ASK_AFTER_S == protocol.deadline(waiting=False)
+    assert ASK_AFTER_S == deadline(protocol, waiting=False)
     now, intervals = 0.0, []
     for _ in range(12):
-        at = protocol.deadline(waiting=False)
+        at = deadline(protocol, waiting=False)
         assert at is not None
         intervals.append(at - now)
         now = at
@@ -170,16 +197,16 @@ def test_overdue_acknowledgement_is_asked_for() -> None:
     assert ASK_AFTER_S == intervals[0]
     assert sorted(intervals) == intervals
     assert ASK_LIMIT_S == intervals[-1]
-    assert ((3, 100), 0) == (protocol.position, protocol.resent)
+    assert ((3, MESSAGE), 0) == (protocol.position, protocol.resent)
 
 
 def test_two_answers_without_progress_mean_loss() -> None:
     """Once the messages may still be on their way; the same answer again says that they are lost."""
     protocol = sending(3, 4)
     protocol.receive(welcome(received=3), 1.0)
-    assert (7, 200) == protocol.position
+    assert (7, 2 * MESSAGE) == protocol.position
     protocol.receive(welcome(received=3), 2.0)
-    assert (3, 100) == protocol.position
+    assert (3, MESSAGE) == protocol.position
 
 
 def test_progress_between_two_answers() -> None:
@@ -187,9 +214,9 @@ def test_progress_between_two_answers() -> None:
     protocol = sending(3, 4, 5)
     for received in (3, 7):
         protocol.receive(welcome(received, committed=3), 1.0)
-        assert (12, 300) == protocol.position
+        assert (12, 3 * MESSAGE) == protocol.position
     protocol.receive(welcome(7, committed=3), 1.0)
-    assert (7, 200) == protocol.position
+    assert (7, 2 * MESSAGE) == protocol.position
 
 
 def test_writer_that_does_not_answer() -> None:
@@ -197,12 +224,12 @@ def test_writer_that_does_not_answer() -> None:
     protocol = sending(3)
     asked = 0
     while protocol.welcomed:
-        asked += len(said(protocol, protocol.deadline(waiting=False) or 0.0, waiting=False))
+        asked += len(said(protocol, deadline(protocol, waiting=False) or 0.0, waiting=False))
         assert asked < 10
     assert 3 == asked
-    assert not protocol.may_send()
+    assert not may_send(protocol)
     protocol.receive(welcome(received=3), 100.0)
-    assert protocol.may_send()
+    assert may_send(protocol)
 
 
 def test_wrong_database() -> None:
@@ -211,11 +238,11 @@ def test_wrong_database() -> None:
     refusal = Refusal(STREAM, "this writer owns another", fatal=True)
     protocol.receive(refusal, 0.0)
     assert refusal == protocol.refused
-    assert not protocol.may_send()
+    assert not may_send(protocol)
     assert [Hello] == [type(message) for message in said(protocol, 1.0)]
     protocol.receive(welcome(), 1.0)
     assert protocol.refused is None
-    assert protocol.may_send()
+    assert may_send(protocol)
 
 
 def test_failures_are_told_once_and_confirmed() -> None:
@@ -243,15 +270,23 @@ def test_messages_to_others() -> None:
 # A writer that asks for what has left the journal is told so at once, or the two would go round in circles.
 
 
+#: Where a journal of eleven jobs of a hundred bytes ends.
+SMALL_TAIL: Position = (11, 1100)
+
+
+def small(first: int, count: int) -> Jobs:
+    return Jobs(STREAM, 0, first, count, 1, 0, b"", bytes(100 * count))
+
+
 @pytest.fixture
 def acknowledged() -> ProducerProtocol:
-    """Jobs 1 to 9 are acknowledged, 10 is under way; it was all said and sent at 0.0."""
+    """Jobs 1 to 9 are acknowledged, 10 is in flight; it was all said and sent at 0.0."""
     protocol = ProducerProtocol(STREAM, DATABASE, 7)
     protocol.receive(Welcome(STREAM, EPOCH, 99, 0, 0, WINDOW), 0.0)
-    for end in ((9, 900), (10, 1000)):
-        protocol.sent(end, (0, 0), 0.0)
+    for first, count in ((1, 9), (10, 1)):
+        protocol.sent(small(first, count), 0.0)
     protocol.receive(Ack(STREAM, EPOCH, 99, 10, 9, WINDOW), 0.0)
-    assert [] == [*protocol.due(0.0, waiting=True)]
+    assert [] == [*protocol.due(0.0, SMALL_TAIL)]
     return protocol
 
 
@@ -259,19 +294,19 @@ def test_resend_from_before_the_watermark(acknowledged: ProducerProtocol) -> Non
     """The database has lost jobs of it. Whatever it sends the writer misses them, and it must hear the watermark,
     although there is always something that looks like progress."""
     acknowledged.receive(Resend(STREAM, EPOCH, 1, acknowledged.rewind), 0.1)
-    acknowledged.sent((10, 1000), (0, 0), 0.1)
-    assert [Hello(STREAM, DATABASE, 9, 7)] == [*acknowledged.due(0.1, waiting=True)]
+    acknowledged.sent(small(10, 1), 0.1)
+    assert [Hello(STREAM, DATABASE, 9, 7)] == [*acknowledged.due(0.1, SMALL_TAIL)]
 
 
 def test_writer_that_welcomed_it_without_the_watermark(acknowledged: ProducerProtocol) -> None:
     """The last acknowledgement of the writer before it came after the Hello: another one is due."""
     acknowledged.receive(Welcome(STREAM, LATER, 99, 0, 0, WINDOW), 0.1)
-    acknowledged.sent((10, 1000), (0, 0), 0.1)
-    assert [Hello(STREAM, DATABASE, 9, 7)] == [*acknowledged.due(0.1, waiting=True)]
+    acknowledged.sent(small(10, 1), 0.1)
+    assert [Hello(STREAM, DATABASE, 9, 7)] == [*acknowledged.due(0.1, SMALL_TAIL)]
 
 
 def test_nothing_to_tell_when_the_journal_has_it(acknowledged: ProducerProtocol) -> None:
     """An ordinary loss is answered with the jobs and nothing else."""
     acknowledged.receive(Resend(STREAM, EPOCH, 10, acknowledged.rewind), 0.1)
     assert (9, 900) == acknowledged.position
-    assert [] == [*acknowledged.due(0.1, waiting=True)]
+    assert [] == [*acknowledged.due(0.1, SMALL_TAIL)]
