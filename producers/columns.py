@@ -1,4 +1,4 @@
-"""The column types of all producers' tables: each value is stored in the same form everywhere."""
+"""The kinds of columns as types of SQLAlchemy: each value is stored in the same form everywhere."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import REAL, BigInteger, Boolean, Column, Double, Integer, text
+from sqlalchemy import REAL, BigInteger, Boolean, Column, Double, Integer
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
-from .values import json_text, parse_moment, plain_text, utc_text
+from . import kinds
 
 #: Eight bytes on every database.
 Real: TypeEngine[float] = Double().with_variant(REAL(), "sqlite")
@@ -17,7 +17,7 @@ Int64: TypeEngine[int] = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class PlainText(UserDefinedType[str]):
-    """Text that every database takes: anything else becomes its `str`, lone surrogates a question mark."""
+    """See `kinds.stored_text`."""
 
     cache_ok = True
 
@@ -25,20 +25,11 @@ class PlainText(UserDefinedType[str]):
         return "TEXT"
 
     def bind_processor(self, dialect: Any) -> Callable[[Any], str | None]:
-        def process(value: Any) -> str | None:
-            if value is None:
-                return None
-            text = plain_text(value)
-            return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
-        return process
+        return kinds.stored_text
 
 
 class UtcTimestamp(UserDefinedType[datetime]):
-    """A moment in UTC, as text that sorts and that SQLite's date functions take.
-
-    A `datetime`, or its text in ISO form; a naive one is taken as UTC. What cannot be read is NULL.
-    """
+    """See `kinds.stored_moment` and, without a fraction, `kinds.stored_second`."""
 
     cache_ok = True
 
@@ -49,15 +40,11 @@ class UtcTimestamp(UserDefinedType[datetime]):
         return "TIMESTAMP"
 
     def bind_processor(self, dialect: Any) -> Callable[[Any], str | None]:
-        def process(value: Any) -> str | None:
-            moment = parse_moment(value)
-            return None if moment is None else utc_text(moment, fraction=self.fraction)
-
-        return process
+        return kinds.stored_moment if self.fraction else kinds.stored_second
 
 
 class JsonText(UserDefinedType[Any]):
-    """Any value as JSON; None is NULL."""
+    """See `kinds.stored_json`."""
 
     cache_ok = True
 
@@ -65,7 +52,7 @@ class JsonText(UserDefinedType[Any]):
         return "TEXT"
 
     def bind_processor(self, dialect: Any) -> Callable[[Any], str | None]:
-        return lambda value: None if value is None else json_text(value)
+        return kinds.stored_json
 
 
 class Flag(Boolean):
@@ -73,19 +60,23 @@ class Flag(Boolean):
 
     cache_ok = True
 
-    def bind_processor(self, dialect: Any) -> Callable[[Any], bool | int | None]:
-        kind = bool if dialect.supports_native_boolean else int
-        return lambda value: None if value is None else kind(bool(value))
+    def bind_processor(self, dialect: Any) -> Callable[[Any], bool | int | None] | None:
+        return kinds.FLAG.to_postgresql if dialect.supports_native_boolean else kinds.FLAG.to_sqlite
 
 
-def serial_id() -> Column[int]:
-    """An integer key that the database counts."""
-    return Column("id", Integer, primary_key=True, autoincrement=True)
+ArticleId: TypeEngine[Any] = PlainText().with_variant(Integer(), "sqlite")
 
-
-def defaults_to_now(name: str, *, nullable: bool = True) -> Column[datetime]:
-    """A moment that the database fills in when it is left out."""
-    return Column(name, UtcTimestamp(fraction=False), server_default=text("CURRENT_TIMESTAMP"), nullable=nullable)
+TYPES: dict[kinds.Kind, TypeEngine[Any]] = {
+    kinds.TEXT: PlainText(),
+    kinds.INTEGER: Integer(),
+    kinds.BIG_INTEGER: Int64,
+    kinds.REAL: Real,
+    kinds.MOMENT: UtcTimestamp(),
+    kinds.SECOND: UtcTimestamp(fraction=False),
+    kinds.JSON: JsonText(),
+    kinds.FLAG: Flag(),
+    kinds.NUMBER_OR_TEXT: ArticleId,
+}
 
 
 def added(column: Column[Any]) -> Column[Any]:

@@ -7,23 +7,29 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from functools import lru_cache, partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
-
-from sqlalchemy import Select
-from sqlalchemy.dialects import postgresql, sqlite
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from telemetry_bus import Job, TelemetryStore, get_store
 
-DialectName = Literal["sqlite", "postgresql"]
+from .kinds import DialectName
 
-#: With the placeholders that their drivers want: SQLite's module and psycopg.
-_MODULES: Any = (("sqlite", sqlite, "qmark"), ("postgresql", postgresql, "format"))
-_DIALECTS = {name: module.dialect(paramstyle=style) for name, module, style in _MODULES}
+if TYPE_CHECKING:  # what records does without SQLAlchemy, which takes ten times as long to load as all the rest
+    from sqlalchemy import Select
+
+#: The placeholders that their drivers want: SQLite's module and psycopg.
+_PLACEHOLDERS = {"sqlite": "qmark", "postgresql": "format"}
 
 _ADDITION = re.compile(r"ALTER TABLE (\S+) ADD COLUMN (?!IF NOT EXISTS)(\S+)")
+
+
+class Query(NamedTuple):
+    """A query as text, with plain `?`, and its values."""
+
+    sql: str
+    parameters: Sequence[Any] = ()
 
 
 class Store(Protocol):
@@ -111,9 +117,9 @@ class Destination:
         """Return when everything handed in before is in the database."""
         self.store.flush()
 
-    def read(self, query: Select[Any]) -> list[tuple[Any, ...]]:
+    def read(self, query: Select[Any] | Query) -> list[tuple[Any, ...]]:
         """The rows of a query; none when its tables do not exist yet. Values are as the database holds them."""
-        sql, parameters = compile_query(query, self.dialect)
+        sql, parameters = query if isinstance(query, Query) else compile_query(query, self.dialect)
         with self.store.connection() as connection:
             try:
                 return [tuple(row) for row in connection.execute(sql, parameters).fetchall()]
@@ -167,9 +173,17 @@ class Destination:
 
 def compile_query(query: Select[Any], dialect: DialectName) -> tuple[str, Sequence[Any]]:
     """The query's SQL and its parameters, in order, as the database's driver takes them."""
-    compiled: Any = query.compile(dialect=_DIALECTS[dialect], compile_kwargs={"render_postcompile": True})
+    compiled: Any = query.compile(dialect=_dialect(dialect), compile_kwargs={"render_postcompile": True})
     parameters = compiled.construct_params()
     return str(compiled), [parameters[name] for name in compiled.positiontup]
+
+
+@lru_cache(maxsize=2)
+def _dialect(name: DialectName) -> Any:
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    modules: dict[str, Any] = {"sqlite": sqlite, "postgresql": postgresql}
+    return modules[name].dialect(paramstyle=_PLACEHOLDERS[name])
 
 
 def _is_missing_table(error: Exception) -> bool:

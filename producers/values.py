@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from datetime import UTC, datetime
@@ -138,4 +137,6 @@ def stable_hash64(text: str) -> int:
 
 
 def _digest(text: str) -> bytes:
+    import hashlib  # here, because it brings all of OpenSSL, for the few that need a digest
+
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

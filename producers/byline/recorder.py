@@ -7,13 +7,12 @@ from collections.abc import Iterable
 from time import perf_counter
 from typing import Any
 
-from telemetry_bus.tables import insert_job
-
 from ..cleaning import CleaningRecorder, new_id
 from ..destination import Store
+from ..schema import insert_job
 from ..values import utc_now
+from .schema import SESSIONS, STEPS
 from .session import finished_row, new_remark, new_session, new_step, take_in
-from .tables import SESSIONS, STEPS
 
 logger = logging.getLogger(__name__)
 

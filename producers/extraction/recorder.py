@@ -9,7 +9,6 @@ from typing import Any
 
 from producers.destination import Destination, Store
 
-from . import reads
 from .metrics import ExtractionMetrics
 from .rows import extraction_job, verification_job
 
@@ -80,29 +79,36 @@ class ComprehensiveExtractionTelemetry:
     def get_error_summary(self, days: float = 7) -> list[dict[str, Any]]:
         """HTTP errors last seen within `days`: `host, status_code, error_type, count, last_seen`, most frequent
         first."""
-        return reads.error_summary(self._destination, days)
+        return list(_reads().error_summary(self._destination, days))
 
     def get_method_effectiveness(self, publisher: str | None = None, days: float | None = None) -> list[dict[str, Any]]:
         """Per method that came to its end: `method_type` and `successful_method` (both its name), `count`,
         `avg_duration` in ms, `success_rate` from 0 to 1; most frequent first."""
-        return reads.method_effectiveness(self._destination, publisher, days)
+        return list(_reads().method_effectiveness(self._destination, publisher, days))
 
     def get_publisher_stats(self, days: float | None = None) -> list[dict[str, Any]]:
         """Per publisher and host: `publisher, host, total_attempts, successful, avg_duration_ms,
         most_common_method`, most attempts first. The method is the one that succeeded most often, the first by name
         of equals; None when none did."""
-        return reads.publisher_stats(self._destination, days)
+        return list(_reads().publisher_stats(self._destination, days))
 
     def get_field_extraction_stats(
         self, publisher: str | None = None, method: str | None = None, days: float | None = None
     ) -> list[dict[str, Any]]:
         """Per method that was tried: `method, count` and how often it found each field, from 0 to 1, as
         `title_success_rate, author_success_rate, content_success_rate, date_success_rate`; most frequent first."""
-        return reads.field_extraction_stats(self._destination, publisher, method, days)
+        return list(_reads().field_extraction_stats(self._destination, publisher, method, days))
 
     def get_content_type_detections(
         self, *, limit: int = 200, statuses: Iterable[str] | None = None, days: float | None = None
     ) -> list[dict[str, Any]]:
         """Detections, newest first: the columns of `content_type_detection_telemetry` from `article_id` to
         `created_at`, `evidence` decoded, or as text where it is not JSON. `days` looks at `created_at`."""
-        return reads.content_type_detections(self._destination, limit, statuses, days)
+        return list(_reads().content_type_detections(self._destination, limit, statuses, days))
+
+
+def _reads() -> Any:
+    """The module, loaded with the first reading: it brings SQLAlchemy, which recording does without."""
+    from . import reads
+
+    return reads

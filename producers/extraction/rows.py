@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from producers.destination import DialectName
+from producers.kinds import DialectName
+from producers.schema import insert_job, upsert_job
 from producers.values import finite, parse_moment, plain_text, text_or_none, utc_now, whole
 from telemetry_bus import Job
-from telemetry_bus.tables import insert_job, upsert_job
 
 from .metrics import MAX_PROXY_ERROR_LENGTH, ExtractionMetrics
 from .proxy import masked_text, masked_url
-from .tables import DETECTIONS, EXTRACTIONS, HTTP_ERRORS, VERIFICATIONS, count_error
+from .schema import COUNT_ERROR, DETECTIONS, EXTRACTIONS, HTTP_ERRORS, VERIFICATIONS
 
 #: What a label means where no number is given.
 CONFIDENCE = {"very_high": 0.95, "high": 0.85, "medium": 0.5, "low": 0.25}
@@ -26,7 +26,7 @@ def extraction_job(metrics: ExtractionMetrics, *, dialect: DialectName = "sqlite
     its content-type detection if there is one."""
     job = insert_job(EXTRACTIONS, _extraction(metrics), dialect=dialect)
     if error := _http_error(metrics):
-        job += upsert_job(HTTP_ERRORS, error, key=("host", "status_code"), update=count_error, dialect=dialect)
+        job += upsert_job(HTTP_ERRORS, error, upsert=COUNT_ERROR, dialect=dialect)
     if isinstance(metrics.content_type_detection, Mapping) and metrics.content_type_detection:
         job += insert_job(DETECTIONS, _detection(metrics, metrics.content_type_detection), dialect=dialect)
     return job

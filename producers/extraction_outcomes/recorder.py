@@ -6,15 +6,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import case, func, select
-
-from telemetry_bus.tables import insert_job
-
 from ..destination import Destination, Store
+from ..schema import insert_job
 from ..values import finite, parse_utc, plain_text, whole
 from .host import HostArticles
 from .outcomes import ExtractionResult
-from .tables import EXTRACTION_OUTCOMES
+from .schema import EXTRACTION_OUTCOMES
 
 _logger = logging.getLogger(__name__)
 
@@ -60,26 +57,10 @@ class ExtractionTelemetry:
 
     def get_extraction_stats(self, operation_id: str | None = None) -> list[dict[str, Any]]:
         """Per outcome, of one operation or of all: how often, how long (ms), how good; empty if it cannot be read."""
-        table = EXTRACTION_OUTCOMES.c
-        count = func.count().label("count")
-        query = (
-            select(
-                table.outcome,
-                count,
-                func.avg(table.extraction_time_ms).label("avg_time_ms"),
-                func.avg(table.content_quality_score).label("avg_quality_score"),
-                *(
-                    func.sum(case((table[f"is_{kind}"], 1), else_=0)).label(f"{kind}_count")
-                    for kind in ("success", "content_success", "technical_failure", "bot_protection")
-                ),
-            )
-            .group_by(table.outcome)
-            .order_by(count.desc(), table.outcome)
-        )
-        if operation_id is not None:
-            query = query.where(table.operation_id == operation_id)
         try:
-            return self._destination.read_dicts(query)
+            from . import reads  # with SQLAlchemy, which recording does without
+
+            return reads.outcome_stats(self._destination, operation_id)
         except Exception:
             _logger.exception("extraction outcomes cannot be read")
             return []

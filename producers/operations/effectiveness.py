@@ -5,25 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import func, select
-
 from telemetry_bus import Job
-from telemetry_bus.tables import insert_job, upsert_job
 
-from ..destination import Destination, DialectName
+from ..destination import Destination, Query
+from ..kinds import DialectName
+from ..schema import insert_job, upsert_job
 from ..values import plain_text, utc_now
 from .enums import DiscoveryMethod, DiscoveryMethodStatus, HTTPStatusCategory
 from .figures import real, text, whole
 from .records import DiscoveryMethodEffectiveness, HTTPStatusTracking
+from .schema import EFFECTIVENESS, HTTP_STATUSES
 from .status_codes import KEPT
-from .tables import EFFECTIVENESS, HTTP_STATUSES
-from .upserts import effectiveness_update
-
-_KEY = ("source_id", "discovery_method")
+from .upserts import EFFECTIVENESS as ATTEMPT
 
 #: A method is effective above this rate, in percent, and from so many attempts on.
 _EFFECTIVE_RATE = 50
 _ENOUGH_ATTEMPTS = 2
+
+_EFFECTIVE_METHODS = f"""SELECT discovery_method FROM {EFFECTIVENESS.name}
+WHERE source_id = ? AND success_rate > ? AND articles_found > 0 AND attempt_count >= ?
+ORDER BY success_rate DESC, articles_found DESC, id"""
+_TRIED = f"SELECT 1 FROM {EFFECTIVENESS.name} WHERE source_id = ? LIMIT 1"
 
 _CATEGORIES = {
     2: HTTPStatusCategory.SUCCESS,
@@ -82,27 +84,16 @@ def effectiveness_job(attempt: DiscoveryMethodEffectiveness, dialect: DialectNam
         "created_at": attempt.last_attempt,
         "updated_at": attempt.last_attempt,
     }
-    return upsert_job(EFFECTIVENESS, row, key=_KEY, update=effectiveness_update, dialect=dialect)
+    return upsert_job(EFFECTIVENESS, row, upsert=ATTEMPT, dialect=dialect)
 
 
 def effective_methods(destination: Destination, source_id: object) -> list[DiscoveryMethod]:
     """The methods that mostly work for a source, the best first."""
-    columns = EFFECTIVENESS.c
-    query = (
-        select(columns.discovery_method)
-        .where(
-            columns.source_id == text(source_id),
-            columns.success_rate > _EFFECTIVE_RATE,
-            columns.articles_found > 0,
-            columns.attempt_count >= _ENOUGH_ATTEMPTS,
-        )
-        .order_by(columns.success_rate.desc(), columns.articles_found.desc(), columns.id)
-    )
+    query = Query(_EFFECTIVE_METHODS, (text(source_id), _EFFECTIVE_RATE, _ENOUGH_ATTEMPTS))
     known = {method.value: method for method in DiscoveryMethod}
     return [known[name] for (name,) in destination.read(query) if name in known]
 
 
 def has_history(destination: Destination, source_id: object) -> bool:
     """Whether any method was ever tried at a source."""
-    query = select(func.count()).select_from(EFFECTIVENESS).where(EFFECTIVENESS.c.source_id == text(source_id))
-    return any(count for (count,) in destination.read(query))
+    return bool(destination.read(Query(_TRIED, (text(source_id),))))

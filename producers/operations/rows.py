@@ -7,14 +7,14 @@ from datetime import datetime
 from typing import Any
 
 from telemetry_bus import Job
-from telemetry_bus.tables import upsert_job
 
-from ..destination import DialectName
+from ..kinds import DialectName
+from ..schema import upsert_job
 from ..values import number, plain_text
 from .enums import FINAL, OperationStatus
 from .records import OperationMetrics, plain_record
-from .tables import JOBS, OPERATIONS
-from .upserts import UNNAMED, job_update, operation_update
+from .schema import JOBS, OPERATIONS
+from .upserts import JOB, OPERATION, UNNAMED
 
 #: So many site failures, the latest, stand in a row's metrics: a row is written at every progress.
 FAILURES_STORED = 100
@@ -73,8 +73,8 @@ def operation_job(
         **{name: known.get(name) for name in _CONTEXT},
         **_counters(metrics),
     }
-    return upsert_job(OPERATIONS, operation, update=operation_update, dialect=dialect) + upsert_job(
-        JOBS, job, update=job_update, dialect=dialect
+    return upsert_job(OPERATIONS, operation, upsert=OPERATION, dialect=dialect) + upsert_job(
+        JOBS, job, upsert=JOB, dialect=dialect
     )
 
 

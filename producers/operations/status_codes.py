@@ -6,26 +6,18 @@ counts as an empty one.
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import Text
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
+from ..kinds import DialectName
 
 #: How many codes are kept.
 KEPT = 10
 
 
-class LastStatusCodes(FunctionElement[str]):
-    """`LastStatusCodes(stored, given)`: two columns of JSON lists; the last of both, in order, as a JSON list."""
-
-    type = Text()
-    inherit_cache = True
+def last_status_codes(stored: str, given: str, dialect: DialectName) -> str:
+    """The SQL for the last of both columns of JSON lists, in order, as a JSON list."""
+    return _sqlite(stored, given) if dialect == "sqlite" else _postgresql(stored, given)
 
 
-@compiles(LastStatusCodes, "sqlite")
-def _sqlite(element: Any, compiler: Any, **options: Any) -> str:
-    stored, given = (compiler.process(each, **options) for each in element.clauses)
+def _sqlite(stored: str, given: str) -> str:
     # the window gives the aggregate its order; its last row has all of them
     return f"""coalesce((
         SELECT json_group_array(value) OVER (ORDER BY part, place)
@@ -47,9 +39,7 @@ _SCALAR = r'(-{0,1}(0|[1-9][0-9]*)([.][0-9]+){0,1}|null|true|false|"[^"\\[:cntrl
 _LIST = f"^[[] *({_SCALAR}( *, *{_SCALAR})*){{0,1}} *[]]$"
 
 
-@compiles(LastStatusCodes, "postgresql")
-def _postgresql(element: Any, compiler: Any, **options: Any) -> str:
-    stored, given = (compiler.process(each, **options) for each in element.clauses)
+def _postgresql(stored: str, given: str) -> str:
     return f"""(
         SELECT CAST(coalesce(jsonb_agg(value ORDER BY part, place), CAST('[]' AS jsonb)) AS text)
         FROM (

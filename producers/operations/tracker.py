@@ -270,7 +270,9 @@ class OperationTracker:
         """`summary`, `outcome_breakdown` and the ten `top_performing_sources` of an operation, else of the last
         hours; rates in percent. Only `error`, with its message, when it cannot be read."""
         try:
-            return discovery.outcomes_report(self._destination, operation_id, hours_back)
+            from . import reads  # with SQLAlchemy, which recording does without
+
+            return reads.outcomes_report(self._destination, operation_id, hours_back)
         except Exception as error:
             self.logger.warning("the outcomes of discovery cannot be read: %s", error, exc_info=True)
             return {"error": plain_text(error)}

@@ -45,6 +45,61 @@ assert [] == writer.apply([Run(b"s" * 16, 1, Template(({DDL!r},), (({INSERT!r}, 
 writer.close()
 """
 
+#: Each package of producers, and how its first row is recorded.
+RECORDINGS = {
+    "byline": """
+from producers.byline import BylineCleaningTelemetry
+telemetry = BylineCleaningTelemetry(store=store)
+telemetry.start_cleaning_session("By Ann")
+telemetry.log_transformation_step("a", "b", "c")
+telemetry.finalize_cleaning_session(["Ann"])
+""",
+    "content_cleaning": """
+from producers.content_cleaning import ContentCleaningTelemetry
+telemetry = ContentCleaningTelemetry(store=store)
+telemetry.start_cleaning_session("example.com", 3)
+telemetry.log_segment_detection("Subscribe", 0.9, 3, "subscription", 1.0, 9, ["a"], True, "known")
+telemetry.log_wire_detection("AP", "byline", "(AP)", 0.9, "early", ["a"])
+telemetry.log_locality_detection("AP", "byline", "a", "example.com", {"is_local": True})
+telemetry.finalize_cleaning_session(1, 1, 9, 0.1)
+""",
+    "extraction": """
+from producers.extraction import ComprehensiveExtractionTelemetry, ExtractionMetrics
+telemetry = ComprehensiveExtractionTelemetry(store=store)
+metrics = ExtractionMetrics("op", "a", "https://example.com/a", "Example")
+metrics.start_method("newspaper4k")
+metrics.end_method("newspaper4k", True, None, {"title": "t"})
+metrics.set_http_metrics(404, 10, 1.0)
+metrics.finalize({"title": "t"})
+telemetry.record_extraction(metrics)
+""",
+    "extraction_outcomes": """
+from datetime import datetime
+from producers.extraction_outcomes import ExtractionOutcome, ExtractionResult, ExtractionTelemetry
+now = datetime(2026, 1, 1)
+result = ExtractionResult("u", 1, "op", ExtractionOutcome.TIMEOUT, 1, now, now)
+ExtractionTelemetry(store=store).record_extraction_outcome("op", 1, "u", result)
+""",
+    "operations": """
+from producers.operations import *
+tracker = OperationTracker(store)
+with tracker.track_operation(OperationType.CRAWL_DISCOVERY) as operation:
+    operation.update_progress(1, 2)
+tracker.record_discovery_outcome("op", "s", "S", "u", DiscoveryResult(DiscoveryOutcome.TIMEOUT))
+tracker.track_http_status("op", "s", "u", DiscoveryMethod.RSS_FEED, "u", 200, 1.0)
+tracker.update_discovery_method_effectiveness(
+    "s", "u", DiscoveryMethod.RSS_FEED, DiscoveryMethodStatus.SUCCESS, 1, 1.0, [200])
+tracker.get_effective_discovery_methods("s"), tracker.has_historical_data("s")
+assert 0 == tracker.failures
+""",
+    "content_extractor": """
+from producers.content_extractor import TelemetryContentExtractor
+from producers.extraction_outcomes import ExtractionTelemetry
+result = TelemetryContentExtractor().extract_content_with_telemetry("u", 1, "op", "<p>")
+ExtractionTelemetry(store=store).record_extraction_outcome("op", 1, "u", result)
+""",
+}
+
 
 def loaded(program: str, folder: Path, modules: tuple[str, ...]) -> str:
     """Which of the modules are there when a program has run."""
@@ -87,3 +142,17 @@ def test_a_producer_stays_without_the_database(tmp_path: Path) -> None:
 def test_the_writer_of_a_sqlite_database_does_without_sqlalchemy(tmp_path: Path) -> None:
     """From its command line to a job that is applied."""
     assert "" == loaded(WRITER, tmp_path, ("asyncio", "sqlalchemy", "rich", "email", "ssl", "importlib.metadata"))
+
+
+@pytest.mark.parametrize("package", sorted(RECORDINGS))
+def test_a_recording_program_does_without_sqlalchemy(package: str, tmp_path: Path) -> None:
+    """It loads a package of producers, and its first row is submitted."""
+    store = 'from telemetry_bus import TelemetryStore\nstore = TelemetryStore(folder + "/x.db", spawn=False)\n'
+    program = f"{store}{RECORDINGS[package]}\nassert store.stats().submitted\n"
+    assert "" == loaded(program, tmp_path, ("sqlalchemy", "rich", "requests", "asyncio", "email", "ssl"))
+
+
+def test_each_package_of_producers_is_tried() -> None:
+    """Those that read are the only others."""
+    packages = {path.parent.name for path in (Path(__file__).parents[2] / "producers").glob("*/__init__.py")}
+    assert packages == {*RECORDINGS, "reports"}

@@ -6,26 +6,22 @@ from typing import Any
 
 import pytest
 
-from producers.operations.tables import EFFECTIVENESS, JOBS, OPERATIONS
-from producers.operations.upserts import effectiveness_update, job_update, operation_update
-from telemetry_bus.tables import upsert_job
+from producers.operations import upserts
+from producers.operations.schema import EFFECTIVENESS, JOBS, OPERATIONS
+from producers.schema import upsert_job
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
 @pytest.mark.parametrize(
-    ("table", "key", "update"),
-    [
-        (OPERATIONS, ["id"], operation_update),
-        (JOBS, ["id"], job_update),
-        (EFFECTIVENESS, ["source_id", "discovery_method"], effectiveness_update),
-    ],
+    ("table", "upsert"),
+    [(OPERATIONS, upserts.OPERATION), (JOBS, upserts.JOB), (EFFECTIVENESS, upserts.EFFECTIVENESS)],
     ids=["operations", "jobs", "effectiveness"],
 )
-def test_one_statement_for_each(table: Any, key: Any, update: Any, dialect: Any) -> None:
+def test_one_statement_for_each(table: Any, upsert: Any, dialect: Any) -> None:
     """One text per table and database, a placeholder for each column, in words that the database knows; what is never
     changed by an update is not named in it."""
-    row = dict.fromkeys(table.c.keys())
-    (statement,) = upsert_job(table, row, key=key, update=update, dialect=dialect).statements
+    row = dict.fromkeys(table.columns)
+    (statement,) = upsert_job(table, row, upsert=upsert, dialect=dialect).statements
     assert len(row) == statement.sql.count("?") == len(statement.rows[0])
     changes = statement.sql.partition(" DO UPDATE SET ")[2]
     assert [] == [name for name in ("id", "created_at", "started_at", "source_url") if f" {name} = " in f" {changes}"]

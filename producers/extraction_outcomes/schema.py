@@ -1,0 +1,55 @@
+"""The table of extraction outcomes."""
+
+from __future__ import annotations
+
+from ..kinds import FLAG, INTEGER, JSON, MOMENT, NUMBER_OR_TEXT, REAL, TEXT
+from ..schema import Column, Index, Table, defaults_to_now, serial_id
+
+EXTRACTION_OUTCOMES = Table(
+    "extraction_outcomes",
+    serial_id(),
+    Column("operation_id", TEXT, required=True),
+    Column("article_id", NUMBER_OR_TEXT, required=True),
+    Column("url", TEXT, required=True),
+    Column("outcome", TEXT, required=True),
+    Column("extraction_time_ms", REAL, required=True, default="0.0"),
+    Column("start_time", MOMENT, required=True),
+    Column("end_time", MOMENT, required=True),
+    Column("http_status_code", INTEGER),
+    Column("response_size_bytes", INTEGER),
+    Column("has_title", FLAG, required=True, default="FALSE"),
+    Column("has_content", FLAG, required=True, default="FALSE"),
+    Column("has_author", FLAG, required=True, default="FALSE"),
+    Column("has_publish_date", FLAG, required=True, default="FALSE"),
+    Column("content_length", INTEGER),
+    Column("title_length", INTEGER),
+    Column("author_count", INTEGER),
+    Column("content_quality_score", REAL),
+    Column("error_message", TEXT),
+    Column("error_type", TEXT),
+    Column("is_success", FLAG, required=True, default="FALSE"),
+    Column("is_content_success", FLAG, required=True, default="FALSE"),
+    Column("is_technical_failure", FLAG, required=True, default="FALSE"),
+    Column("is_bot_protection", FLAG, required=True, default="FALSE"),
+    Column("metadata", JSON),
+    defaults_to_now("timestamp"),
+    Column("title_quality_issues", JSON, added=True),
+    Column("content_quality_issues", JSON, added=True),
+    Column("author_quality_issues", JSON, added=True),
+    Column("publish_date_quality_issues", JSON, added=True),
+    Column("overall_quality_score", REAL, added=True),
+    Column("title_has_issues", FLAG, added=True),
+    Column("content_has_issues", FLAG, added=True),
+    Column("author_has_issues", FLAG, added=True),
+    Column("publish_date_has_issues", FLAG, added=True),
+    indexes=(
+        Index("idx_extraction_article", ("article_id",)),
+        Index("idx_extraction_content_success", ("is_content_success",)),
+        Index("idx_extraction_operation", ("operation_id",)),
+        Index("idx_extraction_outcome", ("outcome",)),
+        Index("idx_extraction_quality", ("content_quality_score",)),
+        Index("idx_extraction_success", ("is_success",)),
+        Index("idx_extraction_timestamp", ("timestamp",)),
+        Index("idx_extraction_url", ("url",)),
+    ),
+)

@@ -1,0 +1,200 @@
+"""Tables as the producers describe them, once: their definitions and their jobs are made from it.
+
+Recording does without SQLAlchemy, which takes ten times as long to load as all the rest: `alchemy` makes its tables
+from these for those who read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from telemetry_bus import Job, JobError, Statement, UnsupportedValue
+
+from .kinds import INTEGER, SECOND, Convert, DialectName, Kind
+from .values import utc_now
+
+Rows = Mapping[str, Any] | Iterable[Mapping[str, Any]]
+#: What a row becomes that is there already: an SQL expression per column, for one database. `stored` is the row as it
+#: was before, `excluded` the given one.
+Changes = Callable[[DialectName], Mapping[str, str]]
+
+#: What fills a column in when it is left out.
+NOW = "CURRENT_TIMESTAMP"
+
+
+class Column(NamedTuple):
+    """A column. `default` is SQL, `references` names `table.column`.
+
+    One that was `added` later is lacked by older databases: they get it at the first write. The database counts one
+    that is `counted`.
+    """
+
+    name: str
+    kind: Kind
+    required: bool = False
+    default: str | None = None
+    key: bool = False
+    references: str | None = None
+    added: bool = False
+    counted: bool = False
+
+
+class Index(NamedTuple):
+    """An index on `columns`, of the rows that are `where`. One that is `replaced` once had another definition: it is
+    made again, once per writer."""
+
+    name: str
+    columns: tuple[str, ...]
+    unique: bool = False
+    where: str | None = None
+    replaced: bool = False
+
+
+class Upsert(NamedTuple):
+    """What tells rows apart, by a unique index on them where it says `where`, and what becomes of the one there."""
+
+    key: tuple[str, ...]
+    changes: Changes
+    where: str | None = None
+
+
+class Table:
+    """A table: its columns in their order, and its indexes. Compared by identity."""
+
+    __slots__ = ("columns", "indexes", "name")
+
+    def __init__(self, name: str, *columns: Column, indexes: Sequence[Index] = ()) -> None:
+        self.name = name
+        self.columns = {column.name: column for column in columns}
+        self.indexes = tuple(indexes)
+
+    def __repr__(self) -> str:
+        return f"<Table {self.name}>"
+
+
+def serial_id() -> Column:
+    """An integer key that the database counts."""
+    return Column("id", INTEGER, required=True, key=True, counted=True)
+
+
+def defaults_to_now(name: str, *, required: bool = False) -> Column:
+    """A moment that is filled in when it is left out."""
+    return Column(name, SECOND, required=required, default=NOW)
+
+
+def insert_job(table: Table, rows: Rows, *, dialect: DialectName = "sqlite") -> Job:
+    """The job that inserts `rows`: a mapping per row, by the columns' names.
+
+    Raises `JobError` for a column that the table does not have, `UnsupportedValue` for a value that its kind refuses.
+    """
+    return _job(table, rows, None, dialect)
+
+
+def upsert_job(table: Table, rows: Rows, *, upsert: Upsert, dialect: DialectName = "sqlite") -> Job:
+    """The job that inserts `rows`, or changes those that are there. Raises as `insert_job`."""
+    return _job(table, rows, upsert, dialect)
+
+
+@lru_cache(maxsize=128)
+def definitions(table: Table, dialect: DialectName = "sqlite") -> tuple[str, ...]:
+    """The table's DDL, then that of columns that came later, then that of its indexes; each can be repeated."""
+    exists = "" if dialect == "sqlite" else "IF NOT EXISTS "
+    return (
+        f"CREATE TABLE IF NOT EXISTS {table.name} (\n\t" + ", \n\t".join(_parts(table, dialect)) + "\n)",
+        *(
+            f"ALTER TABLE {table.name} ADD COLUMN {exists}{_column(column, dialect)}"
+            for column in table.columns.values()
+            if column.added
+        ),
+        *(text for index in sorted(table.indexes) for text in _index(table, index)),
+    )
+
+
+def _parts(table: Table, dialect: DialectName) -> Iterator[str]:
+    columns = table.columns.values()
+    yield from (_column(column, dialect) for column in columns)
+    if not (dialect == "sqlite" and any(column.counted for column in columns)):  # there it is said with the column
+        yield f"PRIMARY KEY ({', '.join(column.name for column in columns if column.key)})"
+    for column in columns:
+        if column.references:
+            other, _, name = column.references.partition(".")
+            yield f"FOREIGN KEY({column.name}) REFERENCES {other} ({name})"
+
+
+def _column(column: Column, dialect: DialectName) -> str:
+    word = "SERIAL" if column.counted and dialect == "postgresql" else column.kind.word(dialect)
+    text = f"{column.name} {word}"
+    if column.default is not None:
+        text += f" DEFAULT {column.default}"
+    if column.required or column.key:
+        text += " NOT NULL"
+    return text + " PRIMARY KEY AUTOINCREMENT" if column.counted and dialect == "sqlite" else text
+
+
+def _index(table: Table, index: Index) -> Iterator[str]:
+    if index.replaced:
+        yield f"DROP INDEX IF EXISTS {index.name}"
+    unique = "UNIQUE " if index.unique else ""
+    where = f" WHERE {index.where}" if index.where else ""
+    yield f"CREATE {unique}INDEX IF NOT EXISTS {index.name} ON {table.name} ({', '.join(index.columns)}){where}"
+
+
+class _Insert(NamedTuple):
+    """A statement, and the columns of its placeholders with what becomes of their values."""
+
+    sql: str
+    columns: tuple[tuple[str, Convert | None], ...]
+
+    def row(self, mapping: Mapping[str, Any]) -> tuple[Any, ...]:
+        now = utc_now()  # for the moments that are left out
+        values = [(name, convert, mapping.get(name, now)) for name, convert in self.columns]
+        return tuple(
+            [value if convert is None else _converted(name, convert, value) for name, convert, value in values]
+        )
+
+
+def _job(table: Table, rows: Rows, upsert: Upsert | None, dialect: DialectName) -> Job:
+    statements: list[tuple[str, list[tuple[Any, ...]]]] = []
+    for mapping in [rows] if isinstance(rows, Mapping) else rows:
+        insert = _insert(table, tuple(mapping), upsert, dialect)
+        if not (statements and statements[-1][0] == insert.sql):
+            statements.append((insert.sql, []))
+        statements[-1][1].append(insert.row(mapping))
+    return Job(tuple(Statement(sql, tuple(group)) for sql, group in statements), definitions(table, dialect))
+
+
+@lru_cache(maxsize=256)
+def _insert(table: Table, given: tuple[str, ...], upsert: Upsert | None, dialect: DialectName) -> _Insert:
+    """Moments that default to now are bound, too: a table that another program has made may lack the default."""
+    if unknown := [str(name) for name in given if name not in table.columns]:
+        raise JobError(
+            f"table {table.name} has no column {unknown[0]!r}",
+            operation="upsert" if upsert else "insert",
+            hint="it has " + ", ".join(table.columns),
+        )
+    bound = [column for column in table.columns.values() if column.name in given or column.default == NOW]
+    names, places = ", ".join(column.name for column in bound), ", ".join("?" for _ in bound)
+    target = f"{table.name} AS stored" if upsert else table.name
+    sql = f"INSERT INTO {target} ({names}) VALUES ({places})"
+    if upsert:
+        sql += _conflict(upsert, dialect)
+    return _Insert(sql, tuple((column.name, column.kind.conversion(dialect)) for column in bound))
+
+
+def _conflict(upsert: Upsert, dialect: DialectName) -> str:
+    where = f" WHERE {upsert.where}" if upsert.where else ""
+    changes = ", ".join(f"{name} = {expression}" for name, expression in upsert.changes(dialect).items())
+    return f" ON CONFLICT ({', '.join(upsert.key)}){where} DO UPDATE SET {changes}"
+
+
+def _converted(name: str, convert: Convert, value: Any) -> Any:
+    try:
+        return convert(value)
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
+        raise UnsupportedValue(
+            f"column {name!r} does not take a {type(value).__name__}: {error}",
+            operation="insert",
+            hint="give a number, or None",
+        ) from error
