@@ -180,6 +180,7 @@ FIGURES: tuple[Figure, ...] = (
     _time("until flush returns, one at a time, p50", "latency-idle", "acknowledged_ms"),
     _time("import telemetry_bus", "import", "import_ms", _at_most(30)),
     _time("CPU of that", "import", "import_cpu_ms"),
+    _time("CPU of import producers.extraction and a record", "import-producers", "cpu_ms", _at_most(70)),
     _time("first execute without a writer", "cold-start", "submit_ms", _at_most(5)),
     _time("until its row is visible", "cold-start", "visible_ms", _at_most(400)),
     Figure("recovery", "jobs per second, of an orphaned journal", "recovery", "jobs_per_s", goal=_at_least(300_000)),
@@ -187,6 +188,9 @@ FIGURES: tuple[Figure, ...] = (
     _memory("writer at most, the same on a slow disk", "memory-slow-disk", "writer_peak_mb", _at_most(120)),
     _memory("writer at most, recovery", "recovery", "writer_peak_mb", _at_most(120)),
     _memory("producer without journal, above Python", "memory-producer", "above_python_mb", _at_most(15)),
+    _memory(
+        "import producers.extraction and a record, above Python", "import-producers", "above_python_mb", _at_most(20)
+    ),
     _memory("pages of its journal", "memory-producer", "journal_mb"),
     _stage("execute, all of it", "execute"),
     _stage("- check and encode", "encode"),

@@ -56,6 +56,30 @@ print("submitted", flush=True)
 sys.stdin.read()
 """
 
+#: What a process has used so far: seconds of CPU, and MB that are resident without its journal's pages.
+USED = """
+import os, resource, sys
+used = resource.getrusage(resource.RUSAGE_SELF)
+resident = {}
+for line in open("/proc/self/status"):
+    name, _, rest = line.partition(":")
+    resident[name] = rest.split()
+kib = int(resident["VmRSS"][0]) - int(resident["RssShmem"][0])
+print(used.ru_utime + used.ru_stime, kib * 1024 / 1e6, flush=True)
+os._exit(0)
+"""
+FIRST_RECORD = """
+import sys
+from producers.extraction import ComprehensiveExtractionTelemetry, ExtractionMetrics
+from telemetry_bus import TelemetryStore
+telemetry = ComprehensiveExtractionTelemetry(store=TelemetryStore(sys.argv[1], spawn=False))
+metrics = ExtractionMetrics("operation", "article", "https://news.example.com/local/1", "Example")
+metrics.start_method("newspaper4k")
+metrics.end_method("newspaper4k", True, None, {"title": "A title"})
+metrics.finalize({"title": "A title"})
+telemetry.record_extraction(metrics)
+"""
+
 
 def import_time(setting: Setting) -> Figures:
     """Fresh processes that import the package, and others that import nothing, by turns."""
@@ -77,6 +101,20 @@ def import_time(setting: Setting) -> Figures:
         "python_ms": plain * 1e3,
         "import_cpu_ms": (cpu_whole - cpu_plain) * 1e3,
     }
+
+
+def first_record(setting: Setting) -> Figures:
+    """Fresh processes that import a package of producers and record a row, and others that do nothing, by turns."""
+    used: dict[str, list[list[float]]] = {"": [], FIRST_RECORD: []}
+    for number in range(IMPORTS + 1):
+        for source, found in used.items():
+            database = setting.folder / f"first{number}.db"
+            with program(source + USED, database, environment=KEEP_BYTECODE) as process:
+                words = line(process)
+            if number:
+                found.append([float(word) for word in words])
+    (plain_s, plain_mb), (cpu_s, mb) = (map(statistics.median, zip(*found, strict=True)) for found in used.values())
+    return {"cpu_ms": (cpu_s - plain_s) * 1e3, "above_python_mb": mb - plain_mb}
 
 
 def cold(setting: Setting) -> Figures:
@@ -138,6 +176,7 @@ def _cpu_of_children() -> float:
 
 MEASURES = (
     Measure("import", "import telemetry_bus", import_time, rare=True),
+    Measure("import-producers", "a package of producers, and its first record", first_record, rare=True),
     Measure("cold-start", "the first execute, without a writer", cold, rare=True),
     Measure("recovery", "the journal of a killed producer", recovery, rare=True),
 )
