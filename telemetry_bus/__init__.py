@@ -34,6 +34,7 @@ from .errors import (
     WriterError,
 )
 from .jobs import Job, Statement
+from .runtime.launch import freeze_support
 from .store import TelemetryStore, get_store
 
 if _typing.TYPE_CHECKING:
@@ -71,6 +72,7 @@ __all__ = [
     "WriterError",
     "WriterView",
     "__version__",
+    "freeze_support",
     "get_store",
 ]
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import resource
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 
 from telemetry_bus.errors import ConfigError, DatabaseFault, TelemetryError, WriterBusy
 from telemetry_bus.runtime.folder import BusFolder
 
-from . import exit_codes, logs, options
+from . import exit_codes, inheritance, logs, options
 from .daemon import serve
 from .notify import Notifier
 
@@ -34,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _fill_closed_streams()
     try:
         given = options.parse(arguments)
+        inheritance.undo(spawned=given.spawned)
         folder = BusFolder.of(given.database, given.group)
         os.umask(0o077 if folder.group is None else 0o007)
         folder.prepare()
@@ -41,7 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TelemetryError as error:
         logs.complain(f"telemetry-writer: {error}")
         return exit_codes.USAGE
-    _take_descriptors()
     _spare_the_collector()
     # What a spawned writer inherits is its producer's: it must not speak for that service.
     notifier = Notifier(None if given.spawned else os.environ)
@@ -61,13 +59,6 @@ def _fill_closed_streams() -> None:
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(fd)
-
-
-def _take_descriptors() -> None:
-    """As many open files as the system lets us: each producer takes two, and without any left libzmq aborts."""
-    with suppress(ValueError, OSError):
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _spare_the_collector() -> None:

@@ -13,6 +13,8 @@ from telemetry_bus.database.stats import HistogramSnapshot, WriterSnapshot
 from telemetry_bus.writer.adoption import Adopter
 from telemetry_bus.writer.intake import Intake
 
+from . import inheritance
+
 
 @dataclass(frozen=True, slots=True)
 class WriterStatus:
@@ -50,6 +52,8 @@ class WriterStatus:
     journals_adopted: int
     journals_quarantined: int
     journals_unread: int
+    #: What the process that started the writer has left to it: limits, a priority, fewer processors.
+    inherited: tuple[str, ...]
 
     @property
     def degraded(self) -> bool:
@@ -86,6 +90,7 @@ class WriterStatus:
             "ddl_cached": written.ddl_cached,
             "drift": list(written.drift),
             "wal_bytes": written.wal_bytes,
+            "inherited": list(self.inherited),
             "last_error": self.last_error,
             "leaving": self.leaving,
         }
@@ -131,4 +136,5 @@ def take_status(
         journals_adopted=adopter.adopted,
         journals_quarantined=adopter.quarantined,
         journals_unread=len(adopter.unread),
+        inherited=inheritance.what_is_left(),
     )

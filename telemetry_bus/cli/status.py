@@ -39,6 +39,7 @@ _OF_THE_WRITER = (
     "journals_quarantined",
     "journals_unread",
     "leaving",
+    "inherited",
 )
 _CODES = {"running": exit_codes.DONE, "degraded": exit_codes.DEGRADED, "absent": exit_codes.ABSENT}
 
@@ -163,6 +164,8 @@ def fields(report: dict[str, Any], output: Output) -> dict[str, str]:
         fields["definitions"] = f"{report['ddl_cached']} seen to"
     fields["dead letters"] = "unknown" if report["dead_letters"] is None else output.number(report["dead_letters"])
     fields["log"] = f"{size(report['wal_bytes'])} (WAL)"
+    if report.get("inherited"):  # only a writer tells
+        fields["inherited"] = ", ".join(report["inherited"])
     for drift in report["drift"]:
         fields["drift"] = f"{fields['drift']}; {drift}" if "drift" in fields else drift
     if loss := gone(report):

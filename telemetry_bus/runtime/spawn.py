@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..config import Database
-from ..errors import ConfigError, shorten
+from ..errors import ConfigError, WriterAbsent, shorten
 from .folder import BusFolder
+from .launch import VARIABLE, launch
 from .lifecycle import importing
 from .locks import InstanceLock, is_held
 
@@ -22,9 +22,6 @@ BACKOFF_S = 0.2
 BACKOFF_LIMIT_S = 10.0
 #: Who has held `spawn.lock` for so long with no writer to show for it may be stopped: start one all the same.
 STARTING_LIMIT_S = 5.0
-#: The exit code of a writer that found another one: no failure. (`writer_daemon` has the whole list.)
-EXIT_BUSY = 3
-
 _LOG_TAIL_BYTES = 2000
 
 #: Writers that were started here and have not ended as far as is known. They outlive their spawner, which may be closed
@@ -52,6 +49,7 @@ class Spawner:
         self._retry_at = 0.0
         self._trouble = ""
         self._answered = False  # whether the child has been a writer in earnest
+        self._log_begins = 0  # where the child's part of the log does
 
     def ensure(self) -> None:
         """Start a writer unless one runs, is being started, is not wanted, or has just failed to start."""
@@ -81,7 +79,7 @@ class Spawner:
         try:
             self._child = self._start()
             self._answered = False
-        except OSError as error:
+        except (WriterAbsent, OSError) as error:
             self._failed(f"could not be started: {error}")
 
     def settled(self) -> None:
@@ -129,13 +127,14 @@ class Spawner:
         load()
         import subprocess
 
-        environment = dict(os.environ)
+        command, environment = launch()
         if environment.get("TELEMETRY_BUS_DIR"):  # the writer stands in another folder
             environment["TELEMETRY_BUS_DIR"] = str(self._folder.path.parent)
         log = os.open(self._folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
+            self._log_begins = os.fstat(log).st_size
             child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "writer_daemon", "--database", self._database.url, "--spawned"],
+                [*command, "--database", self._database.url, "--spawned"],
                 cwd="/",
                 env=environment,
                 start_new_session=True,
@@ -155,14 +154,24 @@ class Spawner:
         return now - self._other_since >= STARTING_LIMIT_S
 
     def _reap(self) -> None:
-        """Collect the exit code of a writer that has ended, so that it is no zombie and no mystery."""
-        if self._child is None or (code := self._child.poll()) is None:
+        """Collect the exit code of a writer that has ended, so that it is no zombie and no mystery.
+
+        One that has answered was a success, and nothing else is, whatever its exit code: where SIGCHLD is ignored or
+        another part of the program collects all children, none is seen.
+        """
+        if self._child is None:
+            return
+        seen = _is_ours(self._child)
+        if (code := self._child.poll()) is None:
             return
         self._child = None
-        if code in (0, EXIT_BUSY) or self._answered:
+        if self._answered:
             self._let_others()
-        else:
-            self._failed(f"the last one ended with exit code {code}; the end of its log: {self._log_tail()}")
+            return
+        ended = f"exit code {code}" if seen else "an exit code that another part of this program has taken"
+        tail = self._log_tail()
+        way_out = f" ({VARIABLE} names another way to start one)" if "No module named" in tail or not code else ""
+        self._failed(f"the last one ended with {ended} before it answered; the end of its log: {tail}{way_out}")
 
     def _failed(self, trouble: str) -> None:
         self._failures += 1
@@ -174,7 +183,9 @@ class Spawner:
     def _log_tail(self) -> str:
         try:
             with open(self._folder.log, "rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+                end = file.seek(0, os.SEEK_END)
+                begins = self._log_begins if self._log_begins <= end else 0  # it was rotated
+                file.seek(max(begins, end - _LOG_TAIL_BYTES))
                 lines = file.read().decode(errors="replace").strip().splitlines()
         except OSError as error:
             return f"(unreadable: {error})"
@@ -187,6 +198,15 @@ def load() -> None:
     """
     with importing():
         import subprocess  # noqa: F401
+
+
+def _is_ours(child: subprocess.Popen[bytes]) -> bool:
+    """Whether the child's end is still ours to see. `Popen.poll` says 0 where it is not."""
+    try:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _collect() -> None:

@@ -11,7 +11,16 @@ import telemetry_bus
 from telemetry_bus import TelemetryError, TelemetryStore, errors
 
 #: The errors that a program may meet, and the names that it types.
-PUBLIC = {"TelemetryStore", "get_store", "Job", "Statement", "StoreStats", "WriterView", "__version__"}
+PUBLIC = {
+    "TelemetryStore",
+    "freeze_support",
+    "get_store",
+    "Job",
+    "Statement",
+    "StoreStats",
+    "WriterView",
+    "__version__",
+}
 
 MEMBERS = {
     "submit",

@@ -21,6 +21,7 @@ STATE: dict[str, Any] = {
     "commit_ms": {"p50": 0.0, "p99": 0.0},
     "ddl_cached": 0,
     "drift": [],
+    "inherited": [],
     "wal_bytes": 0,
     "last_error": None,
     "pending_jobs": 0,

@@ -38,6 +38,7 @@ _OF_A_DATABASE: tuple[tuple[str, Check], ...] = (
     ("writer", writer.owner),
     ("spawning", writer.spawning),
     ("writer state", writer.state),
+    ("inherited", writer.inherited),
     ("drift", writer.drift),
     ("dead letters", writer.dead_letters),
 )

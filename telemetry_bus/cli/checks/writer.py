@@ -66,6 +66,19 @@ def state(case: Case) -> Finding:
     return ok("running")
 
 
+def inherited(case: Case) -> Finding:
+    """What it has from the process that happened to start it, and could not undo. A limit may stop it; the rest is
+    slow at most."""
+    report = case.answer_or_none
+    told = ", ".join(report.get("inherited") or ()) if report else ""  # an earlier version does not say
+    if "RLIMIT" in told:
+        return warning(
+            f"the writer has from what started it: {told}",
+            "telemetry-bus stop ends it; start the next one as a service, or from a program without that",
+        )
+    return ok(told or ("no writer is asked" if report is None else "nothing that holds the writer back"))
+
+
 def drift(case: Case) -> Finding:
     """Tables that differ from the definitions that jobs bring; only a writer knows."""
     report = case.answer_or_none

@@ -30,6 +30,12 @@ _FAULTS = {
     sqlite3.SQLITE_PROTOCOL: "another process is recovering the database",
     sqlite3.SQLITE_NOTADB: "the file is not a SQLite database, name another one",
 }
+#: What a limit of the process looks like, for SQLite does not tell EFBIG from other errors of a write.
+_LIMITS = {
+    "RLIMIT_FSIZE": (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL),
+    "RLIMIT_AS": (sqlite3.SQLITE_NOMEM,),
+    "RLIMIT_DATA": (sqlite3.SQLITE_NOMEM,),
+}
 #: After these the connection is as good as before.
 _PASSING = frozenset(
     {
@@ -75,7 +81,18 @@ def fault(error: BaseException, operation: str, subject: str) -> DatabaseFault:
     """The error to raise for a fault of the database."""
     code = sqlite3.SQLITE_CANTOPEN if isinstance(error, OSError) else primary_code(error)
     message = str(error) or type(error).__name__
-    return DatabaseFault(message, operation=operation, subject=subject, hint=_FAULTS.get(code, ""))
+    return DatabaseFault(message, operation=operation, subject=subject, hint=_limit(code) or _FAULTS.get(code, ""))
+
+
+def _limit(code: int) -> str:
+    """The limit of this process that may be behind an error, if it has one."""
+    import resource
+
+    for name, codes in _LIMITS.items():
+        soft, _ = resource.getrlimit(getattr(resource, name))
+        if code in codes and soft != resource.RLIM_INFINITY:
+            return f"{_FAULTS[code]}; this process has {name} {soft}: raise it where the writer is started"
+    return ""
 
 
 def primary_code(error: BaseException) -> int:

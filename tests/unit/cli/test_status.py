@@ -45,6 +45,7 @@ KEYS = {
     "journals_quarantined",
     "journals_unread",
     "leaving",
+    "inherited",
     "damaged_journals",
 }
 POISON = template("INSERT INTO missing VALUES (?)")

@@ -17,11 +17,13 @@ from telemetry_bus.config import parse_database
 from telemetry_bus.runtime import spawn
 from telemetry_bus.runtime.folder import BusFolder
 from telemetry_bus.runtime.locks import InstanceLock, is_held
-from telemetry_bus.runtime.spawn import BACKOFF_LIMIT_S, BACKOFF_S, EXIT_BUSY, STARTING_LIMIT_S, Spawner
+from telemetry_bus.runtime.spawn import BACKOFF_LIMIT_S, BACKOFF_S, STARTING_LIMIT_S, Spawner
 
 
 class Child:
-    """A writer process as its starter sees it."""
+    """A writer process as its starter sees it. No process has its number."""
+
+    pid = 2**22 + 1
 
     def __init__(self, command: list[str], **options: Any) -> None:
         self.command = command
@@ -50,6 +52,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     started = Started()
     monkeypatch.setattr(subprocess, "Popen", started)
     monkeypatch.setattr(spawn, "_children", [])
+    monkeypatch.setattr(spawn, "_is_ours", lambda child: True)
     return started
 
 
@@ -96,7 +99,9 @@ def test_one_is_started(spawner: Spawner, started: Started, tmp_path: Path) -> N
         spawner.ensure()
     (child,) = started
     database = f"sqlite:///{(tmp_path / 'x.db').resolve()}"
-    assert [sys.executable, "-P", "-m", "writer_daemon", "--database", database, "--spawned"] == child.command
+    python, *_, program, option, url, spawned = child.command
+    assert (sys.executable, "--database", database, "--spawned") == (python, option, url, spawned)
+    assert "writer_daemon" in program
     assert child.options["start_new_session"]
     assert "/" == child.options["cwd"]
     assert spawner.busy
@@ -118,7 +123,7 @@ def test_the_writer_finds_the_same_folder(
         spawner.ensure()
     monkeypatch.chdir("/")
     environ = started[0].options["env"]
-    assert folder.path == BusFolder.of(parse_database(started[0].command[5]), None, environ).path
+    assert folder.path == BusFolder.of(parse_database(started[0].command[-2]), None, environ).path
 
 
 def test_not_when_one_runs(spawner: Spawner, started: Started, folder: BusFolder) -> None:
@@ -207,11 +212,37 @@ def test_an_answer_ends_the_backoff(spawner: Spawner, started: Started, clock: C
     assert BACKOFF_S == pytest.approx(spawner._retry_at - clock.now)
 
 
-@pytest.mark.parametrize("code", [0, EXIT_BUSY])
-def test_one_that_found_another(spawner: Spawner, started: Started, code: int) -> None:
-    """A writer that left in good order, or found the database taken, has not failed: the next one may start at once."""
+@pytest.mark.parametrize("code", [0, 3])
+def test_only_an_answer_is_a_success(spawner: Spawner, started: Started, clock: Clock, code: int) -> None:
+    """Whatever its exit code, a program that ends without an answer is not started again at once."""
+    for failure in range(1, 6):
+        spawner.ensure()
+        assert failure == len(started)
+        started[-1].returncode = code
+        spawner.ensure()
+        assert BACKOFF_S * 2 ** (failure - 1) == pytest.approx(spawner._retry_at - clock.now)
+        assert failure == len(started), "not at once"
+        assert f"the last one ended with exit code {code} before it answered" in spawner.known()
+        clock.now = spawner._retry_at
+
+
+def test_an_exit_code_that_was_not_seen(
+    spawner: Spawner, started: Started, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """Where another has collected the child, `Popen` says 0: that is told as what it is."""
+    monkeypatch.setattr(spawn, "_is_ours", lambda child: False)
     spawner.ensure()
-    started[0].returncode = code
+    started[0].returncode = 0
+    spawner.ensure()
+    assert "with an exit code that another part of this program has taken" in spawner.known()
+    assert spawner._retry_at > clock.now
+
+
+def test_a_writer_that_answered_and_ended(spawner: Spawner, started: Started) -> None:
+    """It was a success: the next one may start at once."""
+    spawner.ensure()
+    spawner.settled()
+    started[0].returncode = -9
     spawner.ensure()
     assert 2 == len(started)
 
@@ -221,7 +252,8 @@ def test_what_is_known_of_a_failure(spawner: Spawner, started: Started, folder: 
     spawner.ensure()
     started[0].returncode = -9
     spawner.ensure()
-    assert "the last one ended with exit code -9; the end of its log: last line of the log" == spawner.known()
+    known = "the last one ended with exit code -9 before it answered; the end of its log: last line of the log"
+    assert known == spawner.known()
     assert not is_held(folder.spawn_lock)
     assert not spawner.busy
 
