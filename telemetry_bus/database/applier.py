@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ..encoding.values import unpack_job
 from ..errors import JobFailed, ProtocolError
@@ -29,6 +29,16 @@ class _Job(NamedTuple):
     payload: Any
 
 
+class FailPoints(Protocol):
+    """Whose `failpoint` is called at each step of a transaction that a test may end the process at."""
+
+    failpoint: Callable[[str], None]
+
+
+def no_failpoint(name: str) -> None:
+    """Outside of tests."""
+
+
 class Applier:
     """Applies jobs through one connection.
 
@@ -45,7 +55,7 @@ class Applier:
         subject: str,
         statement_timeout: float,
         clock: Callable[[], float],
-        failpoint: Callable[[str], None],
+        points: FailPoints,
     ) -> None:
         self.schema = Schema(connection, dialect)
         self._connection = connection
@@ -57,7 +67,7 @@ class Applier:
         self._subject = subject
         self._statement_timeout = statement_timeout
         self._clock = clock
-        self._failpoint = failpoint
+        self._points = points
         self._committed = False
         self._rows = 0
 
@@ -104,9 +114,10 @@ class Applier:
                 self._pour(runs)
             except self._dialect.errors as error:
                 return self._refusal(error, None)
-            self._failpoint("in-batch")
+            self._points.failpoint("in-batch")
+            jobs = sum(len(run.payloads) for run in runs)
             self._ledger.record({run.stream: run.last for run in runs})
-            return self._commit(sum(len(run.payloads) for run in runs))
+            return self._commit(jobs)
 
     def _pour(self, runs: Sequence[Run]) -> None:
         lanes = Lanes(self._connection)
@@ -173,7 +184,7 @@ class Applier:
                 if refusal is not None:
                     failures.append(_failure(job, refusal))
                     self._letters.store(failures[-1], job.template, job.payload)
-            self._failpoint("in-batch")
+            self._points.failpoint("in-batch")
             self._ledger.record({job.stream: job.sequence for job in jobs})
             refusal = self._commit(len(jobs) - len(failures))
             if refusal is None:
@@ -237,11 +248,11 @@ class Applier:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """A transaction around the block; rolled back unless the block commits it."""
-        self._failpoint("before-begin")
-        self._connection.begin()
+        self._points.failpoint("before-begin")
         self._committed = False
         self._rows = 0
         self.schema.touch()
+        self._connection.begin()
         try:
             yield
         finally:
@@ -251,7 +262,7 @@ class Applier:
 
     def _commit(self, jobs: int) -> JobFailed | None:
         """COMMIT, or the constraint error that only COMMIT finds; the transaction stands then."""
-        self._failpoint("before-commit")
+        self._points.failpoint("before-commit")
         began = self._clock()
         try:
             self._connection.commit()
@@ -259,7 +270,7 @@ class Applier:
             return self._refusal(error, None)
         self._committed = True
         self._statistics.committed(jobs, self._rows, self._clock() - began)
-        self._failpoint("after-commit")
+        self._points.failpoint("after-commit")
         self.schema.settle()
         return None
 

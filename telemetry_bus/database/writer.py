@@ -11,7 +11,7 @@ from typing import Any
 from ..config import Database
 from ..errors import ConfigError, DatabaseFault, StoreClosed
 from ..jobs import Failure, Run, Template
-from .applier import Applier
+from .applier import Applier, no_failpoint
 from .deadletters import UNKNOWN, DeadLetter, DeadLetters, FailureLog
 from .dialects import Connection, Dialect, Durability, FreeSpace, Settings
 from .ledger import Ledger
@@ -26,10 +26,6 @@ ALARM_LOG_BYTES = 256 * 1024 * 1024
 ALARM_PERIOD_S = 60.0
 
 
-def _nothing(name: str) -> None:
-    pass
-
-
 class Writer:
     """Applies jobs to one database, which it has for itself: the caller sees to it that there is no second writer.
 
@@ -41,7 +37,7 @@ class Writer:
     """
 
     #: Called with "before-begin", "in-batch", "before-commit" and "after-commit"; a test may end the process there.
-    failpoint: Callable[[str], None] = staticmethod(_nothing)
+    failpoint: Callable[[str], None] = staticmethod(no_failpoint)
 
     def __init__(
         self,
@@ -88,14 +84,17 @@ class Writer:
         calling again with the same runs is right, whatever has been committed.
         """
         failures: list[Failure] = []
+        jobs = sum(len(run.payloads) for run in runs)
         with self._connected():
             if self._in_doubt:
                 runs, failures = self._without_committed(runs)
-            if any(run.payloads for run in runs):
+                jobs = sum(len(run.payloads) for run in runs)
+            if jobs:
                 self._in_doubt = True
                 failures += self._applier.apply(runs)
             self._in_doubt = False
-        self._failure_log.write(failures)
+        if failures:
+            self._failure_log.write(failures)
         return failures
 
     def run(self, template: Template, payload: Any) -> None:
@@ -284,7 +283,7 @@ class Writer:
             subject=self._database.masked,
             statement_timeout=self._statement_timeout,
             clock=self._clock,
-            failpoint=lambda name: self.failpoint(name),
+            points=self,
         )
 
 

@@ -51,6 +51,7 @@ class Transport:
     ) -> None:
         self._outbox = outbox
         self._waker = waker
+        self._pipe = waker.fileno()
         self._folder = folder
         self._spawner = spawner
         self._requests = requests
@@ -110,7 +111,7 @@ class Transport:
     def _loop(self, push: zmq.Socket[bytes], control: zmq.Socket[bytes]) -> None:
         poller = zmq.Poller()
         poller.register(control, zmq.POLLIN)
-        poller.register(self._waker.fileno(), zmq.POLLIN)
+        poller.register(self._pipe, zmq.POLLIN)
         while not self._requests.stopping:
             self._turn(push, control, poller)
         self._keep_journal()
@@ -139,9 +140,10 @@ class Transport:
             if not _say(control, word):
                 protocol.unreachable()
         behind = NEVER if blocked else protocol.wake_behind(tail)
-        self._see_to_writer(now, waits=protocol.waits(tail))
+        deadline = protocol.deadline(tail)
+        self._see_to_writer(now, waits=deadline is not None)
         poller.register(push, zmq.POLLOUT if blocked else 0)
-        self._sleep(poller, behind, protocol.deadline(tail))
+        self._sleep(poller, behind, deadline)
 
     def _keep_journal(self) -> None:
         if not self._outbox.pending or not self._outbox.journal.lost():
@@ -158,7 +160,11 @@ class Transport:
         protocol = self._protocol
         failures: list[Failure] = []
         heard = False
-        while (data := _heard(control)) is not None:
+        while True:
+            try:
+                data = control.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                break
             heard = True
             try:
                 failures += protocol.receive(decode_control(data), now)
@@ -190,9 +196,11 @@ class Transport:
         timeout = self._timeout(deadline)
         if self._requests.stopping or self._requests.ask or self._outbox.journal.end[1] > behind:
             timeout = 0
-        poller.poll(timeout)
+        readable = dict(poller.poll(timeout))
         self._outbox.wake_at = NEVER
-        self._waker.clear()
+        self._waker.sleeping = False
+        if self._pipe in readable:
+            self._waker.clear()
 
     def _timeout(self, deadline: float | None) -> int | None:
         """Milliseconds until a time, rounded up."""
@@ -217,11 +225,3 @@ def _say(control: zmq.Socket[bytes], message: Control) -> bool:
     except zmq.Again:
         return False
     return True
-
-
-def _heard(control: zmq.Socket[bytes]) -> bytes | None:
-    """What has come, if anything has."""
-    try:
-        return control.recv(zmq.NOBLOCK)
-    except zmq.Again:
-        return None

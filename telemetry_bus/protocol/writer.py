@@ -83,7 +83,8 @@ class WriterProtocol(Generic[Route]):
         defined = message.definitions_first <= len(stream.definitions) + 1
         if defined:  # also with jobs that are known: what follows them may need these
             stream.definitions.extend(message.definitions_first, message.definitions_count, message.definitions)
-        if message.last <= stream.received:
+        last = message.first + message.count - 1
+        if last <= stream.received:
             self.duplicates += message.count
             self._touched[message.stream] = None
             return
@@ -97,7 +98,7 @@ class WriterProtocol(Generic[Route]):
             self._ask_resend(stream, message)
             return
         self.duplicates += skip
-        stream.received = message.last
+        stream.received = last
         self.pending += runs
         self.pending_jobs += message.count - skip
         self.pending_bytes += len(message.records)

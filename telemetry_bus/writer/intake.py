@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -72,19 +72,11 @@ class Intake(Generic[Route]):
         self._limits = limits
         self._clock = clock
         self.pace = Pace(logger, clock)
+        #: Whether the batch takes more.
+        self.room = True
         self._since: float | None = None  # when the oldest pending job came
         self._retry_at = 0.0
         self._backoff = RETRY_AFTER_S
-
-    @property
-    def room(self) -> bool:
-        """Whether the batch takes more."""
-        protocol = self.protocol
-        return (
-            self.fault is None
-            and protocol.pending_jobs < self._limits.jobs
-            and protocol.pending_bytes < self._limits.bytes
-        )
 
     @property
     def streams(self) -> int:
@@ -107,6 +99,7 @@ class Intake(Generic[Route]):
             self.degrade(fault)
         if self._since is None and self.protocol.pending:
             self._since = now
+        self._look_for_room()
 
     def control(self, route: Route, message: Control) -> None:
         """Take a producer's word."""
@@ -124,12 +117,14 @@ class Intake(Generic[Route]):
         if self.fault is not None and isinstance(message, Hello):
             self.protocol.warn(route, message.stream, str(self.fault))
 
-    def replies(self) -> Iterator[tuple[Route, Control]]:
+    def replies(self) -> list[tuple[Route, Control]]:
         """What to tell whom now."""
+        found: list[tuple[Route, Control]] = []
         try:
-            yield from self.protocol.replies()
+            found.extend(self.protocol.replies())
         except DatabaseFault as fault:
             self.degrade(fault)
+        return found
 
     def count_malformed(self, error: ProtocolError) -> None:
         """Count a message that makes no sense, and log it unless one was logged a moment ago."""
@@ -178,6 +173,7 @@ class Intake(Generic[Route]):
             self.pace.log(logging.WARNING, "the database works again")
             self.fault = None
             self._backoff = RETRY_AFTER_S
+        self._look_for_room()
         if self.writer.behind:
             try:
                 self.writer.checkpoint(idle=False)
@@ -210,8 +206,13 @@ class Intake(Generic[Route]):
             )
             self._backoff = RETRY_AFTER_S
         self.fault = fault
+        self.room = False
         self._retry_at = self._clock() + self._backoff
         self._backoff = min(RETRY_LIMIT_S, 2 * self._backoff)
+
+    def _look_for_room(self) -> None:
+        protocol, limits = self.protocol, self._limits
+        self.room = self.fault is None and protocol.pending_jobs < limits.jobs and protocol.pending_bytes < limits.bytes
 
     def _count(self, failures: Sequence[Failure], seconds: float) -> None:
         """A batch is committed: what is pending, and the failures among it."""

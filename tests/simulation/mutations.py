@@ -101,7 +101,7 @@ MUTATIONS = [
         "duplicates are applied again",
         WriterProtocol,
         "jobs",
-        "if message.last <= stream.received:",
+        "if last <= stream.received:",
         "if False:",
         "skip = stream.received + 1 - message.first",
         "skip = 0",
@@ -119,7 +119,7 @@ MUTATIONS = [
         "jobs",
         "if not defined or message.first > stream.received + 1:",
         "if not defined and message.first == stream.received + 1:\n"
-        "        stream.received = stream.committed = message.last\n"
+        "        stream.received = stream.committed = last\n"
         "        return\n"
         "    if not defined or message.first > stream.received + 1:",
     ),

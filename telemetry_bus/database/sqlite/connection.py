@@ -262,7 +262,7 @@ class SqliteConnection:
         return self._dialect.open(self._database, self._settings, create=False)
 
     def _execute_own(self, sql: str, row: Row = ()) -> list[tuple[Any, ...]]:
-        self._guard.trust(sql)
+        self._guard.own.add(sql)
         self._guard.trusted = True
         try:
             return self._cursor.execute(sql, row).fetchall()

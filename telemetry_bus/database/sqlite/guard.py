@@ -55,15 +55,12 @@ class Guard:
 
     def __init__(self) -> None:
         self.trusted = False
-        self._own: set[str] = set()
-
-    def trust(self, sql: str) -> None:
-        """Note that `sql` is about to be prepared as a statement of the bus."""
-        self._own.add(sql)
+        #: The texts that have been prepared as statements of the bus.
+        self.own: set[str] = set()
 
     def check(self, sql: str) -> None:
         """Raises `NotRecordable` for the text of a statement that jobs must not even prepare."""
-        if sql in self._own or names_bus_table(sql):
+        if sql in self.own or names_bus_table(sql):
             raise NotRecordable(
                 "a job can neither steer its transaction nor touch the tables of the bus",
                 operation="apply",
