@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from telemetry_bus import Job, TelemetryStore, get_store
-
-from .kinds import DialectName
+from telemetry_bus.config import DialectName
 
 if TYPE_CHECKING:  # what records does without SQLAlchemy, which takes ten times as long to load as all the rest
     from sqlalchemy import Select

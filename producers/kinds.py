@@ -6,11 +6,12 @@ Every kind takes any value, so that what is recorded lands; None is NULL.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
+
+from telemetry_bus.config import DialectName
 
 from .values import json_text, parse_moment, plain_text, utc_text
 
-DialectName = Literal["sqlite", "postgresql"]
 Convert = Callable[[Any], Any]
 
 

@@ -6,7 +6,7 @@ between date and time, a `Z` or an offset behind them.
 
 from __future__ import annotations
 
-from .kinds import DialectName
+from telemetry_bus.config import DialectName
 
 
 def later(name: str, dialect: DialectName) -> str:

@@ -11,8 +11,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from telemetry_bus import Job, JobError, Statement, UnsupportedValue
+from telemetry_bus.config import DialectName
 
-from .kinds import INTEGER, SECOND, Convert, DialectName, Kind
+from .kinds import INTEGER, SECOND, Convert, Kind
 from .values import utc_now
 
 Rows = Mapping[str, Any] | Iterable[Mapping[str, Any]]

@@ -17,11 +17,14 @@ DEFAULT_JOURNAL_BYTES = 32 * 1024 * 1024
 #: A job may take half of the journal; with less than this, hardly any would fit.
 MIN_JOURNAL_BYTES = 64 * 1024
 DEFAULT_IDLE_TIMEOUT = 10.0
+#: A writer that a service manager watches is taken for stuck after this time: longer than any transaction.
+WATCHDOG_S = 180
 _FOREVER_S = 1e9
 
 Mode = Literal["daemon", "thread", "sync"]
 OnFull = Literal["block", "raise", "drop"]
 JobReads = Literal["refuse", "flush"]
+DialectName = Literal["sqlite", "postgresql"]
 
 _MODES = ("daemon", "thread", "sync")
 _ON_FULL = ("block", "raise", "drop")

@@ -11,6 +11,9 @@ from .errors import ProtocolError, WriterAbsent, WriterError
 from .protocol.messages import MAX_CONTROL_BYTES, Answer, Command, decode_control, encode_control
 from .runtime.folder import BusFolder
 
+#: A writer that works answers within milliseconds; one long transaction may keep it this long.
+ANSWER_S = 3.0
+
 
 def ask(folder: BusFolder, name: str, timeout: float, **arguments: Any) -> Any:
     """Send a command to the writer and return its answer, decoded from JSON.

@@ -75,6 +75,13 @@ def shorten(text: str, limit: int = 300) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+def printable(text: str) -> str:
+    """`text` with everything escaped that could break a line, forge one, steer a terminal, or not be encoded."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def split_error(text: str) -> tuple[str, str]:
     """The message of a failure's text, and the traceback below it."""
     message, head, trace = text.partition(_TRACEBACK)

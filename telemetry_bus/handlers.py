@@ -14,6 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, shorten
+from .sql.tokens import BUS_PREFIX
 
 if TYPE_CHECKING:
     from .store import TelemetryStore
@@ -44,7 +45,7 @@ _COLUMNS = (
     "extra",
 )
 _NAME = re.compile(rf"[A-Za-z_][A-Za-z0-9_]{{0,{MAX_TABLE_CHARS - 1}}}")
-_RESERVED = ("sqlite_", "telemetry_bus_")
+_RESERVED = ("sqlite_", BUS_PREFIX)
 _PACKAGE = __name__.partition(".")[0]
 #: Whose functions the threads of a store run.
 _THREAD_OWNERS = (f"{_PACKAGE}.producer.sender", f"{_PACKAGE}.backends.thread")

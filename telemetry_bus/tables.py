@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Column, Engine, Index, Table, create_engine, literal_column
 from sqlalchemy.dialects import postgresql, sqlite
@@ -19,10 +19,10 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable, DropIndex
 from sqlalchemy.sql.expression import ColumnElement
 
+from .config import DialectName
 from .errors import JobError, UnsupportedValue
 from .jobs import Job, Statement
 
-DialectName = Literal["sqlite", "postgresql"]
 Rows = Mapping[str, Any] | Iterable[Mapping[str, Any]]
 #: What a row becomes that is there already: from its columns and the given ones, a value per column's key.
 Update = Callable[[Any, Any], Mapping[str, Any]]

@@ -9,11 +9,12 @@ from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from .backends.immediate import ImmediateBackend
 from .config import StoreOptions, parse_database
 from .encoding.records import Encoder
 from .encoding.values import check_size
 from .errors import JobError, NotRecordable, StoreClosed
-from .jobs import Failure, Job, Row, Statement
+from .jobs import Job, Statement
 from .runtime.lifecycle import ForkSafeLock
 from .sql.tokens import NAMES, REMEMBERED, Reader, Token, first_statement
 from .store import TelemetryStore
@@ -97,18 +98,15 @@ class RecordedJobs(TelemetryStore):
         return (statement for statement in self.statements if _table(statement.sql) == wanted)
 
 
-class _Recorded:
+class _Recorded(ImmediateBackend):
     """The backend that keeps jobs. They are encoded, as for the journal, to see whether they can be."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.jobs: list[Job] = []
         self._lock = threading.RLock()
         self._encoder = Encoder(lambda definition: 0)  # each record carries its template
-        self._submitted = 0
         self._closed = False
-
-    def put_row(self, sql: str, row: Row, ensure: tuple[str, ...]) -> int:
-        return self.put(Job((Statement(sql, (row,)),), ensure))
 
     def put(self, job: Job) -> int:
         with self._lock:
@@ -120,24 +118,6 @@ class _Recorded:
             self.jobs.append(Job(statements, tuple(job.ensure)))
             self._submitted += 1
             return self._submitted
-
-    @property
-    def last(self) -> int:
-        return self._submitted
-
-    @property
-    def pending(self) -> int:
-        return 0
-
-    @property
-    def full(self) -> bool:
-        return False
-
-    def wait(self, sequence: int, timeout: float) -> None:
-        """Nothing: there is nobody to wait for."""
-
-    def failure(self, sequence: int) -> Failure | None:
-        return None
 
     def stats(self) -> StoreStats:
         return StoreStats(submitted=self._submitted, acknowledged=self._submitted)

@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+from telemetry_bus.errors import printable
+
 #: A writer that a producer started keeps this much log, and so many older ones.
 LOG_BYTES = 1024 * 1024
 LOG_FILES = 2
@@ -56,13 +58,6 @@ def complain(text: str, environ: Mapping[str, str] = os.environ) -> None:
     prefix = _priority(logging.ERROR) if is_journal(_STDERR, environ) else ""
     with suppress(OSError):
         print(prefix + printable(text), file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    """`text` with everything escaped that could break a line, forge one, steer a terminal, or not be encoded."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 class Text(logging.Formatter):

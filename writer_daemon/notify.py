@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from telemetry_bus.config import WATCHDOG_S
+
 from .status import WriterStatus
 
 #: The status line is looked at so often. Each sending wakes the service manager.
 STATUS_EVERY_S = 1.0
-#: What a start that makes progress is given from then on: longer than any transaction, as the unit's `WatchdogSec=`.
-EXTENSION_S = 180
 
 
 class Notifier:
@@ -47,7 +47,7 @@ class Notifier:
         self._extend_at = now + STATUS_EVERY_S
         found = status()
         reached = found.progress
-        more = () if reached == self._reached else (f"EXTEND_TIMEOUT_USEC={EXTENSION_S * 1_000_000}",)
+        more = () if reached == self._reached else (f"EXTEND_TIMEOUT_USEC={WATCHDOG_S * 1_000_000}",)
         if self._send(*more, _status(found.line())):
             self._reached = reached
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from producers.kinds import DialectName
 from producers.schema import insert_job, upsert_job
 from producers.values import finite, parse_moment, plain_text, text_or_none, utc_now, whole
 from telemetry_bus import Job
+from telemetry_bus.config import DialectName
 
 from .metrics import MAX_PROXY_ERROR_LENGTH, ExtractionMetrics
 from .proxy import masked_text, masked_url

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..kinds import BIG_INTEGER, FLAG, INTEGER, JSON, MOMENT, REAL, TEXT, DialectName
+from telemetry_bus.config import DialectName
+
+from ..kinds import BIG_INTEGER, FLAG, INTEGER, JSON, MOMENT, REAL, TEXT
 from ..moments import later
 from ..schema import NOW, Column, Index, Table, Upsert, defaults_to_now, serial_id
 

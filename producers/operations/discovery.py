@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from telemetry_bus import Job
+from telemetry_bus.config import DialectName
 
-from ..kinds import DialectName
 from ..schema import insert_job
 from ..values import plain_text, text_or_none, utc_now
 from .figures import real, text, whole, whole_or_none

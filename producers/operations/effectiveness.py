@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from telemetry_bus import Job
+from telemetry_bus.config import DialectName
 
 from ..destination import Destination, Query
-from ..kinds import DialectName
 from ..schema import insert_job, upsert_job
 from ..values import plain_text, utc_now
 from .enums import DiscoveryMethod, DiscoveryMethodStatus, HTTPStatusCategory

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from telemetry_bus import Job
+from telemetry_bus.config import DialectName
 
-from ..kinds import DialectName
 from ..schema import upsert_job
 from ..values import number, plain_text
 from .enums import FINAL, OperationStatus

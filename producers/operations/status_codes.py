@@ -6,7 +6,7 @@ counts as an empty one.
 
 from __future__ import annotations
 
-from ..kinds import DialectName
+from telemetry_bus.config import DialectName
 
 #: How many codes are kept.
 KEPT = 10

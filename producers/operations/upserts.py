@@ -6,7 +6,8 @@ may work on one row.
 
 from __future__ import annotations
 
-from ..kinds import DialectName
+from telemetry_bus.config import DialectName
+
 from ..moments import later
 from ..schema import Upsert
 from .enums import FINAL, DiscoveryMethodStatus

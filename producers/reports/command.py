@@ -10,9 +10,9 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from telemetry_bus import TelemetryError, TelemetryStore
+from telemetry_bus.config import parse_database
 
 from ..destination import Destination
 from ..extraction import ComprehensiveExtractionTelemetry
@@ -21,9 +21,6 @@ from .rendering import render
 from .words import words
 
 _logger = logging.getLogger(__name__)
-
-#: The database of a store that is told of none.
-_DEFAULT_DATABASE = "sqlite:///data/mizzou.db"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,9 +66,7 @@ def _failed(why: object) -> int:
 
 def _store(database: str | None) -> TelemetryStore:
     """A store to read from. Raises `FileNotFoundError` instead of making a database that is not there."""
-    named = database or os.environ.get("TELEMETRY_DATABASE_URL") or _DEFAULT_DATABASE
-    if "://" not in named or named.startswith("sqlite:///"):
-        path = Path(named.removeprefix("sqlite:///"))
-        if not path.exists():
-            raise FileNotFoundError(f"there is no database {path}")
+    path = parse_database(database).path
+    if path is not None and not path.exists():
+        raise FileNotFoundError(f"there is no database {path}")
     return TelemetryStore(database, mode="sync")

@@ -8,6 +8,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from telemetry_bus.errors import printable
+
 #: What is not known.
 UNKNOWN = "-"
 #: For a name that nobody gave.
@@ -26,10 +28,10 @@ def words(kind: str, value: Any) -> str:
         return UNKNOWN
     if kind in _OF_NUMBERS:
         if not isinstance(value, int | float | Decimal):  # a column may hold anything in SQLite
-            return _printable(value)
+            return printable(str(value))
         if not math.isfinite(value):
             return UNKNOWN
-    return _printable(_WORDS[kind](value))
+    return printable(_WORDS[kind](value))
 
 
 def bar(rate: float | None) -> str:
@@ -69,12 +71,6 @@ def plural(count: int, noun: str) -> str:
 def _moment(value: object) -> str:
     """To the second, as it stands in the database."""
     return value.strftime(_MOMENT) if isinstance(value, datetime) else str(value).replace("T", " ")[:19]
-
-
-def _printable(value: object) -> str:
-    """In one line, without what would steer a terminal."""
-    text = str(value)
-    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
 
 
 _WORDS: Mapping[str, Callable[[Any], str]] = {

@@ -14,30 +14,29 @@ from ..database.writer import Writer
 from ..encoding.records import Definitions, Encoder, read_runs, seal
 from ..encoding.values import check_size
 from ..errors import ReentrantSubmit, StoreClosed, TelemetryError
-from ..jobs import Failure, Job, Row, Statement
+from ..jobs import Job
 from ..runtime import lifecycle
 from ..views import StoreStats, WriterView
+from .immediate import ImmediateBackend
 
 logger = logging.getLogger("telemetry_bus")
 
 
-class SyncBackend:
+class SyncBackend(ImmediateBackend):
     """One connection behind a lock. Jobs pass through the same bytes and the same writer as in the other modes."""
 
     def __init__(self, options: StoreOptions) -> None:
+        super().__init__()
         self._options = options
         self._lock = threading.RLock()
         self._encoder = Encoder(lambda definition: 0)  # each record carries its template
         self._writer: Writer | None = None
         self._closed = False
         self._busy = False
-        self._submitted = self._failed = 0
+        self._failed = 0
         self._last_error: str | None = None
         lifecycle.watch(self)
         lifecycle.rest_at_fork(self)
-
-    def put_row(self, sql: str, row: Row, ensure: tuple[str, ...]) -> int:
-        return self.put(Job((Statement(sql, (row,)),), ensure))
 
     def put(self, job: Job) -> int:
         """Raises `JobFailed` when the database refuses the job, `DatabaseFault` when it is the database's fault."""
@@ -64,24 +63,6 @@ class SyncBackend:
         self._submitted += 1
         logger.debug("commit job %d", self._submitted)
         return self._submitted
-
-    @property
-    def last(self) -> int:
-        return self._submitted
-
-    @property
-    def pending(self) -> int:
-        return 0
-
-    @property
-    def full(self) -> bool:
-        return False
-
-    def wait(self, sequence: int, timeout: float) -> None:
-        """Nothing: what was submitted is committed."""
-
-    def failure(self, sequence: int) -> Failure | None:
-        return None
 
     def stats(self) -> StoreStats:
         return StoreStats(

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from .. import __version__
-from ..errors import ConfigError, TelemetryError, WriterAbsent
+from ..errors import ConfigError, TelemetryError, WriterAbsent, printable
 from . import backup, doctor, exit_codes, flush, status, stop
 from .arguments import Parser, global_defaults
 from .deadletters import command as deadletters_command
-from .output import Output, printable
+from .output import Output
 from .prune import command as prune_command
 from .service import command as service_command
 from .top import command as top_command

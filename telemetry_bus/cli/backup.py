@@ -15,6 +15,7 @@ from pathlib import Path
 from ..config import DEFAULT_TIMEOUT, Database
 from ..errors import ConfigError, DatabaseFault
 from ..reading import connect
+from ..runtime.folder import sync_folder
 from . import exit_codes
 from .arguments import Parser
 from .output import Output, counted, size
@@ -77,7 +78,7 @@ def backup(database: Database, target: Path, tell: Callable[[int, int], None]) -
             _copy(database, written, tell)
             _check(database, written)
         _name(copy, target)
-    _sync(target.parent)
+    sync_folder(target.parent)
 
 
 def _copy(database: Database, written: sqlite3.Connection, tell: Callable[[int, int], None]) -> None:
@@ -150,15 +151,6 @@ def _fault(database: Database, target: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         where = f"{database.masked} to {target}"
         raise DatabaseFault(f"cannot be copied: {error}", operation="backup", subject=where) from error
-
-
-def _sync(folder: Path) -> None:
-    """Make the new name survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

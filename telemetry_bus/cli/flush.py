@@ -7,7 +7,7 @@ import time
 
 from ..config import DEFAULT_TIMEOUT
 from ..errors import FlushTimeout, JournalCorrupt
-from ..journal.layout import SUFFIX
+from ..runtime.folder import JOURNAL_SUFFIX
 from . import exit_codes
 from .arguments import Parser, seconds
 from .calling import POLL_S, Caller
@@ -61,7 +61,7 @@ class Barrier:
         self._damaged = set(journals.damaged)
         self.jobs = journals.pending_jobs
         #: The files of the journals that count.
-        self.names = [*(journal.stream.hex() + SUFFIX for journal in waiting), *journals.damaged]
+        self.names = [*(journal.stream.hex() + JOURNAL_SUFFIX for journal in waiting), *journals.damaged]
 
     @property
     def reached(self) -> bool:

@@ -9,6 +9,8 @@ from shutil import get_terminal_size
 from textwrap import wrap
 from typing import Any, TextIO
 
+from ..errors import printable
+
 #: No text is wrapped into less, however narrow the terminal is.
 _LEAST_WIDTH = 20
 #: Between the columns of plain text.
@@ -133,13 +135,6 @@ class Output:
 def _is_number(cell: str) -> bool:
     """A lone dash is a number that is not known."""
     return cell == "-" or cell.removeprefix("-").replace(".", "", 1).replace(",", "").isdigit()
-
-
-def printable(text: str) -> str:
-    """`text` with what would steer a terminal, or break the line, as backslash escapes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def counted(count: int, noun: str) -> str:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from ..config import Database
-from ..control import ask
+from ..control import ANSWER_S, ask
 from ..errors import DatabaseFault, TelemetryError, WriterAbsent
 from . import exit_codes
 from .arguments import Parser
@@ -17,9 +17,6 @@ from .deadletters.letters import reading
 from .output import STREAM_DIGITS, Output, size
 from .survey import Bus, Journals
 from .top.rates import most_urgent_first
-
-#: A writer that works answers within milliseconds; one long transaction may keep it this long.
-ANSWER_S = 3.0
 
 #: What only a writer knows; a null in the JSON form when none answers.
 _OF_THE_WRITER = (

@@ -43,7 +43,8 @@ MIN_RECORD_BYTES = 1 + 1 + _CHECKSUM_BYTES
 
 
 def seal(data: bytes, seed: int) -> bytes:
-    """`data` with its checksum behind it, as a msgpack integer of fixed width."""
+    """`data` with its checksum behind it, as a msgpack integer of fixed width. `Journal.append` has the same
+    inline: a call would make a submit 2 % slower."""
     return data + (0xCE_0000_0000 | crc32(data, seed & 0xFFFFFFFF)).to_bytes(_CHECKSUM_BYTES, "big")
 
 

@@ -11,7 +11,6 @@ the writer that takes the lock.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
 from pathlib import Path
@@ -20,10 +19,10 @@ from zlib import crc32
 
 from ..encoding.records import Position
 from ..errors import JournalCorrupt, JournalUnavailable, JournalVersion
+from ..runtime.locks import leads_to, try_lock
 
 DEFINITIONS_BYTES = 256 * 1024
 PAGE_BYTES = 4096
-SUFFIX = ".journal"
 UNFINISHED_SUFFIX = ".new"
 
 #: No stream comes so far, and what may follow in its ring still fits into the 64 bits of a ledger.
@@ -126,22 +125,10 @@ def lock_file(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False)):
+        if try_lock(fd) and leads_to(path, fd):
             return fd
-    except (BlockingIOError, FileNotFoundError):
-        pass
     except BaseException:
         os.close(fd)
         raise
     os.close(fd)
     return None
-
-
-def sync_folder(folder: Path) -> None:
-    """Make what was renamed or unlinked in `folder` durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

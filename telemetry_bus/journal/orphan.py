@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,9 @@ from pathlib import Path
 from ..encoding.records import CHUNK_BYTES, scan, scan_definitions
 from ..errors import JournalCorrupt
 from ..jobs import MAX_JOB_BYTES
-from .layout import DEFINITIONS_TAIL, PAGE_BYTES, TAIL, Header, lock_file, read_watermark, sync_folder
+from ..runtime.folder import sync_folder
+from ..runtime.locks import is_locked
+from .layout import DEFINITIONS_TAIL, PAGE_BYTES, TAIL, Header, lock_file, read_watermark
 
 #: The ring is read in pieces of this size, so that a large journal does not fill the memory.
 _PIECE_BYTES = 1024 * 1024
@@ -35,7 +36,7 @@ class OrphanJournal:
         self._fd = fd
         page = os.pread(fd, PAGE_BYTES, 0).ljust(PAGE_BYTES, b"\0")
         self._header = header = Header.unpack(page)
-        self.stream, self.database, self.pid = header.stream, header.database, header.pid
+        self.stream, self.pid = header.stream, header.pid
         self._ring_start = PAGE_BYTES + header.definitions_bytes
         words = memoryview(page).cast("Q")
         self.tail = words[TAIL]
@@ -160,18 +161,6 @@ def inspect(path: Path, most_bytes: int = sys.maxsize) -> JournalState:
                     break
             if OrphanJournal(path, fd).trimmed == journal.trimmed:
                 break
-        return JournalState(
-            journal.stream, journal.pid, _is_locked(fd), journal.trimmed[0], jobs, waiting, journal.tail
-        )
+        return JournalState(journal.stream, journal.pid, is_locked(fd), journal.trimmed[0], jobs, waiting, journal.tail)
     finally:
         os.close(fd)
-
-
-def _is_locked(fd: int) -> bool:
-    """Whether another holds the lock of a file. Only a glance: while it lasts nobody else can take the lock."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    return False

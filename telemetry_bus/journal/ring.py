@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 from collections import deque
@@ -12,16 +11,15 @@ from zlib import crc32
 
 from ..encoding.records import CHUNK_BYTES, Position, seal
 from ..errors import JournalUnavailable
-from ..runtime.folder import share
+from ..runtime.folder import JOURNAL_SUFFIX, share, sync_folder
+from ..runtime.locks import leads_to, try_lock
 from .layout import (
     DEFINITIONS_BYTES,
     DEFINITIONS_TAIL,
     PAGE_BYTES,
-    SUFFIX,
     TAIL,
     UNFINISHED_SUFFIX,
     Header,
-    sync_folder,
     write_watermark,
 )
 
@@ -39,7 +37,7 @@ class Journal:
         Raises `JournalUnavailable` when the file cannot be made or there is no room on the disk for all of it.
         """
         self.stream = stream
-        self.path = None if folder is None else folder / (stream.hex() + SUFFIX)
+        self.path = None if folder is None else folder / (stream.hex() + JOURNAL_SUFFIX)
         self.ring_bytes = ring_bytes
         self.end: Position = (0, 0)
         self.trimmed: Position = (0, 0)
@@ -134,10 +132,7 @@ class Journal:
         """Whether somebody has removed or replaced the file: what is in it would not survive the process."""
         if self.path is None or self._lock_fd < 0:
             return False
-        try:
-            return not os.path.samestat(os.fstat(self._lock_fd), os.stat(self.path, follow_symlinks=False))
-        except FileNotFoundError:
-            return True
+        return not leads_to(self.path, self._lock_fd)
 
     def renew(self) -> None:
         """Make the file that was `lost` anew, with all that is in it; for when nobody appends. Raises as `__init__`."""
@@ -194,7 +189,7 @@ class Journal:
             mapped = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 self._lock_fd = os.open(unfinished, os.O_RDWR | os.O_CLOEXEC)
-                fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                try_lock(self._lock_fd)  # nobody else knows the file
                 share(mapped, path.parent)
                 os.posix_fallocate(mapped, 0, total)
                 os.pwrite(mapped, content, 0)

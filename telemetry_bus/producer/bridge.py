@@ -10,11 +10,8 @@ from typing import Any, NoReturn
 from ..encoding import values as codec
 from ..errors import NotRecordable
 from ..jobs import Row
-from ..sql.statements import bind, prepare, reads
+from ..sql.statements import bind, prepare, reads, says_already_there
 from .recording import RecordingConnection
-
-#: What SQLite says of a definition that is done already.
-_DONE_ALREADY = ("already exists", "duplicate column name")
 
 
 class BridgeConnection(RecordingConnection):
@@ -108,7 +105,7 @@ class BridgeConnection(RecordingConnection):
             try:
                 connection.execute(definition)
             except sqlite3.OperationalError as error:
-                if not any(text in str(error) for text in _DONE_ALREADY):
+                if not says_already_there(str(error)):
                     raise
 
     def _run(self, connection: sqlite3.Connection, sql: str, rows: list[Row]) -> None:

@@ -7,9 +7,7 @@ from typing import Any, NoReturn
 
 from ..errors import NotRecordable
 from ..jobs import Row, Statement
-from ..sql.statements import bind, prepare
-
-_WRITE_ONLY = "a job only writes: read with store.connection(), and turn a read-modify-write into an upsert"
+from ..sql.statements import WRITE_ONLY, bind, prepare
 
 
 class RecordingConnection:
@@ -79,7 +77,7 @@ class RecordingConnection:
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise NotRecordable(f"{name} of a connection cannot be recorded", operation="submit", hint=_WRITE_ONLY)
+        raise NotRecordable(f"{name} of a connection cannot be recorded", operation="submit", hint=WRITE_ONLY)
 
 
 class RecordingCursor:
@@ -104,7 +102,7 @@ class RecordingCursor:
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise NotRecordable(f"{name} of a recorded statement is not known", operation="submit", hint=_WRITE_ONLY)
+        raise NotRecordable(f"{name} of a recorded statement is not known", operation="submit", hint=WRITE_ONLY)
 
     def __iter__(self) -> NoReturn:
-        raise NotRecordable("a recorded statement has no rows", operation="submit", hint=_WRITE_ONLY)
+        raise NotRecordable("a recorded statement has no rows", operation="submit", hint=WRITE_ONLY)

@@ -17,6 +17,9 @@ from ..errors import ConfigError
 MAX_SOCKET_PATH_BYTES = 107
 
 
+JOURNAL_SUFFIX = ".journal"
+
+
 def share(fd: int, folder: Path) -> None:
     """A file of ours in a group's folder is the group's too, whatever the umask."""
     mode = os.stat(folder).st_mode
@@ -131,7 +134,7 @@ class BusFolder:
                 return sorted(
                     Path(entry.path)
                     for entry in entries
-                    if entry.name.endswith(".journal") and entry.is_file(follow_symlinks=False)
+                    if entry.name.endswith(JOURNAL_SUFFIX) and entry.is_file(follow_symlinks=False)
                 )
         except FileNotFoundError:
             return []
@@ -175,6 +178,15 @@ class BusFolder:
         if self.group is not None and found.st_gid != self.group:
             return False
         return found.st_gid == os.getegid() or found.st_gid in os.getgroups()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was renamed or unlinked in `folder` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _way_in(parent: Path) -> str:

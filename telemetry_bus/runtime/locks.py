@@ -33,10 +33,7 @@ class InstanceLock:
 
     def valid(self) -> bool:
         """Whether the path still leads to the file that is locked: somebody may have removed the folder."""
-        try:
-            return os.path.samestat(os.fstat(self._fd), os.stat(self._path, follow_symlinks=False))
-        except FileNotFoundError:
-            return False
+        return leads_to(self._path, self._fd)
 
     def release(self) -> None:
         """Let go; in a forked child the parent keeps the lock. Idempotent."""
@@ -60,11 +57,35 @@ def _lock(path: Path, kind: int) -> int | None:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         share(fd, path.parent)
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
+        if try_lock(fd, kind):
+            return fd
     except BaseException:
         os.close(fd)
         raise
-    return fd
+    os.close(fd)
+    return None
+
+
+def try_lock(fd: int, kind: int = fcntl.LOCK_EX) -> bool:
+    """Lock an open file, unless another descriptor has it locked; whether that came about."""
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_locked(fd: int) -> bool:
+    """Whether another descriptor has a file locked. Only a glance: while it lasts no other can take the lock."""
+    if not try_lock(fd, fcntl.LOCK_SH):
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
+
+
+def leads_to(path: Path, fd: int) -> bool:
+    """Whether a path leads to the file that is open: it may have been removed, or replaced."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .tokens import NAMES, NOTHING, REMEMBERED, Reader, Token, first_statement, says, significant
+from .tokens import BUS_PREFIX, NAMES, NOTHING, REMEMBERED, Reader, Token, first_statement, says, significant
 
 _PLAIN_INSERTS = (("INSERT", "OR", "IGNORE"), ("INSERT", "OR", "ABORT"), ("INSERT",))
 _WORD_LITERALS = frozenset({"NULL", "TRUE", "FALSE", "CURRENT_TIMESTAMP", "CURRENT_DATE", "CURRENT_TIME"})
@@ -71,7 +71,7 @@ def calls(sql: str) -> frozenset[str]:
 def names_bus_table(sql: str) -> bool:
     """Whether an identifier in it begins like the names of the bus's own tables, in any case."""
     found = significant(sql)
-    return any(token.kind in ("word", "quoted") and token.name.lower().startswith("telemetry_bus_") for token in found)
+    return any(token.kind in ("word", "quoted") and token.name.lower().startswith(BUS_PREFIX) for token in found)
 
 
 def _target_table(reader: Reader) -> str | None:

@@ -24,7 +24,7 @@ _BEFORE_NAME = frozenset({"UNIQUE", "VIRTUAL", "TABLE", "INDEX", "VIEW", "TRIGGE
 #: Behind ALTER TABLE … ADD these begin something else than a column.
 _CONSTRAINTS = frozenset({"CONSTRAINT", "PRIMARY", "UNIQUE", "FOREIGN", "CHECK"})
 
-_WRITE_ONLY = "a job only writes; read with store.connection(), and turn a read-modify-write into an upsert"
+WRITE_ONLY = "a job only writes; read with store.connection(), and turn a read-modify-write into an upsert"
 _ONE_TRANSACTION = "each job is one transaction already"
 _ONE_STATEMENT = "one statement a call"
 _ONE_STYLE = "use ?, ?1 or :name, one of them in a statement"
@@ -99,6 +99,11 @@ def reads(sql: str) -> bool:
     return _verb(statement).symbol in _READS
 
 
+def says_already_there(error: str) -> bool:
+    """Whether SQLite says of a definition that what it defines is there."""
+    return "already exists" in error or "duplicate column name" in error
+
+
 def check_definition(ddl: str) -> None:
     """Check an entry of `ensure=`: one definition that can be repeated, without placeholders, not temporary.
 
@@ -119,7 +124,7 @@ def _objection(statement: Sequence[Token]) -> tuple[str, str] | None:
     """Why a job cannot hold the statement, and a hint; None if it can."""
     verb = _verb(statement)
     if verb.symbol in _READS:
-        return f"{verb.symbol} reads", _WRITE_ONLY
+        return f"{verb.symbol} reads", WRITE_ONLY
     if verb.symbol in _STEERS:
         return f"{verb.symbol} steers the transaction or the connection", _ONE_TRANSACTION
     behind = [token for token in statement if token.start > verb.start]

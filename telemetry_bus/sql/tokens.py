@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+#: Every table of the bus begins with this.
+BUS_PREFIX = "telemetry_bus_"
 #: Texts that each question about SQL text remembers its answer for.
 REMEMBERED = 1024
 #: Kinds of token that can name a table or a column; SQLite takes 'name' for a name too.

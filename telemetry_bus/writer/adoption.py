@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DatabaseFault, JournalCorrupt, JournalVersion
-from ..journal.layout import UNFINISHED_SUFFIX, lock_file, sync_folder
+from ..journal.layout import UNFINISHED_SUFFIX, lock_file
 from ..journal.orphan import OrphanJournal
 from ..protocol.messages import Jobs
-from ..runtime.folder import BusFolder
+from ..runtime.folder import BusFolder, sync_folder
 from .intake import Intake, log_gone
 
 logger = logging.getLogger("telemetry_bus.writer")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from telemetry_bus.encoding.records import Encoder, seal
+from telemetry_bus.encoding.records import STREAM_BYTES, Encoder, seal
 from telemetry_bus.encoding.values import INT64_MAX
 from telemetry_bus.jobs import Failure, Job, Statement
 from telemetry_bus.journal.layout import DEFINITIONS_TAIL, PAGE_BYTES, TAIL, Header, write_watermark
@@ -28,7 +28,6 @@ from telemetry_bus.protocol.messages import (
     encode_control,
 )
 
-STREAM_BYTES = 16
 #: A journal of this shape holds a dozen records, and is written and read in microseconds.
 RING_BYTES, ROOM_BYTES = 2048, 1024
 #: Where a journal says what it is: header, published ends, watermarks.

@@ -49,7 +49,10 @@ OWNERS = {
 }
 
 #: What producers may import of the bus.
-PUBLIC = ("telemetry_bus", "telemetry_bus.handlers", "telemetry_bus.tables", "telemetry_bus.testing")
+PUBLIC = (
+    "telemetry_bus",
+    *(f"telemetry_bus.{name}" for name in ("config", "errors", "handlers", "tables", "testing")),
+)
 
 
 def sources(root: Path = ROOT) -> dict[str, Path]:

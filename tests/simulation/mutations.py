@@ -190,7 +190,7 @@ MUTATIONS = [
     _mutation(
         "a second writer does not mind the lock",
         instance,
-        "_lock",
+        "try_lock",
         "fcntl.flock(fd, kind | fcntl.LOCK_NB)",
         "pass",
     ),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...config import env_flag
-from ...control import ask
+from ...control import ANSWER_S, ask
 from ...errors import DatabaseFault, TelemetryError
 from ..survey import Bus, Journals, Owner
 
@@ -20,8 +20,6 @@ from ..survey import Bus, Journals, Owner
 HEADER_BYTES = 100
 MAGIC = b"SQLite format 3\0"
 _BUSY_S = 5.0
-#: A writer that works answers within milliseconds; one long transaction may keep it this long.
-ANSWER_S = 3.0
 
 
 @dataclass(frozen=True)

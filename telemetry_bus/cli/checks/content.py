@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 
-from ...database.sqlite.opening import LOG_BYTES
+from ...database.sqlite.opening import AUTO_VACUUM, LOG_BYTES
 from ..output import counted, size
 from .case import Case
 from .finding import Finding, ok, problem, warning
 
 #: So many complaints of SQLite are asked for; one is shown.
 _COMPLAINTS = 100
-_AUTO_VACUUM = ("NONE", "FULL", "INCREMENTAL")
 _NOTHING = ok("there is no database")
 _BACKUP = "stop the writer and restore the database from a backup"
 
@@ -63,7 +62,7 @@ def auto_vacuum(case: Case) -> Finding:
     if not case.is_database:
         return _NOTHING
     largest_root, incremental = (int.from_bytes(case.header[at : at + 4], "big") for at in (52, 64))
-    mode = _AUTO_VACUUM[0 if not largest_root else 2 if incremental else 1]
+    mode = AUTO_VACUUM[0 if not largest_root else 2 if incremental else 1]
     if mode == "INCREMENTAL":
         return ok(mode)
     if mode == "FULL":

@@ -6,8 +6,8 @@ import os
 import stat
 from pathlib import Path
 
-from ...journal.layout import SUFFIX, UNFINISHED_SUFFIX
-from ...runtime.folder import MAX_SOCKET_PATH_BYTES
+from ...journal.layout import UNFINISHED_SUFFIX
+from ...runtime.folder import JOURNAL_SUFFIX, MAX_SOCKET_PATH_BYTES
 from ..output import counted
 from .case import Case
 from .finding import Finding, ok, problem, warning
@@ -42,7 +42,9 @@ def foreign_files(case: Case) -> Finding:
             strange = sorted(
                 entry.name
                 for entry in entries
-                if not (entry.name.endswith((SUFFIX, UNFINISHED_SUFFIX)) and entry.is_file(follow_symlinks=False))
+                if not (
+                    entry.name.endswith((JOURNAL_SUFFIX, UNFINISHED_SUFFIX)) and entry.is_file(follow_symlinks=False)
+                )
             )
     except FileNotFoundError:
         strange = []

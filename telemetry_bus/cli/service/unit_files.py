@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...config import WATCHDOG_S
+
 #: For every writer on the machine. What differs between them is in a drop-in, and in the environment file.
 _UNIT = """\
 [Unit]
@@ -25,7 +27,7 @@ RestartSec=2s
 # 2 means that settings must be changed first.
 RestartPreventExitStatus=2
 # Longer than any transaction: a statement may take 30 s. The loop tells of itself once a minute and a half.
-WatchdogSec=180s
+WatchdogSec={watchdog}s
 # A log that a crash has left behind is read before it is ready. As long as it adopts it asks for more time.
 TimeoutStartSec=300s
 # SIGTERM finishes the batch. What is killed after this time loses nothing either.
@@ -154,7 +156,9 @@ class Service:
             "place": self._place(make_folder=make_folder),
         }
         files = {
-            UNIT_FOLDER / "telemetry-writer@.service": _UNIT.replace("{python}", named["python"]),
+            UNIT_FOLDER / "telemetry-writer@.service": _UNIT.replace("{python}", named["python"]).replace(
+                "{watchdog}", str(WATCHDOG_S)
+            ),
             drop_in(self.name): _DROP_IN.format_map(named) + (_IN_A_HOME if in_a_home else ""),
             environment(self.name): _ENVIRONMENT.format_map({**named, "url": _assigned(self.url)}),
             Path(f"/etc/sysusers.d/telemetry-writer-{self.name}.conf"): _USERS.format_map(named),

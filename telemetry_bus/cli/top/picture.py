@@ -10,7 +10,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from ..output import STATE_STYLES, STREAM_DIGITS, nouns, printable, size
+from ...errors import printable
+from ..output import STATE_STYLES, STREAM_DIGITS, nouns, size
 from ..status import gone
 from ..survey import COUNTED_BYTES
 from .rates import ASCII, BLOCKS, KEPT, Course, Rate, Report, most_urgent_first, sparkline

@@ -19,7 +19,7 @@ from ...jobs import Row
 from ..dialects import Columns, FreeSpace, Settings, TableFacts
 from . import errors as sqlite_errors
 from .guard import Guard
-from .opening import LOG_BYTES, open_sqlite
+from .opening import AUTO_VACUUM, LOG_BYTES, open_sqlite
 
 #: Virtual machine instructions between two looks at the clock: a few milliseconds.
 _PROGRESS_STEPS = 100_000
@@ -38,8 +38,6 @@ _TRIGGERS = "SELECT DISTINCT tbl_name FROM sqlite_master WHERE type = 'trigger'"
 _FOREIGN_KEYS = """SELECT child.name, key."table"
     FROM sqlite_master AS child, pragma_foreign_key_list(child.name) AS key WHERE child.type = 'table'"""
 _COLUMNS = "SELECT name, upper(type) FROM pragma_table_xinfo(?)"
-#: By the number that `PRAGMA auto_vacuum` returns.
-_AUTO_VACUUM = ("NONE", "FULL", "INCREMENTAL")
 
 
 class SqliteDialect:
@@ -225,7 +223,7 @@ class SqliteConnection:
         mode, pages, page_bytes = (
             self.own(f"PRAGMA {name}")[0][0] for name in ("auto_vacuum", "freelist_count", "page_size")
         )
-        return FreeSpace(_AUTO_VACUUM[mode], pages * page_bytes)
+        return FreeSpace(AUTO_VACUUM[mode], pages * page_bytes)
 
     def give_back(self, pages: int) -> None:
         for _ in range(min(pages, self.own("PRAGMA freelist_count")[0][0])):

@@ -6,6 +6,7 @@ import re
 import sqlite3
 
 from ...errors import DatabaseFault
+from ...sql.statements import says_already_there
 
 #: What the driver raises about a statement, its values or the connection.
 ERRORS: tuple[type[BaseException], ...] = (
@@ -47,7 +48,6 @@ _PASSING = frozenset(
     }
 )
 _MISSING = re.compile(r"no such (table|column|index|view)|has no column named|ON CONFLICT clause does not match", re.I)
-_ALREADY_THERE = re.compile(r"already exists|duplicate column name", re.I)
 
 
 def blames_database(error: BaseException) -> bool:
@@ -69,7 +69,7 @@ def is_missing(error: BaseException) -> bool:
 
 def is_already_there(error: BaseException) -> bool:
     """Whether a definition failed because what it defines is there."""
-    return isinstance(error, sqlite3.OperationalError) and _ALREADY_THERE.search(str(error)) is not None
+    return isinstance(error, sqlite3.OperationalError) and says_already_there(str(error))
 
 
 def is_interrupt(error: BaseException) -> bool:

@@ -6,9 +6,7 @@ import sqlite3
 
 from ...errors import NotRecordable
 from ...sql.shapes import names_bus_table
-
-#: Every table of the bus begins with this.
-BUS_PREFIX = "telemetry_bus_"
+from ...sql.tokens import BUS_PREFIX
 
 #: A job neither steers the transaction it stands in nor reaches for another file or the connection's settings.
 _DENIED_ACTIONS = frozenset(

@@ -22,6 +22,9 @@ CACHED_STATEMENTS = 512
 #: Negative: KiB. Measured on two indexes in random order: 2 MiB 60,000 rows/s, 32 MiB 94,000, more is no faster.
 CACHE_SIZE = -32 * 1024
 
+#: By the number that `PRAGMA auto_vacuum` returns.
+AUTO_VACUUM = ("NONE", "FULL", "INCREMENTAL")
+
 #: WAL needs shared memory between all who open the file, and file locks that work: https://www.sqlite.org/wal.html
 NETWORK_FILE_SYSTEMS = frozenset(
     {

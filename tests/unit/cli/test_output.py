@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from telemetry_bus.cli.output import Output, counted, printable, size
+from telemetry_bus.cli.output import Output, counted, size
+from telemetry_bus.errors import printable
 
 COLUMNS = ("id", "error")
 ROWS = [(1, "no such table: x"), (20, "near [bold]: syntax error " + "long " * 40)]

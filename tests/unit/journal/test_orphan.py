@@ -92,7 +92,7 @@ def recovered(path: Path) -> tuple[dict[int, bytes], str | None]:
 def test_all_of_it(dead: Path) -> None:
     """An intact journal tells whose it was, and has every record from the watermark to the end."""
     with closing(claimed(dead)) as orphan:
-        assert (STREAM, DATABASE, os.getpid()) == (orphan.stream, orphan.database, orphan.pid)
+        assert (STREAM, os.getpid()) == (orphan.stream, orphan.pid)
         assert 9 == orphan.trimmed[0]
         assert 2 == orphan.definitions_count
         assert b"".join(seal(definition(text), n) for n, text in enumerate(DEFINITIONS, 1)) == orphan.definitions

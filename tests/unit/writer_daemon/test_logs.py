@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from telemetry_bus.errors import printable
 from writer_daemon import logs
-from writer_daemon.logs import MAX_LINE_BYTES, Json, Lines, LogFile, Text, configure, is_journal, printable
+from writer_daemon.logs import MAX_LINE_BYTES, Json, Lines, LogFile, Text, configure, is_journal
 
 NAME = "telemetry_bus.writer"
 
