@@ -11,7 +11,8 @@ from .destination import Destination, Store
 class CleaningRecorder:
     """Records nothing when `enable_telemetry` is off, and then opens no store either.
 
-    `failures` counts what could not be recorded; `session_id` is this object's, a random UUID.
+    `failures` counts what could not be recorded, `missed` the calls that came without an open session, or ended one
+    without a record; `session_id` is this object's, a random UUID.
     """
 
     def __init__(
@@ -31,6 +32,15 @@ class CleaningRecorder:
     @property
     def failures(self) -> int:
         return self._destination.failures
+
+    @property
+    def missed(self) -> int:
+        return self._destination.missed
+
+    def _without_session(self, call: str) -> None:
+        """Tell of a call that has no session to go to; when telemetry is off, none has."""
+        if self.enable_telemetry:
+            self._destination.miss(f"{call} without start_cleaning_session")
 
     def flush(self) -> None:
         """Return when everything recorded is in the database. Raises what the store raises."""

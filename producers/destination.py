@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache, partial
 from itertools import count
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from telemetry_bus import Job, TelemetryStore, get_store
 from telemetry_bus.config import DialectName
+
+from .schema import Table, Upsert, with_room
 
 if TYPE_CHECKING:  # what records does without SQLAlchemy, which takes ten times as long to load as all the rest
     from sqlalchemy import Select
 
 #: The placeholders that their drivers want: SQLite's module and psycopg.
 _PLACEHOLDERS = {"sqlite": "qmark", "postgresql": "format"}
+
+#: How long a table that was not there is taken to be still absent.
+LOOK_AGAIN_S = 60.0
+#: A kind of misuse that goes on is told of once in this time.
+TELL_EVERY_S = 60.0
 
 _ADDITION = re.compile(r"ALTER TABLE (\S+) ADD COLUMN (?!IF NOT EXISTS)(\S+)")
 
@@ -45,17 +54,22 @@ class Destination:
     """A store, and the two ways to hand in a job: `submit` raises what goes wrong, `offer` never raises.
 
     `store` is used as it is; without one the shared store of `database_url` is opened at the first use. `failures`
-    counts the jobs that could not be handed in.
+    counts the jobs that could not be handed in, `missed` the calls that had nothing to hand in and should have.
     """
 
     def __init__(self, store: Store | None = None, database_url: str | None = None, *, logger: logging.Logger) -> None:
         self.failures = 0
+        self.missed = 0
         self._store = store
         self._database_url = database_url
         self._logger = logger
         self._known_failures: set[str] = set()
         self._done: set[str] = set()
         self._definitions_apart: bool | None = None  # not known yet
+        self._missed_count = count(1)
+        self._roomy: set[str] = set()
+        self._purposes: dict[str, tuple[bool, float]] = {}  # and when to look again
+        self._tell_again_at: dict[str, float] = {}
         self._count = count(1)  # next() of it is atomic, and no lock that a fork may find held
 
     @classmethod
@@ -76,9 +90,17 @@ class Destination:
         url = str(getattr(self.store, "database_url", None) or "")
         return "postgresql" if url.startswith("postgres") else "sqlite"
 
-    def submit(self, *jobs: Job) -> None:
-        """Hand in all as one job. Raises what the store raises."""
+    def submit(self, *jobs: Job, upserted: tuple[Table, Upsert] | None = None) -> None:
+        """Hand in all as one job; the first one with rows that are `upserted` makes room for their unique index. Raises
+        what the store raises."""
         job = sum(jobs[1:], jobs[0])
+        if upserted is None or upserted[0].name in self._roomy:
+            self._submit(job)
+        else:
+            self._submit(with_room(job, *upserted, self.dialect))
+            self._roomy.add(upserted[0].name)
+
+    def _submit(self, job: Job) -> None:
         if isinstance(self.store, TelemetryStore):
             self.store.submit(job)
         elif self._takes_definitions():
@@ -112,6 +134,14 @@ class Destination:
         self._known_failures.add(kind)
         self._logger.warning("telemetry is not recorded: %s: %s", kind, error, exc_info=None if known else error)
 
+    def miss(self, what: str) -> None:
+        """Count a call that records nothing, and say `what` it was: at once, then at most once a minute."""
+        self.missed = next(self._missed_count)
+        now = monotonic()
+        if now >= self._tell_again_at.get(what, now):
+            self._tell_again_at[what] = now + TELL_EVERY_S
+            self._logger.warning("%s: nothing is recorded; calls without a record so far: %d", what, self.missed)
+
     def flush(self) -> None:
         """Return when everything handed in before is in the database."""
         self.store.flush()
@@ -131,6 +161,27 @@ class Destination:
         """The same, each row by the names of the query's columns."""
         names = [str(name) for name in query.selected_columns.keys()]  # noqa: SIM118  not a dict
         return [dict(zip(names, row, strict=True)) for row in self.read(query)]
+
+    def serves_another(self, table: Table) -> bool:
+        """Whether the database's table of this name is another program's, for another purpose: it lacks columns that
+        ours has had from the beginning. It is looked for once, and now and then while it is not there."""
+        if table.name not in self._purposes or monotonic() >= self._purposes[table.name][1]:
+            found = self._columns(table.name)
+            wanted = {column.name for column in table.columns.values() if not column.added}
+            self._purposes[table.name] = (
+                found is not None and not wanted <= found,
+                monotonic() + LOOK_AGAIN_S if found is None else math.inf,
+            )
+        return self._purposes[table.name][0]
+
+    def _columns(self, table: str) -> set[str] | None:
+        """The columns of a table in the database, in lower case; None when there is none, or none can be seen."""
+        try:
+            with self.store.connection() as connection:
+                found = connection.execute(f"SELECT * FROM {table} LIMIT 0").description
+        except Exception:  # whatever its driver raises: no table, no database yet
+            return None
+        return {str(each[0]).lower() for each in found}
 
     def _takes_definitions(self) -> bool:
         """Whether the store's `submit` has `ensure`."""

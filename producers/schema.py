@@ -54,11 +54,16 @@ class Index(NamedTuple):
 
 
 class Upsert(NamedTuple):
-    """What tells rows apart, by a unique index on them where it says `where`, and what becomes of the one there."""
+    """What tells rows apart, by a unique index on them where it says `where`, and what becomes of the one there.
+
+    Rows that another program has left under one key become one, with the `united` values: an aggregate by column. The
+    first of them stays, which `id` tells.
+    """
 
     key: tuple[str, ...]
     changes: Changes
     where: str | None = None
+    united: tuple[tuple[str, str], ...] = ()
 
 
 class Table:
@@ -73,6 +78,11 @@ class Table:
 
     def __repr__(self) -> str:
         return f"<Table {self.name}>"
+
+    def renamed(self, name: str) -> Table:
+        """The same under another name; its indexes have names of their own."""
+        indexes = [index._replace(name=index.name.replace(self.name, name)) for index in self.indexes]
+        return Table(name, *self.columns.values(), indexes=indexes)
 
 
 def serial_id() -> Column:
@@ -96,6 +106,31 @@ def insert_job(table: Table, rows: Rows, *, dialect: DialectName = "sqlite") -> 
 def upsert_job(table: Table, rows: Rows, *, upsert: Upsert, dialect: DialectName = "sqlite") -> Job:
     """The job that inserts `rows`, or changes those that are there. Raises as `insert_job`."""
     return _job(table, rows, upsert, dialect)
+
+
+def with_room(job: Job, table: Table, upsert: Upsert, dialect: DialectName = "sqlite") -> Job:
+    """`job`, and before it what makes room for the unique index of its upsert, and the index, in a table that another
+    program has made without one: rows of one key become one. No-op where the index is."""
+    (index,) = (each for each in table.indexes if each.unique and each.columns == upsert.key)
+    *_, create = _index(table, index)
+    room = (*_unite(table, upsert, index.name, dialect), create)
+    ensure = tuple(text for text in job.ensure if text != create)
+    return Job((*map(Statement, room), *job.statements), ensure)
+
+
+def _unite(table: Table, upsert: Upsert, index: str, dialect: DialectName) -> Iterator[str]:
+    name, where = table.name, f" AND {upsert.where}" if upsert.where else ""
+    missing = f"NOT EXISTS (SELECT 1 FROM {_CATALOG[dialect]} = '{index}'){where}"
+    groups = f"FROM {name} WHERE {missing} GROUP BY {', '.join(upsert.key)}"
+    values = ", ".join(f"{aggregate} AS {column}" for column, aggregate in upsert.united)
+    changes = ", ".join(f"{column} = united.{column}" for column, _ in upsert.united)
+    united = f"SELECT min(id) AS id, {values} {groups} HAVING count(*) > 1"
+    yield f"UPDATE {name} SET {changes} FROM ({united}) AS united WHERE {name}.id = united.id"
+    yield f"DELETE FROM {name} WHERE {missing} AND id NOT IN (SELECT min(id) {groups})"
+
+
+#: Where each database lists its indexes by name.
+_CATALOG = {"sqlite": "sqlite_master WHERE name", "postgresql": "pg_indexes WHERE indexname"}
 
 
 @lru_cache(maxsize=128)

@@ -35,7 +35,7 @@ from .errors import (
 )
 from .jobs import Job, Statement
 from .runtime.launch import freeze_support
-from .store import TelemetryStore, get_store
+from .store import TelemetryStore, get_default_database_url, get_store
 
 if _typing.TYPE_CHECKING:
     from .views import StoreStats, WriterView
@@ -73,6 +73,7 @@ __all__ = [
     "WriterView",
     "__version__",
     "freeze_support",
+    "get_default_database_url",
     "get_store",
 ]
 

@@ -125,6 +125,26 @@ def parse_database(database: object = None, environ: Mapping[str, str] = os.envi
     )
 
 
+def _of_engine(engine: object, database: object, environ: Mapping[str, str]) -> Database:
+    """The database of a SQLAlchemy engine, or of a connection of one, by its URL."""
+    if database is not None:
+        raise ConfigError("database= and engine= both name a database", operation="store", hint="give one of them")
+    url: Any = getattr(engine, "url", None) or getattr(getattr(engine, "engine", None), "url", None)
+    if not hasattr(url, "render_as_string"):
+        raise ConfigError(f"{type(engine).__name__} is not a SQLAlchemy engine", operation="option", subject="engine")
+    if url.get_backend_name() == "sqlite":
+        url = url.set(query={})  # these options are of its own connections
+    found = parse_database(url, environ)
+    if found.is_memory:
+        raise ConfigError(
+            "the memory of an engine cannot be reached from outside",
+            operation="option",
+            subject="engine",
+            hint="use an engine of a file",
+        )
+    return found
+
+
 def _sqlite(name: str) -> Database:
     if name == ":memory:":
         return Database("sqlite:///:memory:", "sqlite")
@@ -192,11 +212,22 @@ class StoreOptions(NamedTuple):
 
 def store_options(database: object = None, environ: Mapping[str, str] = os.environ, /, **given: Any) -> StoreOptions:
     """Check what a caller gave to `TelemetryStore`. Raises `ConfigError` naming the option."""
-    known = {"async_writes", "mode", "timeout", "thread_name", "spawn", "on_full", "journal_bytes", "job_reads"}
+    known = {
+        "async_writes",
+        "mode",
+        "timeout",
+        "thread_name",
+        "spawn",
+        "on_full",
+        "journal_bytes",
+        "job_reads",
+        "engine",
+    }
     if unknown := sorted(set(given) - known):
         hint = "known: " + ", ".join(sorted(known))
         raise ConfigError(f"unknown option {unknown[0]!r}", operation="store", hint=hint)
-    target = parse_database(database, environ)
+    engine = given.get("engine")
+    target = parse_database(database, environ) if engine is None else _of_engine(engine, database, environ)
     mode = _choice("mode", given.get("mode"), _MODES, _mode_of(given.get("async_writes", True), environ))
     if target.is_memory and mode == "daemon":
         raise ConfigError(

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 from .backends import Backend, make_backend
-from .config import Mode, StoreOptions, check_seconds, store_options
+from .config import Mode, StoreOptions, check_seconds, parse_database, store_options
 from .errors import BadDefinition, ConfigError, FlushTimeout, JobError, JobFailed, StoreClosed, shorten, split_error
 from .jobs import Failure, Job, Row, Statement
 from .producer.recording import RecordingConnection
@@ -41,7 +41,8 @@ class TelemetryStore:
     "sync" with `async_writes=False`. `timeout` in seconds limits `flush()`, a submit that waits for a full
     journal, and SQLite's waiting for a lock. `spawn=False` never starts a writer. `on_full`: "block", "raise" or
     "drop". `journal_bytes`: the size of the journal. `job_reads="flush"` lets jobs read, for the time of a
-    migration: such jobs take the database's lock and run one after the other.
+    migration: such jobs take the database's lock and run one after the other. `engine`: a SQLAlchemy engine, taken for
+    the URL of its database, in place of `database`.
 
     Raises `ConfigError` naming the option, or the folder that cannot be used.
     """
@@ -58,6 +59,7 @@ class TelemetryStore:
         on_full: str | None = None,
         journal_bytes: int | None = None,
         job_reads: str | None = None,
+        engine: object = None,
         **unknown: Any,
     ) -> None:
         self._options = store_options(
@@ -70,6 +72,7 @@ class TelemetryStore:
             on_full=on_full,
             journal_bytes=journal_bytes,
             job_reads=job_reads,
+            engine=engine,
             **unknown,
         )
         self._debug = self._options.debug
@@ -285,17 +288,24 @@ class QueueView:
         return self._backend.full
 
 
-def get_store(database: object = None, **options: Any) -> TelemetryStore:
-    """The shared store of a database in this process; a new one after its `shutdown()`.
+def get_default_database_url() -> str:
+    """The URL of the database that a store writes to which is told of none. Raises `ConfigError` when what is
+    configured is no database."""
+    return parse_database().url
+
+
+def get_store(database: object = None, *, engine: object = None, **options: Any) -> TelemetryStore:
+    """The shared store of a database in this process; a new one after its `shutdown()`. `engine` names the database,
+    too: see `TelemetryStore`.
 
     Without options the open store is returned as it is. Raises `ConfigError` when options differ from the open
     store's.
     """
-    wanted = store_options(database, **options)
+    wanted = store_options(database, engine=engine, **options)
     with _shared_lock:
         store = _shared.get(wanted.database.url)
         if store is None or store._closed:
-            store = _shared[wanted.database.url] = TelemetryStore(database, **options)
+            store = _shared[wanted.database.url] = TelemetryStore(database, engine=engine, **options)
         elif options and store._options != wanted:
             raise ConfigError(
                 "the shared store of this database is open with other options",

@@ -49,6 +49,8 @@ class BylineCleaningTelemetry(CleaningRecorder):
         """Open a session, and drop one that is open; its telemetry id."""
         telemetry_id = new_id()
         if self.enable_telemetry:
+            if self.current_session is not None:
+                self._destination.miss("start_cleaning_session while a session is open, which is dropped")
             self._reset()
             with self._destination.guarded():
                 self.current_session = new_session(
@@ -77,6 +79,7 @@ class BylineCleaningTelemetry(CleaningRecorder):
         """Append a step, which took the time since the one before it, or since the start."""
         session = self.current_session
         if session is None:
+            self._without_session("log_transformation_step")
             return
         with self._destination.guarded():
             before, self._last_step = self._last_step, perf_counter()
@@ -100,11 +103,11 @@ class BylineCleaningTelemetry(CleaningRecorder):
 
     def log_error(self, error_message: str, error_type: str = "processing") -> None:
         """Note an error of the current step."""
-        self._remark("cleaning_errors", error_message, error_type)
+        self._remark("log_error", "cleaning_errors", error_message, error_type)
 
     def log_warning(self, warning_message: str, warning_type: str = "parsing") -> None:
         """Note a warning at the current step."""
-        self._remark("parsing_warnings", warning_message, warning_type)
+        self._remark("log_warning", "parsing_warnings", warning_message, warning_type)
 
     def finalize_cleaning_session(
         self,
@@ -117,6 +120,7 @@ class BylineCleaningTelemetry(CleaningRecorder):
         """Hand in the session and its steps, all or nothing, and be ready for the next."""
         session = self.current_session
         if session is None:
+            self._without_session("finalize_cleaning_session")
             return
         with self._destination.guarded():
             row = finished_row(
@@ -149,10 +153,13 @@ class BylineCleaningTelemetry(CleaningRecorder):
             "has_warnings": bool(session["parsing_warnings"]),
         }
 
-    def _remark(self, where: str, message: object, kind: object) -> None:
-        if self.current_session is not None:
-            with self._destination.guarded():
-                self.current_session[where].append(new_remark(message, kind, utc_now(), self.step_counter))
+    def _remark(self, call: str, where: str, message: object, kind: object) -> None:
+        session = self.current_session
+        if session is None:
+            self._without_session(call)
+            return
+        with self._destination.guarded():
+            session[where].append(new_remark(message, kind, utc_now(), self.step_counter))
 
     def _reset(self) -> None:
         self.current_session = None

@@ -49,6 +49,8 @@ class ContentCleaningTelemetry(CleaningRecorder):
         """Open a session, and drop one that is open; its telemetry id, or "" when telemetry is off."""
         if not self.enable_telemetry:
             return ""
+        if self.current_session is not None:
+            self._destination.miss("start_cleaning_session while a session is open, which is dropped")
         self._reset_session_state()
         telemetry_id = new_id()
         with self._destination.guarded():
@@ -78,6 +80,7 @@ class ContentCleaningTelemetry(CleaningRecorder):
         """A segment that may be boilerplate. If removed, sure and of a known type it enters the library."""
         session = self.current_session
         if session is None:
+            self._without_session("log_segment_detection")
             return
         with self._destination.guarded():
             segment = new_segment(
@@ -111,6 +114,7 @@ class ContentCleaningTelemetry(CleaningRecorder):
         """Articles that come from a wire service; their domain is the session's by default."""
         session = self.current_session
         if session is None:
+            self._without_session("log_wire_detection")
             return
         with self._destination.guarded():
             self.wire_detection_events.append(
@@ -141,6 +145,7 @@ class ContentCleaningTelemetry(CleaningRecorder):
         `raw_score`, `threshold`, `signals`. Without it nothing is recorded."""
         session = self.current_session
         if session is None:
+            self._without_session("log_locality_detection")
             return
         with self._destination.guarded():
             if locality:
@@ -161,9 +166,11 @@ class ContentCleaningTelemetry(CleaningRecorder):
         self, text: str, score: float, score_breakdown: Mapping[str, Any], detected_patterns: Iterable[Any]
     ) -> None:
         """Keep the latest assessment of a text's boundaries in memory; it is not stored."""
-        if self.current_session is not None:
-            with self._destination.guarded():
-                self._last_boundary_assessment = new_assessment(text, score, score_breakdown, detected_patterns)
+        if self.current_session is None:
+            self._without_session("log_boundary_assessment")
+            return
+        with self._destination.guarded():
+            self._last_boundary_assessment = new_assessment(text, score, score_breakdown, detected_patterns)
 
     def finalize_cleaning_session(
         self,
@@ -179,6 +186,7 @@ class ContentCleaningTelemetry(CleaningRecorder):
         """
         session = self.current_session
         if session is None:
+            self._without_session("finalize_cleaning_session")
             return
         with self._destination.guarded():
             if processing_time_ms is None:
@@ -222,13 +230,14 @@ class ContentCleaningTelemetry(CleaningRecorder):
 
     def _submit(self, session: dict[str, Any]) -> None:
         dialect = self._destination.dialect
-        patterns = pattern_rows(session["domain"], self.detected_segments, session["end_time"])
+        patterns = list(pattern_rows(session["domain"], self.detected_segments, session["end_time"]))
         self._destination.submit(
             insert_job(SESSIONS, session, dialect=dialect),
             insert_job(SEGMENTS, self.detected_segments, dialect=dialect),
             insert_job(WIRE_EVENTS, self.wire_detection_events, dialect=dialect),
             insert_job(LOCALITY_EVENTS, self.locality_detection_events, dialect=dialect),
             upsert_job(PATTERNS, patterns, upsert=SEEN_AGAIN, dialect=dialect),
+            upserted=(PATTERNS, SEEN_AGAIN) if patterns else None,
         )
 
     def _read(self, read: str, *arguments: object, otherwise: _Result) -> _Result:

@@ -131,4 +131,14 @@ def _seen_again(dialect: DialectName) -> dict[str, str]:
     }
 
 
-SEEN_AGAIN = Upsert(("domain", "text_hash"), _seen_again, where=IS_DIGEST)
+SEEN_AGAIN = Upsert(
+    ("domain", "text_hash"),
+    _seen_again,
+    where=IS_DIGEST,
+    united=(
+        ("occurrences_total", "sum(coalesce(occurrences_total, 0))"),
+        ("first_seen", "min(first_seen)"),
+        ("last_seen", "max(last_seen)"),
+        ("confidence_score", "max(confidence_score)"),
+    ),
+)

@@ -111,7 +111,7 @@ def new_wire_event(
     """Articles that were found to come from a wire service."""
     text = text_or_none(pattern_text)
     return {
-        **_event(session, domain or session["domain"], provider, detection_method),
+        **_event(session, domain, provider, detection_method),
         "detection_stage": text_or_none(detection_stage),
         "confidence": number(confidence),
         "pattern_text": text,
@@ -167,10 +167,16 @@ def _event(session: Mapping[str, Any], domain: object, provider: object, detecti
         "id": new_id(),
         "telemetry_id": session["telemetry_id"],
         "session_id": session["session_id"],
-        "domain": text_or_none(domain),
+        "domain": _domain(domain) or session["domain"],
         "provider": text_or_none(provider),
         "detection_method": text_or_none(detection_method),
     }
+
+
+def _domain(value: object) -> str | None:
+    """None for what names none: the session's counts then."""
+    text = text_or_none(value or None)
+    return None if text is None or text.isspace() else text
 
 
 def _listed(value: object) -> list[object]:

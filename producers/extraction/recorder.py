@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from producers.destination import Destination, Store
+from producers.verification import VerificationRecorder
 
 from .metrics import ExtractionMetrics
-from .rows import extraction_job, verification_job
+from .rows import extraction_job, has_http_error
+from .schema import COUNT_ERROR, HTTP_ERRORS
 
 logger = logging.getLogger(__name__)
 
 
-class ComprehensiveExtractionTelemetry:
+class ComprehensiveExtractionTelemetry(VerificationRecorder):
     """Extractions with everything that was tried, into `extraction_telemetry_v2` and the tables around it.
 
     `store` is used as it is; else a store of its own on the file `db_path`, whose folder is made, which writes before
@@ -40,37 +42,8 @@ class ComprehensiveExtractionTelemetry:
         when the status is 300 or above and an error type is set.
         """
         with self._destination.guarded():
-            self._destination.submit(extraction_job(metrics, dialect=self._destination.dialect))
-
-    def record_verification_batch(
-        self,
-        *,
-        job_name: Any,
-        batch_size: Any,
-        verified_articles: Any,
-        verified_non_articles: Any,
-        verification_errors: Any,
-        total_processed: Any,
-        batch_time_seconds: Any,
-        avg_verification_time_ms: Any,
-        total_time_ms: Any,
-        sources_processed: Iterable[Any] | None,
-    ) -> None:
-        """Store the figures of one batch of verified URLs. Numbers that are missing are 0."""
-        batch = {
-            "job_name": job_name,
-            "batch_size": batch_size,
-            "verified_articles": verified_articles,
-            "verified_non_articles": verified_non_articles,
-            "verification_errors": verification_errors,
-            "total_processed": total_processed,
-            "batch_time_seconds": batch_time_seconds,
-            "avg_verification_time_ms": avg_verification_time_ms,
-            "total_time_ms": total_time_ms,
-            "sources_processed": sources_processed,
-        }
-        with self._destination.guarded():
-            self._destination.submit(verification_job(batch, dialect=self._destination.dialect))
+            job = extraction_job(metrics, dialect=self._destination.dialect)
+            self._destination.submit(job, upserted=(HTTP_ERRORS, COUNT_ERROR) if has_http_error(metrics) else None)
 
     def flush(self) -> None:
         """Return when everything recorded before is in the database."""

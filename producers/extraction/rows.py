@@ -1,8 +1,8 @@
-"""What is stored of an extraction and of a verification batch: values of any kind become rows, and rows a job."""
+"""What is stored of an extraction: values of any kind become rows, and rows a job."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from producers.schema import insert_job, upsert_job
@@ -12,7 +12,7 @@ from telemetry_bus.config import DialectName
 
 from .metrics import MAX_PROXY_ERROR_LENGTH, ExtractionMetrics
 from .proxy import masked_text, masked_url
-from .schema import COUNT_ERROR, DETECTIONS, EXTRACTIONS, HTTP_ERRORS, VERIFICATIONS
+from .schema import COUNT_ERROR, DETECTIONS, EXTRACTIONS, HTTP_ERRORS
 
 #: What a label means where no number is given.
 CONFIDENCE = {"very_high": 0.95, "high": 0.85, "medium": 0.5, "low": 0.25}
@@ -25,33 +25,11 @@ def extraction_job(metrics: ExtractionMetrics, *, dialect: DialectName = "sqlite
     """The job that stores an extraction as it is now: its row, its HTTP error in the summary if the status is one,
     its content-type detection if there is one."""
     job = insert_job(EXTRACTIONS, _extraction(metrics), dialect=dialect)
-    if error := _http_error(metrics):
-        job += upsert_job(HTTP_ERRORS, error, upsert=COUNT_ERROR, dialect=dialect)
+    if has_http_error(metrics):
+        job += upsert_job(HTTP_ERRORS, _http_error(metrics), upsert=COUNT_ERROR, dialect=dialect)
     if isinstance(metrics.content_type_detection, Mapping) and metrics.content_type_detection:
         job += insert_job(DETECTIONS, _detection(metrics, metrics.content_type_detection), dialect=dialect)
     return job
-
-
-def verification_job(batch: Mapping[str, Any], *, dialect: DialectName = "sqlite") -> Job:
-    """The job that stores a batch, given by the names of its columns. Numbers that are missing are 0."""
-    row = {
-        "job_name": batch["job_name"],
-        **{name: whole(batch[name]) or 0 for name in _VERIFICATION_COUNTS},
-        **{name: finite(batch[name]) or 0.0 for name in _VERIFICATION_TIMES},
-        "sources_processed": _list(batch["sources_processed"]),
-        "timestamp": utc_now(),
-    }
-    return insert_job(VERIFICATIONS, row, dialect=dialect)
-
-
-_VERIFICATION_COUNTS = (
-    "batch_size",
-    "verified_articles",
-    "verified_non_articles",
-    "verification_errors",
-    "total_processed",
-)
-_VERIFICATION_TIMES = ("batch_time_seconds", "avg_verification_time_ms", "total_time_ms")
 
 
 def _extraction(metrics: ExtractionMetrics) -> dict[str, Any]:
@@ -88,14 +66,17 @@ def _extraction(metrics: ExtractionMetrics) -> dict[str, Any]:
     }
 
 
-def _http_error(metrics: ExtractionMetrics) -> dict[str, Any] | None:
+def has_http_error(metrics: ExtractionMetrics) -> bool:
     """An error type stays in place when a later response is fine: what counts is the status itself."""
-    status, now = whole(metrics.http_status_code), utc_now()
-    if status is None or status < _LEAST_ERROR_STATUS or not metrics.http_error_type:
-        return None
+    status = whole(metrics.http_status_code)
+    return status is not None and status >= _LEAST_ERROR_STATUS and bool(metrics.http_error_type)
+
+
+def _http_error(metrics: ExtractionMetrics) -> dict[str, Any]:
+    now = utc_now()
     return {
         "host": _required(metrics.host),
-        "status_code": status,
+        "status_code": whole(metrics.http_status_code),
         "error_type": metrics.http_error_type,
         "count": 1,
         "first_seen": now,
@@ -133,9 +114,3 @@ def _identity(metrics: ExtractionMetrics) -> dict[str, Any]:
 def _required(value: object) -> str:
     """What its column must have: better an empty text than no row."""
     return text_or_none(value) or ""
-
-
-def _list(value: object) -> list[Any] | None:
-    if value is None:
-        return None
-    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]

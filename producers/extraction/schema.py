@@ -86,27 +86,6 @@ DETECTIONS = Table(
     Column("detection_method", TEXT, required=True, default="'content_type_detector'", added=True),
 )
 
-VERIFICATIONS = Table(
-    "verification_telemetry",
-    serial_id(),
-    Column("job_name", TEXT),
-    Column("batch_size", INTEGER, required=True),
-    Column("verified_articles", INTEGER, required=True),
-    Column("verified_non_articles", INTEGER, required=True),
-    Column("verification_errors", INTEGER, required=True),
-    Column("total_processed", INTEGER, required=True),
-    Column("batch_time_seconds", REAL, required=True),
-    Column("avg_verification_time_ms", REAL, required=True),
-    Column("total_time_ms", REAL, required=True),
-    Column("sources_processed", JSON),
-    defaults_to_now("timestamp"),
-    defaults_to_now("created_at"),
-    indexes=(
-        Index("ix_verification_telemetry_job_name", ("job_name",)),
-        Index("ix_verification_telemetry_timestamp", ("timestamp",)),
-    ),
-)
-
 
 def _count_error(dialect: DialectName) -> dict[str, str]:
     """One more error; late news does not take the last moment back."""
@@ -116,4 +95,12 @@ def _count_error(dialect: DialectName) -> dict[str, str]:
     }
 
 
-COUNT_ERROR = Upsert(("host", "status_code"), _count_error)
+COUNT_ERROR = Upsert(
+    ("host", "status_code"),
+    _count_error,
+    united=(
+        ("count", "sum(coalesce(count, 0))"),
+        ("first_seen", "min(first_seen)"),
+        ("last_seen", "max(last_seen)"),
+    ),
+)

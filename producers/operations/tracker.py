@@ -11,7 +11,8 @@ from uuid import uuid4
 
 from ..destination import Destination
 from ..values import plain, plain_text, text_or_none, utc_now
-from . import discovery, effectiveness, failures
+from ..verification import VerificationRecorder
+from . import discovery, effectiveness, failures, upserts
 from .context import OperationContext
 from .enums import DiscoveryMethod, DiscoveryMethodStatus, FailureType, OperationStatus, OperationType
 from .figures import real, text, whole, whole_or_none
@@ -20,12 +21,13 @@ from .outcomes import DiscoveryResult
 from .posting import BackgroundPoster
 from .records import HTTPStatusTracking, OperationEvent, OperationMetrics, SiteFailure, snapshot
 from .rows import operation_job
+from .schema import EFFECTIVENESS
 from .stores import store_for
 
 logger = logging.getLogger(__name__)
 
 
-class OperationTracker:
+class OperationTracker(VerificationRecorder):
     """Operations with their progress and end, failures of their sites, outcomes of discovery, HTTP statuses, and how
     well each method of discovery works.
 
@@ -328,7 +330,8 @@ class OperationTracker:
             attempt = effectiveness.attempt(
                 source_id, source_url, discovery_method, status, articles_found, response_time_ms, status_codes, notes
             )
-            self._destination.submit(effectiveness.effectiveness_job(attempt, self._destination.dialect))
+            job = effectiveness.effectiveness_job(attempt, self._destination.dialect)
+            self._destination.submit(job, upserted=(EFFECTIVENESS, upserts.EFFECTIVENESS))
 
     def get_effective_discovery_methods(self, source_id: str) -> list[DiscoveryMethod]:
         """The methods that found articles in more than half of at least two attempts, the best first; none for a

@@ -71,9 +71,23 @@ def _effectiveness_update(dialect: DialectName) -> dict[str, str]:
     }
 
 
+#: The mean over all attempts of rows that have a mean each.
+_WEIGHTED = "coalesce(sum({0} * attempt_count) / nullif(sum(attempt_count), 0), 0.0)"
+
 OPERATION = Upsert(("id",), _operation_update)
 JOB = Upsert(("id",), _job_update)
-EFFECTIVENESS = Upsert(("source_id", "discovery_method"), _effectiveness_update)
+EFFECTIVENESS = Upsert(
+    ("source_id", "discovery_method"),
+    _effectiveness_update,
+    united=(
+        ("attempt_count", "sum(attempt_count)"),
+        ("success_rate", _WEIGHTED.format("success_rate")),
+        ("avg_response_time_ms", _WEIGHTED.format("avg_response_time_ms")),
+        ("success_count", "CASE WHEN count(success_count) = count(*) THEN sum(success_count) END"),
+        ("articles_found", "max(articles_found)"),
+        ("last_attempt", "max(last_attempt)"),
+    ),
+)
 
 
 def _latest(name: str) -> str:

@@ -15,7 +15,6 @@ from .report import Report
 _ERRORS_DAYS = 7
 #: A hundred years.
 _MOST_DAYS = 36_525
-_METHODS = ("newspaper4k", "beautifulsoup", "selenium")
 
 
 def _days(text: str) -> float:
@@ -49,7 +48,7 @@ REPORTS = {
 _OPTIONS: dict[str, dict[str, Any]] = {
     "--days": {"type": _days, "metavar": "N", "help": "only the last N days"},
     "--publisher": {"metavar": "NAME", "help": "only this publisher"},
-    "--method": {"choices": _METHODS, "help": "only this method"},
+    "--method": {"metavar": "NAME", "help": "only this method"},
     "--source": {"metavar": "NAME", "help": "only this source"},
     "--domain": {"metavar": "NAME", "help": "only this domain"},
     "--operation": {"metavar": "ID", "help": "only this operation"},

@@ -15,6 +15,7 @@ PUBLIC = {
     "TelemetryStore",
     "freeze_support",
     "get_store",
+    "get_default_database_url",
     "Job",
     "Statement",
     "StoreStats",
@@ -101,6 +102,7 @@ def test_signature_of_a_store() -> None:
         "on_full": None,
         "journal_bytes": None,
         "job_reads": None,
+        "engine": None,
     } == given
     positional = [name for name, each in signature.parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
     assert ["database"] == positional

@@ -241,6 +241,39 @@ def test_nothing_without_a_session(store: TelemetryStore) -> None:
     assert 0 == telemetry.failures
 
 
+def test_calls_without_a_session_are_told(
+    store: TelemetryStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are counted; the first of a kind is a warning, the next ones again after a minute, with their number."""
+    now = 1000.0
+    monkeypatch.setattr("producers.destination.monotonic", lambda: now)
+    telemetry = BylineCleaningTelemetry(store=store)
+    with caplog.at_level(logging.WARNING, logger="producers.byline"):
+        for _ in range(3):
+            telemetry.finalize_cleaning_session(["x"])
+        telemetry.log_error("e")
+        telemetry.log_warning("w")
+        telemetry.log_transformation_step("a", "b", "c")
+        now += 61
+        telemetry.finalize_cleaning_session(["x"])
+        telemetry.start_cleaning_session("By Ann")
+        telemetry.start_cleaning_session("By Bob")
+    assert (8, 0) == (telemetry.missed, telemetry.failures)
+    assert [
+        ("finalize_cleaning_session without start_cleaning_session", "1"),
+        ("log_error without start_cleaning_session", "4"),
+        ("log_warning without start_cleaning_session", "5"),
+        ("log_transformation_step without start_cleaning_session", "6"),
+        ("finalize_cleaning_session without start_cleaning_session", "7"),
+        ("start_cleaning_session while a session is open, which is dropped", "8"),
+    ] == [
+        (text.partition(":")[0], text.rpartition(" ")[2]) for text in map(logging.LogRecord.getMessage, caplog.records)
+    ]
+    off = BylineCleaningTelemetry(False)
+    off.finalize_cleaning_session(["x"])
+    assert 0 == off.missed
+
+
 def test_switched_off(refusing_store: Any) -> None:
     """Nothing is recorded, `flush()` does nothing, ids come all the same, and there is no store."""
     telemetry = BylineCleaningTelemetry(False, refusing_store)

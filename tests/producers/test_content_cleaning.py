@@ -353,6 +353,39 @@ def test_a_session_is_written_whole_or_not_at_all(store: TelemetryStore, stored:
         assert 1 == len(stored("SELECT * FROM telemetry_bus_dead_letters"))
 
 
+@pytest.mark.parametrize("domain", [None, "", " ", "y.com"])
+def test_the_domain_of_an_event(store: TelemetryStore, stored: Stored, domain: Any) -> None:
+    """It is the session's when none is named, for each kind of event."""
+    telemetry = ContentCleaningTelemetry(store=store)
+    telemetry.start_cleaning_session("x.com", 1)
+    telemetry.log_wire_detection("AP", "m", "p", 1, "s", domain=domain)
+    telemetry.log_locality_detection("AP", "m", "a", domain, {"is_local": True})
+    telemetry.finalize_cleaning_session(1, 1, 1, 1.0)
+    expected = domain if domain and domain.strip() else "x.com"
+    for table in ("content_cleaning_wire_events", "content_cleaning_locality_events"):
+        assert [{"domain": expected}] == stored(f"SELECT domain FROM {table}")
+
+
+def test_calls_without_a_session_are_told(store: TelemetryStore, caplog: pytest.LogCaptureFixture) -> None:
+    """What has no session to go to is counted, and each kind of call is one warning; so is a session that a new one
+    replaces."""
+    telemetry = ContentCleaningTelemetry(store=store)
+    with caplog.at_level(logging.WARNING, logger="producers.content_cleaning"):
+        for _ in range(3):
+            telemetry.finalize_cleaning_session(1, 1, 1, 1.0)
+        segment(telemetry)
+        telemetry.start_cleaning_session("x.com", 1)
+        telemetry.start_cleaning_session("y.com", 1)
+    assert 5 == telemetry.missed
+    told = [record.getMessage().partition(":")[0] for record in caplog.records]
+    assert [
+        "finalize_cleaning_session without start_cleaning_session",
+        "log_segment_detection without start_cleaning_session",
+        "start_cleaning_session while a session is open, which is dropped",
+    ] == told
+    assert 0 == telemetry.failures
+
+
 @pytest.mark.parametrize("mode", ["sync"])
 def test_nothing_without_a_session(store: TelemetryStore) -> None:
     """Logging and finalising without an open session does nothing."""
