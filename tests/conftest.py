@@ -18,6 +18,8 @@ from telemetry_bus.control import ask
 from telemetry_bus.runtime.folder import BusFolder
 from telemetry_bus.runtime.locks import is_held
 
+from .support.processes import doing, writers_below
+
 #: How long a writer may take to begin and to end. It takes milliseconds; where the disk is busy with something else,
 #: as after an installation, the imports of one that has just been started may wait for long.
 LEAVE_LIMIT_S = 80.0
@@ -60,8 +62,8 @@ def no_writer_left(tmp_path: Path) -> Iterator[None]:
     """After the test, every writer process below its folder is asked to leave, and seen gone."""
     yield
     _stop_writers(tmp_path)
-    if left := _writers(tmp_path):
-        seen = {pid: _doing(pid) for pid in left}
+    if left := writers_below(tmp_path):
+        seen = {pid: doing(pid) for pid in left}
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         pytest.fail(f"writer processes of this test did not leave: {seen}")
@@ -101,7 +103,7 @@ def failures(caplog: pytest.LogCaptureFixture) -> Callable[[], list[logging.LogR
 
 def _stop_writers(folder: Path) -> None:
     deadline = time.monotonic() + LEAVE_LIMIT_S
-    while _writers(folder) and time.monotonic() < deadline:
+    while writers_below(folder) and time.monotonic() < deadline:
         for lock in folder.rglob("writer.lock"):
             if is_held(lock):
                 bus = BusFolder(lock.parent)
@@ -109,33 +111,3 @@ def _stop_writers(folder: Path) -> None:
                     ask(bus, "stop", 0.5)
                 bus.close()
         time.sleep(0.005)
-
-
-def _doing(pid: int) -> str:
-    """The state of a process, and what it waits for in the kernel."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return f"{state} {Path(f'/proc/{pid}/wchan').read_text()}"
-    except OSError:
-        return "gone"
-
-
-def _writers(folder: Path) -> list[int]:
-    """The writer processes of databases below a folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                arguments = _arguments(entry)
-            except OSError:  # ended meanwhile
-                continue
-            if b"writer_daemon" in arguments and os.fsencode(f"{folder}/") in arguments:
-                found.append(int(entry.name))
-    return found
-
-
-def _arguments(process: Path) -> bytes:
-    """The command line of a process. One that is in the middle of its exec has none yet: a moment later it has."""
-    while not (arguments := (process / "cmdline").read_bytes()) and (process / "exe").exists():
-        time.sleep(0.001)
-    return arguments

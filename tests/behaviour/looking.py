@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 import pytest
 
 from telemetry_bus import TelemetryStore
+
+from ..support.clock import wait_until
 
 EVENTS = "CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, size INTEGER)"
 INSERT = "INSERT INTO events (name, size) VALUES (?, ?)"
@@ -23,8 +24,6 @@ in_process_modes = pytest.mark.parametrize("mode", ["thread", "sync"])
 in_daemon_mode = pytest.mark.parametrize("mode", [DAEMON])
 in_thread_mode = pytest.mark.parametrize("mode", ["thread"])
 in_sync_mode = pytest.mark.parametrize("mode", ["sync"])
-
-_PATIENCE_S = 30.0
 
 
 def rows(store: TelemetryStore, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
@@ -52,10 +51,7 @@ def add(store: TelemetryStore, *events: str) -> None:
 
 def eventually(condition: Callable[[], bool]) -> None:
     """Return when the condition holds."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come about"
-        time.sleep(0.005)
+    wait_until(condition, "the condition that was waited for")
 
 
 @contextmanager

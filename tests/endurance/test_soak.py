@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from ..processes.bus import ROOT
-from . import torture
+from ..support.bus import ROOT
+from ..support.numbered import ENSURE, INSERT, TABLES, parts_of
+from ..support.processes import running
 from .soak import __main__ as soak
 from .soak import jobs, judging, plot
 from .soak.oracle import Oracle
@@ -48,18 +49,7 @@ def test_some_seconds_of_it(tmp_path: Path) -> None:
     for kind in KINDS:
         assert any(line.startswith(kind) for line in table), kind
     assert [] == list(tmp_path.iterdir())
-    assert [] == _processes_of(tmp_path)
-
-
-def _processes_of(folder: Path) -> list[bytes]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                found.append((entry / "cmdline").read_bytes())
-            except OSError:  # ended meanwhile
-                continue
-    return [words for words in found if os.fsencode(f"{folder}/") in words]
+    assert {} == running(f"{tmp_path}/")
 
 
 # The rule
@@ -305,7 +295,7 @@ class Follower:
     def __init__(self, path: Path, seen: int) -> None:
         self._path = path
         self.oracle = Oracle(path)
-        self.change(*torture.ENSURE, LETTERS)
+        self.change(*ENSURE, LETTERS)
         self._fill(1, seen)
         self.oracle.glance()
         self._fill(seen + 1, LAST)
@@ -332,9 +322,9 @@ class Follower:
                         sql = jobs.POISON.format(run, number)
                         connection.execute("INSERT INTO telemetry_bus_dead_letters (statement) VALUES (?)", (sql,))
                         continue
-                    for table, parts in zip(torture.TABLES, torture.parts_of(number), strict=True):
+                    for table, parts in zip(TABLES, parts_of(number), strict=True):
                         rows = [(run, number, part, "x") for part in range(1, parts + 1)]
-                        connection.executemany(torture.INSERT[table], rows)
+                        connection.executemany(INSERT[table], rows)
             connection.commit()
 
 

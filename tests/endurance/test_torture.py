@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ..processes.bus import ROOT
-from . import torture
+from ..support.bus import ROOT
+from ..support.numbered import ENSURE, INSERT, TABLES, rows_of
+from .torture.oracle import Tally, glance, judge
+from .torture.producer import length_of
 
 pytestmark = pytest.mark.integration
 
@@ -42,14 +44,13 @@ def database(tmp_path: Path) -> Path:
     """Two runs of `JOBS` jobs, as they must be."""
     path = tmp_path / "x.db"
     with closing(sqlite3.connect(path)) as connection:
-        for definition in (*torture.ENSURE, LEDGER, LETTERS):
+        for definition in (*ENSURE, LEDGER, LETTERS):
             connection.execute(definition)
         for number in range(1, JOBS + 1):
             for run in (0, 1):
-                for table, parts in zip(torture.TABLES, torture.parts_of(number), strict=True):
-                    text = "x" * torture.length_of(number)
-                    rows = [(run, number, part, text) for part in range(1, parts + 1)]
-                    connection.executemany(torture.INSERT[table], rows)
+                rows = rows_of(run, number, "x" * length_of(number))
+                for table in TABLES:
+                    connection.executemany(INSERT[table], rows[table])
         connection.executemany("INSERT INTO telemetry_bus_ledger VALUES (?, ?)", [(b"0", JOBS), (b"1", JOBS)])
         connection.commit()
     return path
@@ -61,8 +62,8 @@ def verdict(database: Path, *changes: str, accepted: int = JOBS) -> dict[str, ob
         for sql in changes:
             connection.execute(sql)
         connection.commit()
-    tally = torture.Tally()
-    torture.judge(database, [accepted, accepted], tally)
+    tally = Tally()
+    judge(database, [accepted, accepted], tally)
     counts = {"lost": tally.lost, "doubled": tally.doubled, "torn": tally.torn, "findings": len(tally.findings)}
     return {name: count for name, count in counts.items() if count}
 
@@ -134,6 +135,6 @@ def test_a_glance_notices_half_a_job(database: Path, torn: int, change: str) -> 
     with closing(sqlite3.connect(database)) as connection:
         connection.execute(change)
         connection.commit()
-    tally = torture.Tally()
-    torture.glance(database, tally)
+    tally = Tally()
+    glance(database, tally)
     assert torn == tally.torn

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ..processes.bus import Bus
+from ..support.bus import Bus
 from .operator import Operator, local_shell
 from .page import Block, console_blocks
 

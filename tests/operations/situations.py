@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..processes.bus import Bus, wait_until
+from ..support.bus import Bus
+from ..support.clock import wait_until
 
 #: Hands in numbered jobs until its file is there. Says when the first ones are committed; at its end how many.
 PRODUCES = """

@@ -7,7 +7,8 @@ from contextlib import closing
 
 import pytest
 
-from ..processes.bus import Bus, wait_until
+from ..support.bus import Bus
+from ..support.clock import wait_until
 from . import situations
 from .operator import Operator
 

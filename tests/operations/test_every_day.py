@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ..processes.bus import Bus, wait_until
+from ..support.bus import Bus
+from ..support.clock import wait_until
 from . import situations
 from .operator import Operator
 

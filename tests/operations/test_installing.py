@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ..processes.bus import Bus
+from ..support.bus import Bus
 from . import situations
 from .operator import Operator, local_shell
 from .page import ROOT, Block

@@ -11,7 +11,8 @@ import pytest
 
 from telemetry_bus.cli import survey
 
-from ..processes.bus import Bus, wait_until
+from ..support.bus import Bus
+from ..support.clock import wait_until
 from . import situations
 from .operator import Operator
 

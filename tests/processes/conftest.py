@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .bus import Bus
+from ..support.bus import Bus
 
 
 @pytest.fixture

@@ -21,8 +21,9 @@ from telemetry_bus.cli import backup as command
 from telemetry_bus.cli import exit_codes, main
 from telemetry_bus.config import parse_database
 
-from .bus import DEADLINE_S, Bus, wait_until
-from .jobs import event, pair
+from ..support.bus import Bus
+from ..support.clock import DEADLINE_S, wait_until
+from ..support.jobs import event, pair
 
 pytestmark = pytest.mark.integration
 

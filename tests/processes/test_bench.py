@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from .bus import ROOT
+from ..support.bus import ROOT
 
 pytestmark = pytest.mark.integration
 

@@ -13,7 +13,8 @@ import pytest
 
 from telemetry_bus.journal.orphan import inspect
 
-from .bus import Bus, Notes, wait_until
+from ..support.bus import Bus, Notes
+from ..support.clock import wait_until
 
 pytestmark = pytest.mark.integration
 

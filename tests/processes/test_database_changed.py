@@ -12,8 +12,9 @@ import pytest
 
 from telemetry_bus import FlushTimeout, TelemetryStore
 
-from .bus import Bus, wait_until
-from .jobs import event, pair
+from ..support.bus import Bus
+from ..support.clock import wait_until
+from ..support.jobs import event, pair
 
 pytestmark = pytest.mark.integration
 

@@ -11,8 +11,9 @@ import pytest
 
 from telemetry_bus import TelemetryStore, UnsupportedValue
 
-from .bus import Bus, Notes, wait_until
-from .jobs import event, pair
+from ..support.bus import Bus, Notes
+from ..support.clock import wait_until
+from ..support.jobs import event, pair
 
 pytestmark = pytest.mark.integration
 

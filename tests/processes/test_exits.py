@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from .bus import Bus, Notes, wait_until
+from ..support.bus import Bus, Notes
+from ..support.clock import wait_until
 
 pytestmark = pytest.mark.integration
 

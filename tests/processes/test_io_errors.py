@@ -12,9 +12,10 @@ import pytest
 from telemetry_bus import FlushTimeout, TelemetryStore
 from writer_daemon.exit_codes import DONE, NO_DATABASE
 
-from .bus import Bus, wait_until
-from .failing_calls import MANY, FailingOnce, failing, stop_failing
-from .jobs import pair
+from ..support.bus import Bus
+from ..support.clock import wait_until
+from ..support.failing_calls import MANY, FailingOnce, failing, stop_failing
+from ..support.jobs import pair
 
 pytestmark = pytest.mark.integration
 

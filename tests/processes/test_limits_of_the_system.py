@@ -13,8 +13,9 @@ import pytest
 
 from telemetry_bus import TelemetryStore
 
-from .bus import Bus, Notes, wait_until
-from .jobs import event
+from ..support.bus import Bus, Notes
+from ..support.clock import wait_until
+from ..support.jobs import event
 
 pytestmark = pytest.mark.integration
 

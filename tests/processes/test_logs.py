@@ -15,8 +15,9 @@ import zmq
 
 from telemetry_bus import TelemetryStore
 
-from .bus import Bus, wait_until
-from .jobs import event
+from ..support.bus import Bus
+from ..support.clock import wait_until
+from ..support.jobs import event
 
 pytestmark = pytest.mark.integration
 

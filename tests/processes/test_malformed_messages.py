@@ -27,7 +27,8 @@ from telemetry_bus.protocol.messages import (
     encode_control,
 )
 
-from .bus import Bus, Notes, wait_until
+from ..support.bus import Bus, Notes
+from ..support.clock import wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -17,8 +17,9 @@ from telemetry_bus.journal.ring import Journal
 from telemetry_bus.producer import transport
 from telemetry_bus.protocol.messages import Ack, Bye, Control, Jobs, decode_control, encode_control
 
-from .bus import Bus, wait_until
-from .jobs import EVENTS, pair
+from ..support.bus import Bus
+from ..support.clock import wait_until
+from ..support.jobs import EVENTS, pair
 
 pytestmark = pytest.mark.integration
 

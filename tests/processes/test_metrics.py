@@ -21,7 +21,8 @@ from urllib.request import ProxyHandler, build_opener
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from .bus import DEADLINE_S, Bus, wait_until
+from ..support.bus import Bus
+from ..support.clock import DEADLINE_S, wait_until
 
 #: So many clients are served at once.
 PLACES = 16

@@ -17,8 +17,9 @@ from telemetry_bus.journal.layout import DEFINITIONS_BYTES, DEFINITIONS_TAIL, PA
 from telemetry_bus.journal.ring import Journal
 from writer_daemon.exit_codes import BUSY
 
-from .bus import Bus, Notes, wait_until
-from .jobs import EVENTS, event
+from ..support.bus import Bus, Notes
+from ..support.clock import wait_until
+from ..support.jobs import EVENTS, event
 
 pytestmark = pytest.mark.integration
 

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from .bus import Bus, Notes
+from ..support.bus import Bus, Notes
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,8 @@ import pytest
 from telemetry_bus.cli import exit_codes
 from telemetry_bus.cli.prune.command import BATCH_ROWS
 
-from .bus import DEADLINE_S, Bus, wait_until
+from ..support.bus import Bus
+from ..support.clock import DEADLINE_S, wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ..support.processes import writers_below
+
 ROOT = Path(__file__).parents[2]
 PLUGIN = "telemetry_bus.pytest_plugin"
 
@@ -92,18 +94,9 @@ class Run:
         summary = self.output.strip().rpartition("\n")[2]
         return {end: int(count) for count, end in re.findall(r"(\d+) (passed|failed|errors?|warnings?)", summary)}
 
-    def writers(self) -> list[str]:
+    def writers(self) -> list[int]:
         """The processes that are left of databases below the folder."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdecimal():
-                try:
-                    command = (entry / "cmdline").read_bytes()
-                except OSError:  # ended meanwhile
-                    continue
-                if b"writer_daemon" in command and os.fsencode(f"{self.folder}/") in command:
-                    found.append(entry.name)
-        return found
+        return writers_below(self.folder)
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from .bus import Bus, Notes, wait_until
+from ..support.bus import Bus, Notes
+from ..support.clock import wait_until
 
 pytestmark = pytest.mark.integration
 

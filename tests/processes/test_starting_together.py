@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-from .bus import Bus, wait_until
+from ..support.bus import Bus
+from ..support.clock import wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .bus import Bus
+from ..support.bus import Bus
 
 pytestmark = pytest.mark.integration
 

@@ -21,7 +21,8 @@ import pytest
 
 from telemetry_bus.cli import exit_codes
 
-from .bus import DEADLINE_S, ROOT, Bus
+from ..support.bus import ROOT, Bus
+from ..support.clock import DEADLINE_S
 
 pytestmark = pytest.mark.integration
 

@@ -8,8 +8,9 @@ import pytest
 
 from telemetry_bus import FlushTimeout, TelemetryStore
 
-from .bus import Bus, wait_until
-from .jobs import pair
+from ..support.bus import Bus
+from ..support.clock import wait_until
+from ..support.jobs import pair
 
 pytestmark = pytest.mark.integration
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .bus import Bus, wait_until
+from ..support.bus import Bus
+from ..support.clock import wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -9,7 +9,6 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
@@ -23,6 +22,9 @@ from telemetry_bus.config import Database, parse_database, store_options
 from telemetry_bus.errors import DatabaseFault
 from telemetry_bus.runtime.folder import BusFolder
 from writer_daemon.__main__ import main as writer
+
+from ..support.clock import wait_until
+from ..support.processes import running
 
 CANARY = "hunter2-canary"
 ROOT = Path(__file__).parents[2]
@@ -210,8 +212,8 @@ def test_a_whole_life_with_a_secret_in_the_environment(
             store.execute("INSERT INTO nowhere VALUES (?)", (1,))
             store.execute("INSERT INTO t VALUES (?)", (1,), ensure=["CREATE TABLE IF NOT EXISTS t (a)"])
             store.flush()
-            shown = [repr(store), str(store.stats()), *_command_lines(tmp_path)]
-            assert len(shown) > 2
+            lines = wait_until(lambda: running("writer_daemon", str(tmp_path)), "the writer runs")
+            shown = [repr(store), str(store.stats()), *map(json.dumps, lines.values())]
             for words in (
                 ["status"],
                 ["status", "--json"],
@@ -232,20 +234,6 @@ def test_a_whole_life_with_a_secret_in_the_environment(
         assert CANARY not in str(path)
         if path.is_file():
             assert CANARY.encode() not in path.read_bytes(), path
-
-
-def _command_lines(folder: Path) -> list[str]:
-    """Those of the processes that have to do with a folder, the writer's at least."""
-    deadline = time.monotonic() + 20
-    found: list[str] = []
-    while not found and time.monotonic() < deadline:
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with suppress(OSError):
-                    words = (entry / "cmdline").read_bytes().decode(errors="replace")
-                    if "writer_daemon" in words and str(folder) in words:
-                        found.append(json.dumps(words))
-    return found
 
 
 def test_the_canary_would_be_found() -> None:

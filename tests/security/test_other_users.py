@@ -9,10 +9,8 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,11 +20,12 @@ from telemetry_bus.control import ask
 from telemetry_bus.errors import WriterAbsent
 from telemetry_bus.runtime.folder import BusFolder
 
+from ..support.clock import DEADLINE_S, wait_until
+
 ROOT = Path(__file__).parents[2]
 OWNER, MEMBER, STRANGER = 65533, 65534, 65532
 TABLE = "CREATE TABLE IF NOT EXISTS t (a)"
 INSERT = "INSERT INTO t VALUES (?)"
-DEADLINE_S = 60.0
 
 pytestmark = [
     pytest.mark.root,
@@ -76,14 +75,6 @@ def as_user(
     process = popen(user, group, code, *arguments, home=home)
     output, errors = process.communicate(timeout=DEADLINE_S)
     return subprocess.CompletedProcess([], process.returncode, output, errors)
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + DEADLINE_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.01)
-    return value
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ..endurance.restarts.machine import ROOT, wait_until
+from ..endurance.restarts.machine import ROOT
 from ..endurance.restarts.service import FOR_TESTS, Service
-from ..processes.failing_calls import strace_or_skip
+from ..support.clock import wait_until
+from ..support.failing_calls import strace_or_skip
 
 pytestmark = [pytest.mark.root, pytest.mark.integration, pytest.mark.slow]
 

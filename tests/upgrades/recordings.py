@@ -16,7 +16,8 @@ from typing import Any
 import msgpack
 import zmq
 
-from ..processes.bus import Bus, wait_until
+from ..support.bus import Bus
+from ..support.clock import wait_until
 
 RECORDED = Path(__file__).with_name("recorded")
 

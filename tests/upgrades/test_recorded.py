@@ -13,7 +13,8 @@ import pytest
 
 from telemetry_bus.protocol.messages import VERSION
 
-from ..processes.bus import ROOT, Bus, wait_until
+from ..support.bus import ROOT, Bus
+from ..support.clock import wait_until
 from .recordings import (
     RECORDED,
     RECORDINGS,

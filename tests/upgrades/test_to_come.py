@@ -14,7 +14,8 @@ import pytest
 from telemetry_bus.cli import main as cli
 from telemetry_bus.protocol.messages import VERSION
 
-from ..processes.bus import Bus, wait_until
+from ..support.bus import Bus
+from ..support.clock import wait_until
 from .recordings import (
     RECORDINGS,
     REFUSED_JOURNALS,

@@ -5,24 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ...support.clock import DEADLINE_S, wait_until
+
 ROOT = Path(__file__).parents[3]
-#: A guard against hanging, not a measure of speed.
-DEADLINE_S = 60.0
-POLL_S = 0.02
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    """The first true value of `condition`; fails when there is none in time."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {DEADLINE_S:g} s: {what}"
-        time.sleep(POLL_S)
-    return value
 
 
 class Machine:

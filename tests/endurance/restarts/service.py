@@ -8,7 +8,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from .machine import DEADLINE_S, ROOT, Machine, wait_until
+from ...support.clock import DEADLINE_S, wait_until
+from .machine import ROOT, Machine
 
 #: Beside what is installed: this tree's code, which the service's own /tmp may hide, and times to wait for in a test.
 FOR_TESTS = f"""

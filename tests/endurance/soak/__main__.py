@@ -21,7 +21,6 @@ import argparse
 import logging
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...support.processes import Interrupt
 from . import plot
 from .judging import HEADING, Series, judge, line
 from .oracle import Oracle
@@ -160,6 +160,7 @@ class Soak:
 
     def _live_until(self, end: float, errands: Sequence[Errand]) -> None:
         while (now := self._now()) < end:
+            Interrupt.check()
             for errand in errands:
                 if errand.due <= now:
                     errand.do()
@@ -196,7 +197,7 @@ class Soak:
 
 if __name__ == "__main__":
     logging.getLogger("telemetry_bus").setLevel(logging.CRITICAL)  # jobs fail on purpose; the oracle counts them
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as cleanly as by an interrupt
+    Interrupt.install()
     try:
         sys.exit(main())
     except KeyboardInterrupt:

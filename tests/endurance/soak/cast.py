@@ -10,7 +10,7 @@ from pathlib import Path
 
 from telemetry_bus import TelemetryStore
 
-from ..torture import TABLES
+from ...support.numbered import TABLES
 from .board import FORKED, FORKED_EACH, Board
 from .jobs import delete, submit
 

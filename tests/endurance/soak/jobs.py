@@ -7,9 +7,7 @@ from typing import Any
 
 from telemetry_bus import Job, Statement, TelemetryStore
 
-from ..torture import ENSURE, INSERT, TABLES, parts_of
-
-Row = tuple[int, int, int, str]
+from ...support.numbered import ENSURE, INSERT, TABLES, Row, rows_of
 
 #: One job in so many is refused by the database.
 POISON_EVERY, POISON_AT = 500, 250
@@ -25,10 +23,7 @@ DELETE = {table: f"DELETE FROM {table} WHERE id <= ?" for table in TABLES}
 
 def submit(store: TelemetryStore, run: int, number: int, *, fresh: bool = False) -> None:
     """Job `number` of a run, in one of the ways there are to hand it in. `fresh`: with texts of its own."""
-    rows = {
-        table: tuple((run, number, part, "x" * (number % 40)) for part in range(1, parts + 1))
-        for table, parts in zip(TABLES, parts_of(number), strict=True)
-    }
+    rows = rows_of(run, number, "x" * (number % 40))
     if is_poison(number):
         _submit_callable(store, rows, POISON.format(run, number))
     elif fresh or number % FRESH_EVERY == 0:

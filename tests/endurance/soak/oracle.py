@@ -10,13 +10,14 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from telemetry_bus.config import parse_database
 from telemetry_bus.reading import open_reader
 
-from ..torture import TABLES, Rows, parts_of
+from ...support.numbered import TABLES, Rows, parts_of
+from ...support.oracle import Harm
 from .jobs import is_poison, poison_of
 
 #: For a lock that is not free. Readers of a WAL wait for nobody, except while it is made or recovered.
@@ -24,19 +25,11 @@ PATIENCE_S = 30.0
 
 
 @dataclass
-class Tally:
-    """What was found. Anything here but `jobs` and `letters` is a failure."""
+class Tally(Harm):
+    """What was found."""
 
     jobs: int = 0
     letters: int = 0
-    lost: int = 0
-    doubled: int = 0
-    torn: int = 0
-    findings: list[str] = field(default_factory=list)
-
-    @property
-    def failed(self) -> bool:
-        return bool(self.lost or self.doubled or self.torn or self.findings)
 
 
 class Oracle:
@@ -93,8 +86,7 @@ class Oracle:
                 self.tally.findings.append(f"run {run}: job {decided} is there, {last} were accepted")
         if self._database.exists():
             with closing(sqlite3.connect(self._database)) as connection:
-                if (found := connection.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
-                    self.tally.findings.append(f"integrity check: {found[:5]}")
+                self.tally.check_integrity(connection)
 
     def _take_letters(self, letters: Sequence[tuple[int, str | None]]) -> None:
         now: dict[tuple[int, int], int] = {}

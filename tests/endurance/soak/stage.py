@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 from telemetry_bus.cli.status import status
 from telemetry_bus.cli.survey import Bus
 
+from ...support.processes import send, uninterrupted, writers_of
 from . import cast
 from .board import FORKED, FORKED_EACH, Board
 
@@ -74,9 +73,7 @@ class Stage:
 
     def kill_writer(self) -> None:
         for pid in self._writers():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-                self.writers_killed += 1
+            self.writers_killed += send(pid, signal.SIGKILL)
 
     def stop_writer(self) -> None:
         self.command("stop", codes=(0, 3))  # there may be none just now
@@ -128,7 +125,7 @@ class Stage:
                 yield run, self.board.accepted[run]
 
     def _start(self, work: Callable[..., None], *arguments: Any) -> ForkProcess:
-        process = self._context.Process(target=_unasked, args=(work, self._database, self.board, *arguments))
+        process = self._context.Process(target=uninterrupted, args=(work, self._database, self.board, *arguments))
         process.start()
         return process
 
@@ -138,24 +135,7 @@ class Stage:
 
     def _ask_writers(self) -> None:
         for pid in self._writers():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+            send(pid, signal.SIGTERM)
 
     def _writers(self) -> list[int]:
-        """The processes that are, or are about to become, the writer of this database."""
-        ours = os.fsencode(self.bus.database.url)
-        found = []
-        for entry in os.scandir("/proc"):
-            if entry.name.isdigit():
-                with suppress(OSError):
-                    words = Path(entry.path, "cmdline").read_bytes().split(b"\0")
-                    if b"writer_daemon" in words and ours in words:
-                        found.append(int(entry.name))
-        return found
-
-
-def _unasked(work: Callable[..., None], *arguments: Any) -> None:
-    """In a process of its own: an interrupt of the whole group is for the parent alone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    work(*arguments)
+        return writers_of(self.bus.database.url)

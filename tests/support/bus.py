@@ -9,8 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,10 @@ from telemetry_bus.errors import TelemetryError, WriterAbsent
 from telemetry_bus.runtime.folder import BusFolder
 from telemetry_bus.runtime.locks import is_held
 
+from .clock import DEADLINE_S, wait_until
+from .processes import writers_of
+
 ROOT = Path(__file__).parents[2]
-#: A guard against hanging, not a measure of speed.
-DEADLINE_S = 60.0
 PROBE_S = 0.5
 
 #: What every program begins with: the jobs of `jobs`, and its database.
@@ -36,15 +36,6 @@ from telemetry_bus import get_store
 database = sys.argv[1]
 """
 )
-
-
-def wait_until(condition: Callable[[], Any], what: str, timeout: float = DEADLINE_S) -> Any:
-    """The first true value of `condition`; fails when there is none in time."""
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
-        time.sleep(0.01)
-    return value
 
 
 class Notes:
@@ -177,15 +168,7 @@ class Bus:
 
     def writers(self) -> list[int]:
         """The living processes that are, or are about to become, the writer of this database."""
-        ours = os.fsencode(self.database.url)
-        found = []
-        for entry in os.scandir("/proc"):
-            if entry.name.isdigit():
-                with suppress(OSError):
-                    words = Path(entry.path, "cmdline").read_bytes().split(b"\0")
-                    if b"--database" in words and ours in words:
-                        found.append(int(entry.name))
-        return found
+        return writers_of(self.database.url)
 
     def kill_writers(self) -> None:
         """SIGKILL, and wait until nobody owns the database."""

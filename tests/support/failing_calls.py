@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from .bus import DEADLINE_S, ROOT, Bus, wait_until
+from .bus import ROOT, Bus
+from .clock import DEADLINE_S, wait_until
 
 #: Forks a writer for each line: how many calls of the kind to make in vain, and the database. strace counts calls per
 #: process, so that one strace with one number does for every call. Answers with the exit code.

@@ -1,0 +1,168 @@
+"""Producers, their writer, and the faults of one round."""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import multiprocessing
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.context import ForkProcess
+
+from telemetry_bus.config import Database
+from telemetry_bus.runtime.folder import BusFolder
+from telemetry_bus.runtime.locks import is_held
+
+from ...support.processes import Interrupt, send, uninterrupted, writers_of
+from .oracle import Tally, glance
+from .producer import produce
+
+#: How long a writer may take to adopt everything that a round leaves behind.
+SETTLE_S = 120.0
+#: Runs of producers in one round, at most.
+MAX_RUNS = 100_000
+
+
+class Stage:
+    """Producers, their writer, and the faults that befall them."""
+
+    def __init__(self, database: Database, producers: int, chance: random.Random) -> None:
+        assert database.path is not None
+        self.tally = Tally()
+        self._database = database
+        self._path = database.path
+        self._folder = BusFolder.of(database)
+        self._chance = chance
+        self._context = multiprocessing.get_context("fork")
+        shared = memoryview(mmap.mmap(-1, 2 * 8 * MAX_RUNS)).cast("Q")
+        self._accepted, self._leave = shared[:MAX_RUNS], shared[MAX_RUNS:]
+        self._runs = itertools.count()
+        self._cast = [self._start() for _ in range(producers)]
+        self._writer: subprocess.Popen[bytes] | None = None
+
+    def torment(self, seconds: float, kill_every: float) -> None:
+        """One fault after the other."""
+        faults: list[tuple[Callable[[], None], int]] = [
+            (self._kill_writer, 35),
+            (self._kill_producer, 30),
+            (self._kill_both, 10),
+            (self._kill_all, 5),
+            (self._freeze_writer, 5),
+            (self._ask_writer, 10),
+            (self._ask_producer, 5),
+        ]
+        kinds, weights = zip(*faults, strict=True)
+        end = time.monotonic() + seconds
+        while (now := time.monotonic()) < end:
+            Interrupt.check()
+            time.sleep(min(self._chance.expovariate(1 / kill_every), end - now))
+            self._chance.choices(kinds, weights)[0]()
+            glance(self._path, self.tally)
+            self._replace()
+
+    def end(self) -> None:
+        """Some producers end by themselves, the others are killed; then a writer adopts what is left."""
+        for process, run in self._cast:
+            if self._chance.random() < 0.5:
+                self._leave[run] = 1
+            else:
+                self._kill(process)
+        for process, run in self._cast:
+            process.join(SETTLE_S)
+            self._check_exit(process, run)
+        self._cast = []
+        deadline = time.monotonic() + SETTLE_S
+        while self._folder.journal_paths() and time.monotonic() < deadline:
+            if not is_held(self._folder.writer_lock) and (self._writer is None or self._writer.poll() is not None):
+                command = ["-P", "-m", "writer_daemon", "--database", self._database.url, "--spawned"]
+                self._writer = subprocess.Popen([sys.executable, *command], start_new_session=True)
+            time.sleep(0.02)
+        if left := self._folder.journal_paths():
+            self.tally.findings.append(f"{len(left)} journals were not adopted within {SETTLE_S:g} s")
+        if self._folder.quarantine.exists():
+            self.tally.findings.append("a journal was found damaged and put into quarantine")
+
+    def clear(self) -> None:
+        """Nobody is left, whatever happened."""
+        for process, _ in self._cast:
+            process.kill()
+            process.join()
+        for kind in (signal.SIGTERM, signal.SIGKILL):
+            deadline = time.monotonic() + 10
+            while (pids := self._writers()) and time.monotonic() < deadline:
+                for pid in pids:
+                    send(pid, kind)
+                time.sleep(0.1)
+        if self._writer is not None:
+            self._writer.wait()
+
+    def accepted(self) -> list[int]:
+        """The last accepted number of each run."""
+        runs = next(self._runs)
+        accepted = self._accepted[:runs].tolist()
+        self.tally.submitted = sum(accepted)
+        return accepted
+
+    def _start(self) -> tuple[ForkProcess, int]:
+        run = next(self._runs)
+        process = self._context.Process(
+            target=uninterrupted, args=(produce, self._path, run, self._accepted, self._leave)
+        )
+        process.start()
+        return process, run
+
+    def _replace(self) -> None:
+        """A new producer for each that has ended."""
+        for place, (process, run) in enumerate(self._cast):
+            if not process.is_alive():
+                self._check_exit(process, run)
+                self._cast[place] = self._start()
+
+    def _check_exit(self, process: ForkProcess, run: int) -> None:
+        if process.exitcode not in (0, -signal.SIGKILL):
+            self.tally.findings.append(f"the producer of run {run} ended with {process.exitcode}")
+
+    def _kill_writer(self) -> None:
+        for pid in self._writers():
+            self.tally.writers_killed += send(pid, signal.SIGKILL)
+
+    def _kill_producer(self) -> None:
+        self._kill(self._chance.choice(self._cast)[0])
+
+    def _kill_both(self) -> None:
+        self._kill_writer()
+        self._kill_producer()
+
+    def _kill_all(self) -> None:
+        for process, _ in self._cast:
+            self._kill(process)
+        self._kill_writer()
+
+    def _kill(self, process: ForkProcess) -> None:
+        process.kill()
+        process.join()
+        self.tally.producers_killed += 1
+
+    def _freeze_writer(self) -> None:
+        """For longer than producers wait before they ask, and often for longer than they take it for alive."""
+        pids = self._writers()
+        for pid in pids:
+            self.tally.frozen += send(pid, signal.SIGSTOP)
+        time.sleep(self._chance.uniform(0.6, 2.5))
+        for pid in pids:
+            send(pid, signal.SIGCONT)
+
+    def _ask_writer(self) -> None:
+        for pid in self._writers():
+            self.tally.asked += send(pid, signal.SIGTERM)
+
+    def _ask_producer(self) -> None:
+        self._leave[self._chance.choice(self._cast)[1]] = 1
+        self.tally.asked += 1
+
+    def _writers(self) -> list[int]:
+        return writers_of(self._database.url)
