@@ -16,7 +16,8 @@ import pytest
 
 import telemetry_bus
 
-from .bus import DEADLINE_S, ROOT, Bus, wait_until
+from ..support.bus import ROOT, Bus
+from ..support.clock import DEADLINE_S, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

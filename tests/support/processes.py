@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -69,9 +69,11 @@ def uninterrupted(work: Callable[..., None], *arguments: Any) -> None:
 
 class Interrupt:
     """SIGINT and SIGTERM as KeyboardInterrupt. Python drops one that is raised in a callback, as those around a fork
-    are; therefore long loops ask for it with `check`."""
+    are, and a process that is started at that moment must not be forgotten; therefore loops that start processes do
+    so in `held`, and ask for an interrupt with `check`."""
 
     came = False
+    holds = 0
 
     @classmethod
     def install(cls) -> None:
@@ -84,9 +86,22 @@ class Interrupt:
             raise KeyboardInterrupt
 
     @classmethod
+    @contextmanager
+    def held(cls) -> Iterator[None]:
+        """An interrupt comes at the end of the block."""
+        cls.holds += 1
+        try:
+            yield
+        finally:
+            cls.holds -= 1
+        if not cls.holds:
+            cls.check()
+
+    @classmethod
     def _take(cls, number: int, frame: FrameType | None) -> None:
         cls.came = True
-        raise KeyboardInterrupt
+        if not cls.holds:
+            raise KeyboardInterrupt
 
 
 def _command_line(process: Path) -> str:

@@ -135,6 +135,7 @@ class Soak:
             ),
         ]
         try:
+            stage.begin()
             for number in range(ends):
                 self._live_until((number + 1) * end_every, errands)
                 (stage.stop_writer if number % 2 == 0 else stage.kill_writer)()

@@ -17,7 +17,7 @@ from typing import Any
 from telemetry_bus.cli.status import status
 from telemetry_bus.cli.survey import Bus
 
-from ...support.processes import send, uninterrupted, writers_of
+from ...support.processes import Interrupt, send, uninterrupted, writers_of
 from . import cast
 from .board import FORKED, FORKED_EACH, Board
 
@@ -42,9 +42,16 @@ class Stage:
         self._context = multiprocessing.get_context("fork")
         self._runs = itertools.count(LONG_LIVED)
         self._guests: dict[ForkProcess, bool] = {}  # whether it is to be killed
+        self._residents: dict[str, ForkProcess] = {}
+        self._hold_s = hold_s
+
+    def begin(self) -> None:
+        """Start the processes that stay."""
         self.board.next_wave()
-        self._residents = {f"producer {run + 1}": self._start(cast.stay, run, wave_jobs) for run in range(LONG_LIVED)}
-        self._residents["reader"] = self._start(cast.read, hold_s)
+        with Interrupt.held():
+            for run in range(LONG_LIVED):
+                self._residents[f"producer {run + 1}"] = self._start(cast.stay, run, self._wave_jobs)
+            self._residents["reader"] = self._start(cast.read, self._hold_s)
 
     def people(self) -> dict[str, int]:
         """The process ids of those who are there from beginning to end."""
@@ -61,7 +68,8 @@ class Stage:
         for process in [process for process in self._guests if not process.is_alive()]:
             self._see_off("a short-lived producer", process, killed=self._guests.pop(process))
         way = self._chance.choice(cast.WAYS)
-        self._guests[self._start(cast.come_and_go, next(self._runs), way, self._wave_jobs)] = way == "stays"
+        with Interrupt.held():
+            self._guests[self._start(cast.come_and_go, next(self._runs), way, self._wave_jobs)] = way == "stays"
         self.started += 1
 
     def kill_guest(self) -> None:

@@ -61,8 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def one_round(seconds: float, producers: int, kill_every: float, chance: random.Random) -> Tally:
     """Work, kill, let a writer adopt the rest, and judge. The folder stays when something is wrong."""
     folder = Path(tempfile.mkdtemp(prefix="telemetry-torture-"))
-    stage = Stage(parse_database(folder / "torture.db"), producers, chance)
+    stage = Stage(parse_database(folder / "torture.db"), chance)
     try:
+        stage.begin(producers)
         stage.torment(seconds, kill_every)
         stage.end()
     except KeyboardInterrupt:

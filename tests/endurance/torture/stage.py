@@ -30,7 +30,7 @@ MAX_RUNS = 100_000
 class Stage:
     """Producers, their writer, and the faults that befall them."""
 
-    def __init__(self, database: Database, producers: int, chance: random.Random) -> None:
+    def __init__(self, database: Database, chance: random.Random) -> None:
         assert database.path is not None
         self.tally = Tally()
         self._database = database
@@ -41,8 +41,13 @@ class Stage:
         shared = memoryview(mmap.mmap(-1, 2 * 8 * MAX_RUNS)).cast("Q")
         self._accepted, self._leave = shared[:MAX_RUNS], shared[MAX_RUNS:]
         self._runs = itertools.count()
-        self._cast = [self._start() for _ in range(producers)]
+        self._cast: list[tuple[ForkProcess, int]] = []
         self._writer: subprocess.Popen[bytes] | None = None
+
+    def begin(self, producers: int) -> None:
+        """Start the producers."""
+        with Interrupt.held():
+            self._cast = [self._start() for _ in range(producers)]
 
     def torment(self, seconds: float, kill_every: float) -> None:
         """One fault after the other."""
@@ -120,7 +125,8 @@ class Stage:
         for place, (process, run) in enumerate(self._cast):
             if not process.is_alive():
                 self._check_exit(process, run)
-                self._cast[place] = self._start()
+                with Interrupt.held():
+                    self._cast[place] = self._start()
 
     def _check_exit(self, process: ForkProcess, run: int) -> None:
         if process.exitcode not in (0, -signal.SIGKILL):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ...support.processes import doing, running, send, state, writers_below, writers_of
+from ...support.processes import Interrupt, doing, running, send, state, writers_below, writers_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -37,6 +37,26 @@ def test_an_interrupt_that_python_drops_is_not_lost() -> None:
         [sys.executable, "-P", "-c", DROPPED], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
     )
     assert ["KeyboardInterrupt", "forked", "interrupted"] == ended.stdout.split()
+
+
+def test_an_interrupt_waits_for_what_must_not_be_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes when the outermost block that holds it is done."""
+    monkeypatch.setattr(Interrupt, "came", False)
+    done = []
+
+    def work() -> None:
+        with Interrupt.held():
+            with Interrupt.held():
+                Interrupt._take(signal.SIGINT, None)
+                done.append("the inner block")
+            done.append("the outer block")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert ["the inner block", "the outer block"] == done
+    assert 0 == Interrupt.holds
+    with pytest.raises(KeyboardInterrupt):
+        Interrupt._take(signal.SIGINT, None)
 
 
 @pytest.mark.integration
