@@ -11,10 +11,11 @@ from typing import Any
 
 from .config import Database
 from .errors import DatabaseFault, ReadOnly
+from .runtime import sqlite
 
 #: What a connection that cannot write is told of a database whose last writer was killed in the middle
 #: (https://www.sqlite.org/rescode.html#readonly_rollback).
-_NEEDS_RECOVERY = (sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_READONLY_RECOVERY)
+_NEEDS_RECOVERY = (sqlite.READONLY_ROLLBACK, sqlite.READONLY_RECOVERY)
 #: Page cache of a reading connection, in KiB.
 _CACHE_KIB = 8 * 1024
 
@@ -65,7 +66,7 @@ def _open(path: Path | None, timeout: float, factory: type[sqlite3.Connection]) 
         if path is not None:
             with suppress(FileExistsError):  # private from its beginning, as the writer makes it
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(uri or name, uri=uri is not None, timeout=timeout, factory=factory)
+        connection = sqlite.connect(uri or name, uri=uri is not None, timeout=timeout, factory=factory)
         try:
             _set_up(connection)
         except sqlite3.OperationalError as error:
@@ -73,7 +74,7 @@ def _open(path: Path | None, timeout: float, factory: type[sqlite3.Connection]) 
             if uri is None or error.sqlite_errorcode not in _NEEDS_RECOVERY:
                 raise
             _recover(name, timeout)
-            connection = sqlite3.connect(uri, uri=True, timeout=timeout, factory=factory)
+            connection = sqlite.connect(uri, uri=True, timeout=timeout, factory=factory)
             _set_up(connection)
         except BaseException:
             connection.close()
@@ -93,7 +94,7 @@ def _set_up(connection: sqlite3.Connection) -> None:
 
 def _recover(name: str, timeout: float) -> None:
     """Somebody was killed while he wrote: the next one who may write sets it right as soon as he looks."""
-    with closing(sqlite3.connect(name, timeout=timeout)) as connection:
+    with closing(sqlite.connect(name, timeout=timeout)) as connection:
         connection.execute("SELECT 1 FROM sqlite_master").close()
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from ..config import DEFAULT_TIMEOUT, Database
 from ..errors import ConfigError, DatabaseFault
 from ..reading import connect
+from ..runtime import sqlite
 from ..runtime.folder import sync_folder
 from . import exit_codes
 from .arguments import Parser
@@ -74,7 +75,7 @@ def backup(database: Database, target: Path, tell: Callable[[int, int], None]) -
         )
     _refuse(target)
     with _unfinished(target) as copy:
-        with _fault(database, target), closing(sqlite3.connect(copy, isolation_level=None)) as written:
+        with _fault(database, target), closing(sqlite.connect(copy, isolation_level=None)) as written:
             _copy(database, written, tell)
             _check(database, written)
         _name(copy, target)

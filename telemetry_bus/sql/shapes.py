@@ -13,6 +13,10 @@ _WORD_LITERALS = frozenset({"NULL", "TRUE", "FALSE", "CURRENT_TIMESTAMP", "CURRE
 #: A subquery has one of these, or is `IN table`; RETURNING makes rows.
 _BARRED_IN_CONFLICT = frozenset({"SELECT", "VALUES", "RETURNING"})
 
+_BEFORE_TABLES = frozenset(
+    {"EXISTS", "FROM", "INDEX", "INTO", "JOIN", "REFERENCES", "TABLE", "TRIGGER", "UPDATE", "VIEW"}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class InsertShape:
@@ -69,9 +73,28 @@ def calls(sql: str) -> frozenset[str]:
 
 @lru_cache(maxsize=REMEMBERED)
 def names_bus_table(sql: str) -> bool:
-    """Whether an identifier in it begins like the names of the bus's own tables, in any case."""
+    """Whether a name in it begins like those of the bus's own tables, in any case, and stands where a table's does.
+
+    There SQLite takes 'name' for a name too. A view or trigger may not have such a name in any place: what it refers to
+    is looked up when it is used, by other jobs.
+    """
     found = significant(sql)
-    return any(token.kind in ("word", "quoted") and token.name.lower().startswith(BUS_PREFIX) for token in found)
+    symbols = [token.symbol for token in found]
+    is_program = symbols[:1] == ["CREATE"] and not {"VIEW", "TRIGGER"}.isdisjoint(symbols[1:3])
+    return any(
+        token.kind in NAMES
+        and token.name.lower().startswith(BUS_PREFIX)
+        and ((is_program and token.kind != "string") or _is_table(symbols, at))
+        for at, token in enumerate(found)
+    )
+
+
+def _is_table(symbols: Sequence[str], at: int) -> bool:
+    """Whether a name at this place can be only a table's, or what belongs to one."""
+    two, one = ("", "", *symbols)[at : at + 2]
+    if one == ".":
+        return two in ("MAIN", "TEMP")
+    return one in _BEFORE_TABLES or (one == "ON" and symbols[0] == "CREATE") or (two, one) == ("RENAME", "TO")
 
 
 def _target_table(reader: Reader) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 from ...config import env_flag
 from ...control import ANSWER_S, ask
 from ...errors import DatabaseFault, TelemetryError
+from ...runtime import sqlite
 from ..survey import Bus, Journals, Owner
 
 #: https://www.sqlite.org/fileformat.html#the_database_header
@@ -115,6 +116,6 @@ class Case:
                     "the log stands without its index, and cannot be read without making one",
                     hint="have a writer recover it: telemetry-bus flush, or start telemetry-writer",
                 )
-        with closing(sqlite3.connect(f"{self.path.as_uri()}?{options}", uri=True, timeout=_BUSY_S)) as connection:
+        with closing(sqlite.connect(f"{self.path.as_uri()}?{options}", uri=True, timeout=_BUSY_S)) as connection:
             connection.execute("PRAGMA query_only=ON")
             yield connection

@@ -16,9 +16,10 @@ from typing import Any
 from ...config import Database
 from ...errors import DatabaseFault
 from ...jobs import Row
+from ...runtime import sqlite
 from ..dialects import Columns, FreeSpace, Settings, TableFacts
 from . import errors as sqlite_errors
-from .guard import Guard
+from .guard import Guard, allowed_functions
 from .opening import AUTO_VACUUM, LOG_BYTES, open_sqlite
 
 #: Virtual machine instructions between two looks at the clock: a few milliseconds.
@@ -66,7 +67,7 @@ class SqliteDialect:
         return name.translate(_FOLD)  # SQLite ignores the case of ASCII letters only
 
     def defined_columns(self, ensure: Sequence[str]) -> Mapping[str, Columns]:
-        with closing(sqlite3.connect(":memory:", isolation_level=None)) as scratch:
+        with closing(sqlite.connect(":memory:", isolation_level=None)) as scratch:
             scratch.set_progress_handler(lambda: 1, _SCRATCH_STEPS)
             for sql in ensure:
                 with suppress(sqlite3.Error):  # it may need tables that other definitions make
@@ -102,14 +103,14 @@ class SqliteConnection:
         self, dialect: SqliteDialect, driver: sqlite3.Connection, database: Database, settings: Settings
     ) -> None:
         self.driver = driver
-        self.max_parameters = driver.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+        self.max_parameters = sqlite.max_parameters(driver)
         self._dialect = dialect
         self._database = database
         self._settings = settings
         self._clock = settings.clock
         self._deadline = inf
         self._closed = False
-        self._guard = Guard()
+        self._guard = Guard(allowed_functions(driver))
         self._cursor = driver.cursor()
         self._files = {suffix: self._file_identity(suffix) for suffix in _SUFFIXES}
         driver.set_authorizer(self._guard.authorize)

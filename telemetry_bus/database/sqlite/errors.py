@@ -6,6 +6,7 @@ import re
 import sqlite3
 
 from ...errors import DatabaseFault
+from ...runtime import sqlite
 from ...sql.statements import says_already_there
 
 #: What the driver raises about a statement, its values or the connection.
@@ -53,7 +54,7 @@ _MISSING = re.compile(r"no such (table|column|index|view)|has no column named|ON
 def blames_database(error: BaseException) -> bool:
     """Whether the database is at fault and not the job."""
     # A virtual table's own structures: a job can break them, and only its jobs would suffer.
-    own_structures = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CORRUPT_VTAB
+    own_structures = getattr(error, "sqlite_errorcode", None) == sqlite.CORRUPT_VTAB
     return primary_code(error) in _FAULTS and not own_structures
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 
 from ...errors import NotRecordable
@@ -39,7 +40,31 @@ _CREATING_ACTIONS = frozenset(
 )
 #: Full-text and R-tree tables ask for these when they are used.
 _PRAGMAS_READ_BY_TABLES = frozenset({"data_version", "page_size"})
-_DENIED_FUNCTIONS = frozenset({"load_extension"})
+#: For these actions the second name is a column's, which may be called as it likes.
+_ACTIONS_ON_COLUMNS = frozenset({sqlite3.SQLITE_READ, sqlite3.SQLITE_UPDATE})
+#: Reading them shows other jobs' statements, and the file's pages.
+_DENIED_TABLES = frozenset({"sqlite_stmt", "sqlite_dbpage"})
+#: Virtual tables that reach for nothing outside the database.
+_MODULES = frozenset({"fts3", "fts4", "fts4aux", "fts5", "fts5vocab", "rtree", "rtree_i32", "geopoly"})
+
+#: A function that SQLite itself keeps from triggers and views has effects beside its result: `load_extension`, and
+#: `fts3_tokenizer`, which calls what its caller gives it (https://www.sqlite.org/c3ref/c_deterministic.html).
+_DIRECT_ONLY = 0x80000
+#: What the library brings beyond the functions that are built in, and jobs may use: FTS3 to FTS5, R-Tree, Geopoly.
+_BROUGHT_ALONG = re.compile(
+    r"bm25|highlight|match|matchinfo|offsets|optimize|snippet|rtreecheck|rtreedepth|rtreenode|geopoly_\w+|json\w*|regexp"
+)
+_DENIED_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "sqlite_log"})
+_FUNCTIONS = "SELECT lower(name), builtin, flags FROM pragma_function_list"
+
+
+def allowed_functions(connection: sqlite3.Connection) -> frozenset[str]:
+    """The functions of a fresh connection that jobs may call."""
+    return frozenset(
+        name
+        for name, builtin, flags in connection.execute(_FUNCTIONS)
+        if not flags & _DIRECT_ONLY and name not in _DENIED_FUNCTIONS and (builtin or _BROUGHT_ALONG.fullmatch(name))
+    )
 
 
 class Guard:
@@ -51,8 +76,10 @@ class Guard:
     trust, a text that the bus has used itself is refused to jobs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, functions: frozenset[str]) -> None:
+        """`functions`: those that jobs may call, in lower case."""
         self.trusted = False
+        self._functions = functions
         #: The texts that have been prepared as statements of the bus.
         self.own: set[str] = set()
 
@@ -75,8 +102,21 @@ class Guard:
             return sqlite3.SQLITE_OK
         if action in _DENIED_ACTIONS or (database == "temp" and action in _CREATING_ACTIONS):
             return sqlite3.SQLITE_DENY
+        if action == sqlite3.SQLITE_ANALYZE:  # of the whole database too: it only counts
+            return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_FUNCTION:
-            return sqlite3.SQLITE_DENY if (second or "").lower() in _DENIED_FUNCTIONS else sqlite3.SQLITE_OK
-        if any(name is not None and name.lower().startswith(BUS_PREFIX) for name in (first, second)):
+            return sqlite3.SQLITE_OK if self._may_call((second or "").lower()) else sqlite3.SQLITE_DENY
+        if action == sqlite3.SQLITE_CREATE_VTABLE and (second or "").lower() not in _MODULES:
             return sqlite3.SQLITE_DENY
-        return sqlite3.SQLITE_OK
+        names = (first,) if action in _ACTIONS_ON_COLUMNS else (first, second)
+        return sqlite3.SQLITE_DENY if any(name and _is_out_of_reach(name) for name in names) else sqlite3.SQLITE_OK
+
+    def _may_call(self, function: str) -> bool:
+        """ALTER TABLE calls functions that no statement can, and that are in no list."""
+        internal = function.startswith("sqlite_") and function not in _DENIED_FUNCTIONS
+        return internal or function in self._functions
+
+
+def _is_out_of_reach(table: str) -> bool:
+    name = table.lower()
+    return name.startswith(BUS_PREFIX) or name in _DENIED_TABLES

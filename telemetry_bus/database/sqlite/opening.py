@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-import sys
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from ...config import Database
 from ...errors import ConfigError, DatabaseFault
+from ...runtime import sqlite
 from ..dialects import Settings
 
 #: The largest the log may grow before it is moved into the database, and what it is cut back to. A longer log makes
@@ -24,6 +24,16 @@ CACHE_SIZE = -32 * 1024
 
 #: By the number that `PRAGMA auto_vacuum` returns.
 AUTO_VACUUM = ("NONE", "FULL", "INCREMENTAL")
+#: For databases and statements of strangers (https://www.sqlite.org/security.html), where Python lets them be set; the
+#: guard refuses the same by itself.
+_SWITCHES = {
+    "DEFENSIVE": True,
+    "ENABLE_FTS3_TOKENIZER": False,
+    "ENABLE_LOAD_EXTENSION": False,
+    "ENABLE_ATTACH_CREATE": False,
+    "ENABLE_ATTACH_WRITE": False,
+    "WRITABLE_SCHEMA": False,
+}
 
 #: WAL needs shared memory between all who open the file, and file locks that work: https://www.sqlite.org/wal.html
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -122,7 +132,7 @@ def _prepare_file(path: Path, *, create: bool) -> None:
 
 def _connect(database: Database) -> sqlite3.Connection:
     name = ":memory:" if database.path is None else f"file:{quote(str(database.path))}?mode=rw"
-    connection = sqlite3.connect(
+    connection = sqlite.connect(
         name,
         uri=database.path is not None,
         isolation_level=None,
@@ -163,5 +173,5 @@ def _set_pragmas(connection: sqlite3.Connection, database: Database, settings: S
     pragma("trusted_schema=OFF")
     pragma(f"cache_size={CACHE_SIZE}")
     pragma("mmap_size=0")  # writing gains nothing by it, and a file that is cut short would end in SIGBUS
-    if sys.version_info >= (3, 12):
-        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+    for name, on in _SWITCHES.items():
+        sqlite.switch(connection, name, on)
