@@ -6,10 +6,13 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import REAL, BigInteger, Boolean, Column, Double, Integer
+from sqlalchemy import REAL, BigInteger, Boolean, Column, Double, Integer, and_
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import ColumnElement
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
-from . import kinds
+from . import kinds, moments
 
 #: Eight bytes on every database.
 Real: TypeEngine[float] = Double().with_variant(REAL(), "sqlite")
@@ -83,3 +86,22 @@ def added(column: Column[Any]) -> Column[Any]:
     """A column that older databases lack: they get it at the first write."""
     column.info["added"] = True
     return column
+
+
+class Moment(FunctionElement[datetime]):
+    """`Moment(column)`: see `moments.comparable`."""
+
+    type = UtcTimestamp()
+    inherit_cache = True
+
+
+@compiles(Moment)
+def _compile_moment(element: Any, compiler: Any, **options: Any) -> str:
+    (column,) = element.clauses
+    return moments.comparable(compiler.process(column, **options), compiler.dialect.name)
+
+
+def from_moment(column: ColumnElement[Any], since: str) -> ColumnElement[bool]:
+    """The rows from a moment on, which is a text in our form. An index on the column finds those that come into
+    question."""
+    return and_(column >= moments.earliest_text(since), Moment(column) >= since)

@@ -1,20 +1,47 @@
 """Moments in SQL: compared as points in time, whatever form an older row or another program has given them.
 
 What is recorded here is always `YYYY-MM-DD HH:MM:SS[.ffffff]` in UTC, and sorts as text. Other rows may have a `T`
-between date and time, a `Z` or an offset behind them.
+between date and time, a `Z` or an offset behind them. PostgreSQL has a type for moments; SQLite has texts.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from telemetry_bus.config import DialectName
+
+from .values import parse_utc
+
+
+def comparable(sql: str, dialect: DialectName) -> str:
+    """The SQL of a moment that compares and sorts as one, from that of a column; NULL for what is none.
+
+    Texts in our form stay as they are, to the microsecond; others come into it, to the millisecond.
+    """
+    if dialect == "postgresql":
+        return sql
+    tail = f"substr({sql}, 20)"  # what follows the seconds
+    # SQLite's functions want a colon in an offset, and the minutes (https://www.sqlite.org/lang_datefunc.html)
+    colon = f"substr({sql}, 1, length({sql}) - 2) || ':' || substr({sql}, -2)"
+    with_offset = (
+        f"CASE WHEN {tail} GLOB '*[-+][0-9][0-9]' THEN {sql} || ':00'"
+        f" WHEN {tail} GLOB '*[-+][0-9][0-9][0-9][0-9]' THEN {colon} ELSE upper({sql}) END"
+    )
+    is_ours = f"substr({sql}, 11, 1) = ' ' AND {tail} NOT GLOB '*[^.0-9]*'"
+    ours = f"strftime('%Y-%m-%d %H:%M:%f', {with_offset})"
+    return f"CASE WHEN typeof({sql}) <> 'text' THEN NULL WHEN {is_ours} THEN {sql} ELSE {ours} END"
 
 
 def later(name: str, dialect: DialectName) -> str:
     """In an upsert: the later one of the stored and of the given moment; the given one where the stored one cannot be
     read."""
     stored, given = f"stored.{name}", f"excluded.{name}"
-    if dialect == "postgresql":
-        earlier = f"{given} <= {stored}"
-    else:  # days with a resolution of milliseconds, then the text
-        earlier = f"(julianday({given}), {given}) <= (julianday({stored}), {stored})"
-    return f"CASE WHEN {earlier} THEN {stored} ELSE {given} END"
+    return f"CASE WHEN {given} <= {comparable(stored, dialect)} THEN {stored} ELSE {given} END"
+
+
+def earliest_text(since: str) -> str:
+    """A text that no form of a moment from `since` on sorts before: an offset is less than a day."""
+    try:
+        return (parse_utc(since) - timedelta(days=1)).isoformat()[:10]
+    except OverflowError:  # the beginning of the calendar
+        return since[:10]

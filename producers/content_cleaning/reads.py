@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Select, case, func, select
 
+from ..columns import Moment
 from ..destination import Destination
 from .tables import PATTERNS, SEGMENTS, SESSIONS
 
@@ -49,7 +50,7 @@ def domain_summary(destination: Destination, domain: str | None) -> dict[str, An
             func.count().label("session_count"),
             func.avg(SESSIONS.c.segments_detected).label("avg_segments"),
             func.avg(SESSIONS.c.removal_percentage).label("avg_removal_pct"),
-            func.max(SESSIONS.c.end_time).label("last_analysis"),
+            func.max(Moment(SESSIONS.c.end_time)).label("last_analysis"),
         ).where(SESSIONS.c.domain == domain)
     )
     detected = func.count().label("detection_count")

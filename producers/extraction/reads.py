@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import case, func, select
 
+from producers.columns import Moment, from_moment
 from producers.destination import Destination
 from producers.values import utc_now, utc_text
 
@@ -43,8 +44,8 @@ def error_summary(destination: Destination, days: float) -> list[dict[str, Any]]
     row = HTTP_ERRORS.c
     return destination.read_dicts(
         select(row["host"], row["status_code"], row["error_type"], row["count"], row["last_seen"])
-        .where(row["last_seen"] >= _ago(days))
-        .order_by(row["count"].desc(), row["last_seen"].desc())
+        .where(from_moment(row["last_seen"], _ago(days)))
+        .order_by(row["count"].desc(), Moment(row["last_seen"]).desc())
     )
 
 
@@ -77,7 +78,7 @@ def publisher_stats(destination: Destination, days: float | None) -> list[dict[s
         func.count(row.total_duration_ms),
     ).group_by(row.publisher, row.host, row.successful_method)
     if days is not None:
-        query = query.where(row.created_at >= _ago(days))
+        query = query.where(from_moment(row.created_at, _ago(days)))
     hosts: defaultdict[tuple[str | None, str | None], _Host] = defaultdict(_Host)
     for publisher, host, method, *figures in destination.read(query):
         hosts[publisher, host].add(method, *figures)
@@ -129,8 +130,8 @@ def content_type_detections(
     if statuses:
         query = query.where(row.status.in_([statuses] if isinstance(statuses, str) else list(statuses)))
     if days is not None:
-        query = query.where(row.created_at >= _ago(days))
-    query = query.order_by(func.coalesce(row.detected_at, row.created_at).desc(), row.id.desc()).limit(limit)
+        query = query.where(from_moment(row.created_at, _ago(days)))
+    query = query.order_by(Moment(func.coalesce(row.detected_at, row.created_at)).desc(), row.id.desc()).limit(limit)
     return [{**found, "evidence": _evidence(found["evidence"])} for found in destination.read_dicts(query)]
 
 
@@ -179,7 +180,7 @@ def _documents(
     if publisher is not None:
         query = query.where(EXTRACTIONS.c.publisher == publisher)
     if days is not None:
-        query = query.where(EXTRACTIONS.c.created_at >= _ago(days))
+        query = query.where(from_moment(EXTRACTIONS.c.created_at, _ago(days)))
     for texts in destination.read(query):
         try:
             yield [_decoded(text, kind) for text, kind in zip(texts, kinds.values(), strict=True)]

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Select, case, func, select
 
+from ..columns import from_moment
 from ..destination import Destination
 from ..values import utc_now, utc_text
 from .figures import percent
@@ -23,7 +24,7 @@ def outcomes_report(destination: Destination, operation_id: str | None, hours_ba
     if operation_id:
         chosen = _COLUMNS.operation_id == operation_id
     else:
-        chosen = _COLUMNS.timestamp >= utc_text(utc_now() - timedelta(hours=hours_back), fraction=False)
+        chosen = from_moment(_COLUMNS.timestamp, utc_text(utc_now() - timedelta(hours=hours_back), fraction=False))
     (found,) = destination.read_dicts(_summary().where(chosen)) or [_no_summary()]
     summary = {name: 0 if value is None else value for name, value in found.items()}  # a sum of nothing is NULL
     total = summary["total_sources"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import case, func, select
 
 from ..byline.tables import SESSIONS as BYLINES
+from ..columns import Moment, from_moment
 from ..content_cleaning.tables import SESSIONS
 from ..destination import Destination
 from .report import Column, Report, share
@@ -24,7 +25,7 @@ def bylines(destination: Destination, *, since: str | None = None, source: str |
         func.avg(row.processing_time_ms).label("avg_time_ms"),
     ).group_by(row.source_name)
     if since is not None:
-        query = query.where(row.extraction_timestamp >= since)
+        query = query.where(from_moment(row.extraction_timestamp, since))
     if source is not None:
         query = query.where(row.source_name == source)
     rows = [
@@ -62,13 +63,13 @@ def contents(destination: Destination, *, since: str | None = None, domain: str 
             func.sum(row.total_removable_chars).label("removable_chars"),
             (func.avg(row.removal_percentage) / 100).label("removal_rate"),
             func.avg(row.processing_time_ms).label("avg_time_ms"),
-            func.max(row.end_time).label("last_session"),
+            func.max(Moment(row.end_time)).label("last_session"),
         )
         .group_by(row.domain)
         .order_by(count.desc(), row.domain)
     )
     if since is not None:
-        query = query.where(row.start_time >= since)
+        query = query.where(from_moment(row.start_time, since))
     if domain is not None:
         query = query.where(row.domain == domain)
     return Report(

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import case, func, select
 
+from ..columns import Moment, from_moment
 from ..destination import Destination
 from ..operations.tables import METADATA
 from ..values import parse_moment, utc_now
@@ -32,10 +33,10 @@ def discovery(
         func.sum(row.articles_found).label("articles_found"),
         func.sum(row.articles_new).label("articles_new"),
         func.avg(row.discovery_time_ms).label("avg_time_ms"),
-        func.max(row.timestamp).label("last_attempt"),
+        func.max(Moment(row.timestamp)).label("last_attempt"),
     ).group_by(row.source_name)
     if since is not None:
-        query = query.where(row.timestamp >= since)
+        query = query.where(from_moment(row.timestamp, since))
     if source is not None:
         query = query.where(row.source_name == source)
     if operation is not None:
@@ -74,11 +75,11 @@ def operations(
     row = OPERATIONS.c
     query = (
         select(row.id, row.operation_type, row.status, row.created_at, row.completed_at, row.metrics, row.error_details)
-        .order_by(row.created_at.desc(), row.id)
+        .order_by(Moment(row.created_at).desc(), row.id)
         .limit(limit)
     )
     if since is not None:
-        query = query.where(row.created_at >= since)
+        query = query.where(from_moment(row.created_at, since))
     if operation_type is not None:
         query = query.where(row.operation_type == operation_type)
     return Report(

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import producers.byline.schema
-import producers.content_cleaning.schema
-import producers.extraction.schema
-import producers.extraction_outcomes.schema
-import producers.operations.schema
-import producers.verification
 from producers.byline import BylineCleaningTelemetry
 from producers.content_cleaning import ContentCleaningTelemetry
 from producers.extraction import ComprehensiveExtractionTelemetry, ExtractionMetrics
@@ -33,16 +27,10 @@ from producers.schema import NOW, Table, definitions
 from producers.values import utc_now
 from telemetry_bus import TelemetryStore
 
+from .described import described
+
 Stored = Callable[[str], list[dict[str, Any]]]
 
-MODULES: Any = (
-    producers.byline.schema,
-    producers.content_cleaning.schema,
-    producers.extraction.schema,
-    producers.extraction_outcomes.schema,
-    producers.operations.schema,
-    producers.verification,
-)
 BATCH = {
     "batch_size": 5,
     "verified_articles": 3,
@@ -53,11 +41,6 @@ BATCH = {
     "avg_verification_time_ms": 300.0,
     "total_time_ms": 1500.0,
 }
-
-
-def tables() -> Iterator[Table]:
-    for module in MODULES:
-        yield from (each for each in vars(module).values() if isinstance(each, Table))
 
 
 def strict(table: Table) -> str:
@@ -119,15 +102,12 @@ def test_every_column_with_a_default_may_be_strict(
 ) -> None:
     """No column may be NULL that has a default with us, none has one, and no index is there: each recorder's rows land,
     those of one key as one."""
-    texts = [strict(table) for table in tables() if table is not producers.verification.VERIFICATIONS_APART]
+    tables = described()
+    texts = [strict(table) for table in tables.values()]
     assert [] == [text for text in texts if "DEFAULT" in text]
     make(database, *texts)
     assert 0 == record_everything(store)
-    counts = {
-        table.name: stored(f"SELECT count(*) AS n FROM {table.name}")[0]["n"]
-        for table in tables()
-        if table is not producers.verification.VERIFICATIONS_APART
-    }
+    counts = {name: stored(f"SELECT count(*) AS n FROM {name}")[0]["n"] for name in tables}
     assert 0 < min(counts.values())
     assert [1, 1, 1] == [
         counts[name]
@@ -138,7 +118,7 @@ def test_every_column_with_a_default_may_be_strict(
 
 def test_each_default_of_a_moment_is_given() -> None:
     """The tables' own words say which columns the test above makes strict."""
-    assert [] != [c for table in tables() for c in table.columns.values() if c.default == NOW]
+    assert [] != [c for table in described().values() for c in table.columns.values() if c.default == NOW]
 
 
 def test_rows_of_one_key_become_one(store: TelemetryStore, database: Path, stored: Stored) -> None:
@@ -172,7 +152,7 @@ def test_methods_of_one_key_become_one(store: TelemetryStore, database: Path, st
     """The attempts are added up, the rate and the time are the means over all of them."""
     make(
         database,
-        strict(producers.operations.schema.EFFECTIVENESS),
+        strict(described()["discovery_method_effectiveness"]),
         "INSERT INTO discovery_method_effectiveness (source_id, source_url, discovery_method, status, articles_found,"
         " success_rate, last_attempt, attempt_count, avg_response_time_ms, created_at, updated_at) VALUES"
         " ('s', 'u', 'rss_feed', 'success', 4, 100.0, '2024-01-01 00:00:00', 1, 10.0, '2024', '2024'),"
@@ -196,7 +176,7 @@ def test_patterns_of_one_key_become_one(store: TelemetryStore, database: Path, s
     digest = "d" * 64
     make(
         database,
-        strict(producers.content_cleaning.schema.PATTERNS),
+        strict(described()["persistent_boilerplate_patterns"]),
         "INSERT INTO persistent_boilerplate_patterns (id, domain, pattern_type, text_content, text_hash,"
         " occurrences_total, confidence_score, first_seen, last_seen, is_active, is_ml_training_eligible,"
         " created_at, updated_at) VALUES"
