@@ -39,6 +39,7 @@ def counts(output: str, target: str) -> tuple[int, int, int]:
     return inputs, rejected, taken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", INPUTS)
 def test_hostile_input_meets_only_typed_errors(tmp_path: Path, target: str) -> None:
     """Everything is refused by name or taken, honest jobs beside it are applied, memory stays within its limit; and
@@ -144,6 +145,7 @@ sys.argv += ["--memory", "1"]
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BREAKS)
 def test_what_is_broken_is_found(tmp_path: Path, name: str) -> None:
     """Exit code 1 and what is wrong; the input is kept, and the command that is printed finds it again."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ast
 import configparser
+import io
 import json
-import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from itertools import groupby, pairwise
 from pathlib import Path
 
@@ -158,17 +160,14 @@ def _programs() -> dict[str, str]:
 @cache
 def _help(program: str, *commands: str) -> str:
     module, _, function = _programs()[program].partition(":")
-    code = f"import sys; from {module} import {function} as main; sys.argv[0] = {program!r}; sys.exit(main())"
-    ended = subprocess.run(
-        [sys.executable, "-c", code, *commands, "--help"],
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert 0 == ended.returncode, ended.stderr
-    return ended.stdout
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
+        patch.setattr(sys, "argv", [program, *commands, "--help"])
+        patch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as ended:
+            getattr(import_module(module), function)()
+    assert not ended.value.code
+    return output.getvalue()
 
 
 def test_environment_is_documented() -> None:

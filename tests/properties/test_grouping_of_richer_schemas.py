@@ -133,6 +133,7 @@ def _payload(draw: st.DrawFn, jobs: Template) -> Any:
     return parts[0] if len(parts) == 1 else parts
 
 
+@pytest.mark.slow
 @settings(max_examples=120)
 @given(batches())
 def test_grouping_means_what_order_means(work: list[list[Run]]) -> None:

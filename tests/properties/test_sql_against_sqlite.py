@@ -79,6 +79,7 @@ def sqlite_counts(sql: str) -> int | None:
     raise AssertionError("no statement of this test has forty placeholders")
 
 
+@pytest.mark.slow
 @settings(max_examples=250)
 @given(st.lists(st.tuples(SPACE, EXPRESSIONS), min_size=1, max_size=6), SPACE)
 def test_placeholders_are_those_of_sqlite(parts: list[tuple[str, str]], end: str) -> None:

@@ -41,6 +41,7 @@ def test_a_job_of_the_largest_size_and_one_byte_more(store: TelemetryStore) -> N
         assert [(room,)] == connection.execute("SELECT length(a) FROM t").fetchall()
 
 
+@pytest.mark.slow
 def test_more_values_than_a_statement_takes(store: TelemetryStore) -> None:
     """SQLite says no, the error is bounded, and the store goes on."""
     many = ", ".join("?" * 40_000)

@@ -13,8 +13,9 @@ from .ground import Violation
 from .scale import small_world
 from .world import STEPS, World
 
-#: Worlds in the suite, in blocks that run in parallel; `scripts/simulate` runs any number of others.
-BLOCKS, WORLDS_PER_BLOCK = 40, 250
+#: The seeds of the worlds in the suite, in blocks that run in parallel; `scripts/simulate` runs any number of others.
+QUICK = [range(first, first + 100) for first in range(0, 800, 100)]
+SLOW = [range(first, first + 400) for first in range(800, 10_000, 400)]
 #: Each occurs often.
 TROUBLES = [
     *(f"writer killed {moment}" for moment in (*writers.MOMENTS, "between turns", "while it was stopped")),
@@ -42,12 +43,14 @@ TROUBLES = [
 ]
 
 
-@pytest.mark.parametrize("block", range(BLOCKS))
-def test_exactly_once_in_order_without_a_hole(block: int, folder: Path) -> None:
+@pytest.mark.parametrize(
+    "seeds", [*QUICK, *(pytest.param(seeds, marks=pytest.mark.slow) for seeds in SLOW)], ids=lambda seeds: seeds[0]
+)
+def test_exactly_once_in_order_without_a_hole(seeds: range, folder: Path) -> None:
     """In each world every submitted job is applied exactly once and in order, every failure is told exactly once,
     nothing is acknowledged before it is committed, and when the trouble is over all is done in bounded time."""
     with small_world():
-        for seed in range(block * WORLDS_PER_BLOCK, (block + 1) * WORLDS_PER_BLOCK):
+        for seed in seeds:
             try:
                 World(seed, folder).run()
             except Violation as violation:
@@ -78,6 +81,7 @@ def test_a_world_is_its_seed(folder: Path) -> None:
     assert any("round" in line for line in stories[0])
 
 
+@pytest.mark.slow
 def test_every_trouble_occurs(folder: Path) -> None:
     """What is simulated is not only said to be: each way to die, each fault, whatever the network does, often."""
     tally: Counter[str] = Counter()

@@ -97,6 +97,7 @@ def _payload(draw: st.DrawFn, jobs: Template) -> Any:
     return parts[0] if len(parts) == 1 else parts
 
 
+@pytest.mark.slow
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(batches())
 def test_grouping_does_not_change_what_jobs_mean(work: list[list[Run]]) -> None:

@@ -122,6 +122,7 @@ def test_failures_come_in_the_order_of_the_jobs(tmp_path: Path) -> None:
         assert [(a.id, 1), (b.id, 2), (a.id, 3)] == [(failure.stream, failure.sequence) for failure in failures]
 
 
+@pytest.mark.slow
 def test_two_thousand_bad_jobs_among_many(tmp_path: Path) -> None:
     """Each is a dead letter once; every other job is applied."""
     stream = Stream()

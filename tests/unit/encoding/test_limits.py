@@ -44,6 +44,7 @@ def test_nothing_of_it_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
             assert [(1,)] == connection.execute("SELECT a FROM t").fetchall()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "job",
     [
@@ -58,6 +59,7 @@ def test_the_largest_job_is_read(job: Job) -> None:
     assert len(job.statements) == len(codec.unpack_job(codec.pack_job(job)).statements)
 
 
+@pytest.mark.slow
 def test_a_bomb_is_refused_before_it_is_large() -> None:
     """Eight million empty arrays in eight megabytes: an error, and no gigabyte."""
     count = 8_000_000

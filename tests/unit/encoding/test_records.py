@@ -281,6 +281,7 @@ SIMPLE = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(SIMPLE, SIMPLE), min_size=1, max_size=4), SIMPLE)
 @settings(max_examples=300)
 def test_records_of_anything(records: list[tuple[object, object]], definition: object) -> None:

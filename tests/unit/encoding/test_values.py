@@ -119,6 +119,7 @@ def test_nan_stays_one() -> None:
     assert math.isnan(found)
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(STORABLE)))
 def test_round_trip_of_many_rows(rows: list[list[tuple[Any, Any]]]) -> None:
     """Rows stay rows, in order, whatever their lengths."""
@@ -265,12 +266,14 @@ JOBS = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(JOBS)
 def test_round_trip_of_a_job(job: Job) -> None:
     """A whole job comes back from its bytes alone."""
     assert job == unpack_job(pack_job(job))
 
 
+@pytest.mark.slow
 @given(JOBS, st.data())
 @settings(max_examples=50)
 def test_a_job_that_was_cut_off(job: Job, data: st.DataObject) -> None:

@@ -136,7 +136,7 @@ class JournalAgainstModel(RuleBasedStateMachine):
 
 
 JournalAgainstModel.TestCase.settings = settings(deadline=None, max_examples=60, stateful_step_count=30)
-test_journal_against_a_model = JournalAgainstModel.TestCase
+test_journal_against_a_model = pytest.mark.slow(JournalAgainstModel.TestCase)
 
 
 def filled(journal: Journal, laps: int = 0) -> list[bytes]:

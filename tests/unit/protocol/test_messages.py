@@ -154,6 +154,7 @@ ANYTHING = st.recursive(
 KINDS = st.sampled_from(["hello", "welcome", "ack", "resend", "confirm", "bye", "refusal", "command", "answer"])
 
 
+@pytest.mark.slow
 @given(KINDS, st.lists(ANYTHING, max_size=8))
 @settings(max_examples=500)
 def test_fields_of_anything(kind: str, values: list[object]) -> None:
