@@ -166,11 +166,13 @@ class FlushTimeout(TelemetryError, TimeoutError):
 class JobFailed(TelemetryError):
     """The database refused a job.
 
-    `error_type` is the name of the database's exception, `traceback` the text of its traceback in the writer.
+    `error_type` is the name of the database's exception, `traceback` the text of its traceback in the writer. Of
+    `number` jobs it is the first.
     """
 
     error_type: str = ""
     traceback: str = ""
+    number: int = 1
 
 
 class ReadOnly(TelemetryError):

@@ -154,20 +154,25 @@ class TelemetryStore:
 
     # Waiting and looking
 
-    def flush(self, timeout: float | None = None) -> None:
+    def flush(self, timeout: float | None = None, *, raise_on_failure: bool = False) -> None:
         """Return when every job submitted before is committed, or is a dead letter.
 
         `timeout` in seconds, the store's own by default. Raises `FlushTimeout`, saying how many jobs wait and what
-        is known of the writer; nothing is lost then.
+        is known of the writer; nothing is lost then. With `raise_on_failure` raises `JobFailed` for the first of this
+        store's jobs that have failed since the last such flush, saying how many there are.
         """
         limit = self._options.timeout if timeout is None else check_seconds("timeout", timeout)
         self._backend.wait(self._backend.last, limit)
+        if raise_on_failure:
+            number, first = self._backend.take_failures()
+            if first is not None:
+                raise _job_failed(first, "telemetry-bus dead-letters list shows them all", number)
 
-    async def aflush(self, timeout: float | None = None) -> None:
+    async def aflush(self, timeout: float | None = None, *, raise_on_failure: bool = False) -> None:
         """`flush()` for asyncio programs."""
         import asyncio  # here, because it takes as long to import as all the rest
 
-        await asyncio.to_thread(self.flush, timeout)
+        await asyncio.to_thread(self.flush, timeout, raise_on_failure=raise_on_failure)
 
     def connection(self, readonly: bool = True) -> AbstractContextManager[sqlite3.Connection]:
         """A fresh connection to read with, closed at the end of the `with` block.
@@ -320,15 +325,16 @@ _shared: dict[str, TelemetryStore] = {}
 _shared_lock = ForkSafeLock()
 
 
-def _job_failed(failure: Failure, hint: str) -> JobFailed:
+def _job_failed(failure: Failure, hint: str, number: int = 1) -> JobFailed:
+    """The first of `number` failures as an exception."""
     message, traceback = split_error(failure.error)
     error = JobFailed(
-        f"{failure.error_type}: {message}",
+        (f"the first of {number} that failed: " if number > 1 else "") + f"{failure.error_type}: {message}",
         operation=f"job {failure.sequence}",
         subject=failure.statement or "",
         hint=hint,
     )
-    error.error_type, error.traceback = failure.error_type, traceback
+    error.error_type, error.traceback, error.number = failure.error_type, traceback, number
     error.add_note(traceback)
     return error
 

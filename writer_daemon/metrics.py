@@ -25,7 +25,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from telemetry_bus import __version__
 from telemetry_bus.database.stats import HistogramSnapshot
 from telemetry_bus.errors import ConfigError, JournalCorrupt
-from telemetry_bus.journal.layout import PAGE_BYTES, TAIL, lock_file, read_watermark
+from telemetry_bus.journal.dropped import dropped_jobs
+from telemetry_bus.journal.layout import DROPPED, PAGE_BYTES, TAIL, Header, lock_file, read_watermark
 from telemetry_bus.runtime.folder import BusFolder
 
 from .status import WriterStatus
@@ -113,7 +114,7 @@ def parse_address(text: str) -> tuple[str, int]:
 def figures_of(status: WriterStatus, folder: BusFolder) -> Figures:
     """What is published of a state of the writer, and of the disk at this moment."""
     written = status.written
-    journals, journal_bytes = _journals(folder, status.adopting_stream)
+    journals, journal_bytes, dropped = _journals(folder, status.adopting_stream)
     database_bytes, free_bytes = _disk(status.database.path)
     return Figures(
         taken=status.taken,
@@ -160,6 +161,7 @@ def figures_of(status: WriterStatus, folder: BusFolder) -> Figures:
             _one("resends_requested", "How often a producer was asked to send again.", status.resends),
             _one("malformed_messages", "Messages that make no sense, or are of another version.", status.malformed),
             _one("producers_refused", "Producers of another database that were refused.", status.refused),
+            _one("jobs_dropped", "Jobs that found a full journal, of ended programs too.", dropped),
             _one("jobs_gone", "Acknowledged jobs that the database no longer has.", status.jobs_gone),
             _one("journals_adopted", "Journals of dead producers that were adopted.", status.journals_adopted),
             _one("journals_quarantined", "Damaged journals that were put aside.", status.journals_quarantined),
@@ -231,8 +233,9 @@ def _filled(family: Any, values: Mapping[str, float]) -> Metric:
     return metric
 
 
-def _journals(folder: BusFolder, adopting: bytes | None) -> tuple[dict[str, float], dict[str, float]]:
-    """Number and unacknowledged bytes of the journals, by state. Only their first pages are read."""
+def _journals(folder: BusFolder, adopting: bytes | None) -> tuple[dict[str, float], dict[str, float], int]:
+    """Number and unacknowledged bytes of the journals, by state, and jobs dropped. Only their first pages are read."""
+    dropped: dict[bytes, int] = {}
     number: dict[str, float] = {"waiting": 0, "orphaned": 0}
     size: dict[str, float] = {"waiting": 0, "orphaned": 0}
     with suppress(OSError):  # out of descriptors: what was seen so far
@@ -246,9 +249,11 @@ def _journals(folder: BusFolder, adopting: bytes | None) -> tuple[dict[str, floa
                     page = os.pread(fd, PAGE_BYTES, 0).ljust(PAGE_BYTES, b"\0")
                 finally:
                     os.close(fd)
+                words = memoryview(page).cast("Q")
                 number[state] += 1
-                size[state] += max(0, memoryview(page).cast("Q")[TAIL] - read_watermark(page)[1])
-    return number, size
+                size[state] += max(0, words[TAIL] - read_watermark(page)[1])
+                dropped[Header.unpack(page).stream] = words[DROPPED]
+    return number, size, dropped_jobs(folder.journals, dropped.items())
 
 
 def _disk(path: Path | None) -> tuple[float, float]:

@@ -79,6 +79,7 @@ class WriterStatus:
             "rows_committed": written.rows_committed,
             "batches": written.batches,
             "dead_letters": written.dead_letters,
+            "jobs_failed": sum(self.failures.values()),
             "duplicates_dropped": self.duplicates,
             "resends_requested": self.resends,
             "malformed": self.malformed,

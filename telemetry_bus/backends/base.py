@@ -40,6 +40,9 @@ class Backend(Protocol):
     def failure(self, sequence: int) -> Failure | None:
         """Why a decided job failed."""
 
+    def take_failures(self) -> tuple[int, Failure | None]:
+        """How many jobs have failed since this was last asked, and the first of them."""
+
     def stats(self) -> StoreStats: ...
 
     def close(self) -> None:

@@ -35,3 +35,7 @@ class ImmediateBackend:
     def failure(self, sequence: int) -> Failure | None:
         """None: what fails is raised by `put`."""
         return None
+
+    def take_failures(self) -> tuple[int, Failure | None]:
+        """Nothing, likewise."""
+        return 0, None

@@ -69,6 +69,9 @@ class JournaledBackend:
     def failure(self, sequence: int) -> Failure | None:
         return self._outbox.failure(sequence) if self._outbox else None
 
+    def take_failures(self) -> tuple[int, Failure | None]:
+        return self._outbox.take_failures() if self._outbox else (0, None)
+
     def stats(self) -> StoreStats:
         from ..views import StoreStats
 

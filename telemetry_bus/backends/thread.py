@@ -287,6 +287,8 @@ class ThreadWriter:
         if self._adopter is not None:
             self._adopter.scan()
         self._intake.protocol.expire(time.monotonic())
+        for stream in self._streams:
+            stream.outbox.tell_dropped()
         with self._database_lock:
             self._intake.maintain(idle=not any(stream.outbox.pending for stream in self._streams))
 

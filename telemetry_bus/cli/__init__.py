@@ -17,6 +17,7 @@ from .deadletters import command as deadletters_command
 from .output import Output
 from .prune import command as prune_command
 from .service import command as service_command
+from .survey import NoDatabase
 from .top import command as top_command
 
 _COMMANDS = (
@@ -60,6 +61,8 @@ def parser() -> Parser:
 def _code(error: Exception) -> int:
     if isinstance(error, ConfigError):
         return exit_codes.USAGE
+    if isinstance(error, NoDatabase):
+        return exit_codes.MISSING
     return exit_codes.ABSENT if isinstance(error, WriterAbsent) else exit_codes.FAILED
 
 

@@ -33,6 +33,7 @@ def add_to(whole: Parser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     bus = Bus.of(arguments.database)
+    bus.demand("flush")
     barrier = Barrier(bus.journals())
     if not barrier.reached:
         _wait(bus, barrier, arguments.timeout)

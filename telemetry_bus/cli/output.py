@@ -22,6 +22,7 @@ STATE_STYLES = {
     "running": "green",
     "degraded": "bold red",
     "absent": "yellow",
+    "missing": "bold red",
     "ok": "green",
     "warning": "yellow",
     "problem": "bold red",

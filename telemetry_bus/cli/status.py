@@ -27,6 +27,7 @@ _OF_THE_WRITER = (
     "jobs_committed",
     "rows_committed",
     "batches",
+    "jobs_failed",
     "duplicates_dropped",
     "resends_requested",
     "ddl_cached",
@@ -38,7 +39,12 @@ _OF_THE_WRITER = (
     "leaving",
     "inherited",
 )
-_CODES = {"running": exit_codes.DONE, "degraded": exit_codes.DEGRADED, "absent": exit_codes.ABSENT}
+_CODES = {
+    "running": exit_codes.DONE,
+    "degraded": exit_codes.DEGRADED,
+    "absent": exit_codes.ABSENT,
+    "missing": exit_codes.MISSING,
+}
 
 
 def add_to(whole: Parser) -> None:
@@ -46,7 +52,8 @@ def add_to(whole: Parser) -> None:
         "status",
         run,
         "show the writer, pending jobs and dead letters",
-        "Show the writer, pending jobs and dead letters. The state is running, degraded or absent.",
+        "Show the writer, pending jobs and dead letters. The state is running, degraded, absent (no writer runs) or\n"
+        "missing (there is no such database). Jobs that have failed, and are dead letters, change the exit code alone.",
     )
 
 
@@ -56,7 +63,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         output.document(report)
     else:
         _show(report, output)
-    return _CODES[report["state"]]
+    failed = report["state"] == "running" and report["dead_letters"]
+    return exit_codes.FAILED if failed else _CODES[report["state"]]
 
 
 def status(bus: Bus, most_bytes: int = sys.maxsize) -> dict[str, Any]:
@@ -69,6 +77,7 @@ def status(bus: Bus, most_bytes: int = sys.maxsize) -> dict[str, Any]:
     if report is None:
         report = _unasked(bus)
     report["pending_jobs"] = journals.pending_jobs
+    report["jobs_dropped"] = journals.dropped_jobs
     report["streams"] = [
         {
             "stream": journal.stream.hex(),
@@ -90,8 +99,7 @@ def _asked(bus: Bus, journals: Journals) -> dict[str, Any] | None:
     problem = owner.silence()
     if not owner.is_program:
         try:
-            report: dict[str, Any] = ask(bus.folder, "status", ANSWER_S)
-            return report
+            return {**dict.fromkeys(_OF_THE_WRITER), **ask(bus.folder, "status", ANSWER_S)}  # it may be an older one
         except WriterAbsent:
             if not bus.held:
                 return None
@@ -103,7 +111,7 @@ def _asked(bus: Bus, journals: Journals) -> dict[str, Any] | None:
 def _unasked(bus: Bus) -> dict[str, Any]:
     """What can be said when no writer answers."""
     report: dict[str, Any] = {
-        "state": "absent",
+        "state": "missing" if bus.missing else "absent",
         **dict.fromkeys(_OF_THE_WRITER),
         "database": bus.database.masked,
         "dead_letters": 0,
@@ -112,7 +120,9 @@ def _unasked(bus: Bus) -> dict[str, Any]:
         "wal_bytes": _log_bytes(bus.database),
         "last_error": None,
     }
-    if bus.database.path is None or bus.database.path.exists():
+    if report["state"] == "missing":
+        report["last_error"] = "there is no such database"
+    elif bus.database.path is None or bus.database.path.exists():
         try:
             with reading(bus.database) as letters:
                 report["dead_letters"] = letters.count()
@@ -160,6 +170,10 @@ def fields(report: dict[str, Any], output: Output) -> dict[str, str]:
         )
         fields["definitions"] = f"{report['ddl_cached']} seen to"
     fields["dead letters"] = "unknown" if report["dead_letters"] is None else output.number(report["dead_letters"])
+    if report["jobs_failed"]:
+        fields["dead letters"] += f"; {output.counted(report['jobs_failed'], 'job')} failed since the writer began"
+    if report["jobs_dropped"]:
+        fields["dropped"] = f"{output.counted(report['jobs_dropped'], 'job')} that found a full journal"
     fields["log"] = f"{size(report['wal_bytes'])} (WAL)"
     if report.get("inherited"):  # only a writer tells
         fields["inherited"] = ", ".join(report["inherited"])

@@ -30,6 +30,7 @@ def add_to(whole: Parser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     bus = Bus.of(arguments.database)
+    bus.demand("stop")
     pid = stop(bus, arguments.timeout) if bus.held else None
     if output.as_json:
         output.document({"stopped": pid is not None, "pid": pid})

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import Database, parse_database
-from ..errors import JournalCorrupt
+from ..errors import DatabaseFault, JournalCorrupt
+from ..journal.dropped import dropped_jobs
 from ..journal.orphan import JournalState, inspect
 from ..runtime.folder import BusFolder
 from ..runtime.locks import is_held
@@ -20,12 +21,18 @@ COUNTED_BYTES = 256 * 1024
 _LOCKS = Path("/proc/locks")
 
 
+class NoDatabase(DatabaseFault):
+    """Neither the database nor anything of its bus is there."""
+
+
 @dataclass(frozen=True)
 class Journals:
     """The journals at one moment: those that can be read, and what is wrong with the others, by file name."""
 
     readable: list[JournalState]
     damaged: dict[str, str]
+    #: Jobs that full journals have dropped, those of programs that have ended included.
+    dropped_jobs: int = 0
 
     @property
     def pending_jobs(self) -> int:
@@ -50,6 +57,24 @@ class Bus:
         """Whether somebody owns the database."""
         return is_held(self.folder.writer_lock)
 
+    @property
+    def missing(self) -> bool:
+        """Whether there is no database, nor a job that waits for its first writer, or for somebody to look at it."""
+        path = self.database.path
+        if path is None or path.exists() or self.held:
+            return False
+        return not self.folder.journal_paths() and not any(self.folder.quarantine.glob("*"))
+
+    def demand(self, operation: str) -> None:
+        """Raises `NoDatabase` when it is `missing`: a path that was mistyped must not look like a bus at rest."""
+        if self.missing:
+            raise NoDatabase(
+                "there is no such database",
+                operation=operation,
+                subject=self.database.masked,
+                hint="name it with --database",
+            )
+
     def journals(self, most_bytes: int = sys.maxsize) -> Journals:
         """Look at every journal, as `inspect` does. Those that go away meanwhile are left out."""
         readable, damaged = [], {}
@@ -60,7 +85,8 @@ class Bus:
                 continue
             except (JournalCorrupt, OSError) as error:
                 damaged[path.name] = str(error)
-        return Journals(readable, damaged)
+        dropped = dropped_jobs(self.folder.journals, ((journal.stream, journal.dropped) for journal in readable))
+        return Journals(readable, damaged, dropped)
 
     def owner(self, journals: Journals | None = None) -> Owner:
         """Who holds the lock, as far as can be told without asking, and with a look at the journals."""

@@ -31,6 +31,8 @@ MAX_SEQUENCE = 1 << 62
 # Words of the header page, 64 bytes apart so that they never share a cache line.
 TAIL = 3072 // 8
 DEFINITIONS_TAIL = 3136 // 8
+#: Jobs that found no room and were dropped, by the owner's policy.
+DROPPED = 3328 // 8
 
 #: The last character is the version of all that is in the file.
 _MAGIC = b"TBUSJRN1"

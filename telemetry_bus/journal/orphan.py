@@ -14,7 +14,8 @@ from ..errors import JournalCorrupt
 from ..jobs import MAX_JOB_BYTES
 from ..runtime.folder import sync_folder
 from ..runtime.locks import is_locked
-from .layout import DEFINITIONS_TAIL, PAGE_BYTES, TAIL, Header, lock_file, read_watermark
+from .dropped import keep_dropped
+from .layout import DEFINITIONS_TAIL, DROPPED, PAGE_BYTES, TAIL, Header, lock_file, read_watermark
 
 #: The ring is read in pieces of this size, so that a large journal does not fill the memory.
 _PIECE_BYTES = 1024 * 1024
@@ -40,6 +41,7 @@ class OrphanJournal:
         self._ring_start = PAGE_BYTES + header.definitions_bytes
         words = memoryview(page).cast("Q")
         self.tail = words[TAIL]
+        self.dropped = words[DROPPED]
         self.trimmed = read_watermark(page)
         #: What was found wrong; None so far.
         self.damage: str | None = None
@@ -100,10 +102,15 @@ class OrphanJournal:
 
     def delete(self) -> None:
         """Everything in it is decided: unlink the file, make that durable, let go of the lock."""
+        self.keep_dropped()
         with suppress(FileNotFoundError):  # somebody has removed it, perhaps with its folder
             self.path.unlink()
             sync_folder(self.path.parent)
         self.close()
+
+    def keep_dropped(self) -> None:
+        """Before the file goes from its place: what its owner has dropped is still told of."""
+        keep_dropped(self.path.parent, self.stream, self.dropped)
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -138,6 +145,8 @@ class JournalState:
     pending_bytes: int
     #: Bytes since the stream began: up to here it was submitted; from `pending_bytes` before here on it waits.
     end: int
+    #: Jobs that its owner has dropped, for they found no room.
+    dropped: int = 0
 
 
 def inspect(path: Path, most_bytes: int = sys.maxsize) -> JournalState:
@@ -161,6 +170,15 @@ def inspect(path: Path, most_bytes: int = sys.maxsize) -> JournalState:
                     break
             if OrphanJournal(path, fd).trimmed == journal.trimmed:
                 break
-        return JournalState(journal.stream, journal.pid, is_locked(fd), journal.trimmed[0], jobs, waiting, journal.tail)
+        return JournalState(
+            journal.stream,
+            journal.pid,
+            is_locked(fd),
+            journal.trimmed[0],
+            jobs,
+            waiting,
+            journal.tail,
+            journal.dropped,
+        )
     finally:
         os.close(fd)

@@ -13,9 +13,11 @@ from ..encoding.records import CHUNK_BYTES, Position, seal
 from ..errors import JournalUnavailable
 from ..runtime.folder import JOURNAL_SUFFIX, share, sync_folder
 from ..runtime.locks import leads_to, try_lock
+from .dropped import keep_dropped
 from .layout import (
     DEFINITIONS_BYTES,
     DEFINITIONS_TAIL,
+    DROPPED,
     PAGE_BYTES,
     TAIL,
     UNFINISHED_SUFFIX,
@@ -128,6 +130,15 @@ class Journal:
         self.trimmed = position
         self._free_to = position[1] + self.ring_bytes
 
+    def drop(self) -> int:
+        """Count a job that is dropped, where others see it; how many there are by now."""
+        self._words[DROPPED] += 1
+        return self._words[DROPPED]
+
+    @property
+    def dropped(self) -> int:
+        return self._words[DROPPED]
+
     def lost(self) -> bool:
         """Whether somebody has removed or replaced the file: what is in it would not survive the process."""
         if self.path is None or self._lock_fd < 0:
@@ -152,6 +163,7 @@ class Journal:
     def remove(self) -> None:
         """Delete the file: everything in it is decided. Then as `close`."""
         if self.path is not None:
+            keep_dropped(self.path.parent, self.stream, self.dropped)
             with suppress(FileNotFoundError):  # somebody has removed it, perhaps with its folder
                 self.path.unlink()
                 sync_folder(self.path.parent)

@@ -66,6 +66,7 @@ class Outbox:
         self._timeout = timeout
         self._log_failures = log_failures
         self._pace = Pace(logger, most=_FAILURES_LOGGED)
+        self._dropped_pace = Pace(logger)
         self._encoder = Encoder(journal.define)
         # Re-entrant, so that a signal handler or a finalizer that submits in the middle of a submit of the same
         # thread meets an error and not a deadlock.
@@ -76,10 +77,12 @@ class Outbox:
         self._tracing = False
         self.full = False
         self._committed = 0
-        self._dropped = 0
+        self._dropped = self._dropped_told = 0
         self._failed = 0
         self._last_error: str | None = None
         self._failures: OrderedDict[int, Failure] = OrderedDict()
+        self._first_failure: Failure | None = None  # since they were last taken
+        self._failures_taken = 0
 
     # Submitting
 
@@ -140,7 +143,9 @@ class Outbox:
     def _when_full(self, record: bytes) -> int:
         self.full = True
         if self._on_full == "drop":
-            self._dropped += 1
+            self._dropped = self.journal.drop()
+            if not self._dropped_told:
+                self.wake()
             return 0
         deadline = time.monotonic() + (self._timeout if self._on_full == "block" else 0)
         while (left := deadline - time.monotonic()) > 0:
@@ -220,9 +225,22 @@ class Outbox:
                 self._failed += 1
                 self._last_error = failure.error.partition("\n")[0]
                 self._failures[failure.sequence] = failure
+                self._first_failure = self._first_failure or failure
                 if len(self._failures) > _FAILURES_KEPT:
                     self._failures.popitem(last=False)
             self._changed.notify_all()
+
+    def tell_dropped(self) -> None:
+        """Log what was dropped since the last time. For the thread that sends: a caller may hold a log's lock."""
+        if self._dropped > self._dropped_told:
+            self._dropped_told = self._dropped
+            self._dropped_pace.log(
+                logging.WARNING,
+                "the journal %s is full, and jobs are dropped: %d so far",
+                self.journal.path or "in memory",
+                self._dropped,
+                extra={"dropped": self._dropped},
+            )
 
     def renew_journal(self) -> None:
         """Make the journal's file anew: somebody has removed it. Raises `JournalUnavailable`."""
@@ -253,6 +271,13 @@ class Outbox:
     def failure(self, sequence: int) -> Failure | None:
         """Why a decided job failed, as long as that is kept; None for one that did not."""
         return self._failures.get(sequence)
+
+    def take_failures(self) -> tuple[int, Failure | None]:
+        """How many jobs have failed since this was last asked, and the first of them."""
+        with self._lock:
+            first, self._first_failure = self._first_failure, None
+            number, self._failures_taken = self._failed - self._failures_taken, self._failed
+            return number, first
 
     @property
     def last(self) -> int:
@@ -288,6 +313,8 @@ class Outbox:
     def release(self) -> bool:
         """After `close`, when nobody sends any more: delete the journal if everything in it is decided, else leave
         it to the writer. Returns whether it was deleted."""
+        self.tell_dropped()
+        self._dropped_pace.flush()
         with self._lock:
             self._pace.flush()
             if self.pending:

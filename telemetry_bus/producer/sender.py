@@ -104,6 +104,7 @@ class Sender:
                 again = time.monotonic() + _RESTART_AFTER_S
                 while not self._requests.stopping and time.monotonic() < again:
                     self._waker.sleep(_LOOK_UP_S)  # a job does not cut it short, or a busy program would spin here
+        self._outbox.tell_dropped()
         self._pace.flush()
         self._outbox.wake_at = 0  # whoever was to be called for late jobs may have been named while this thread ended
 

@@ -187,6 +187,7 @@ class Transport:
             self._spawner.settled()
         if now >= self._look_at:
             self._look_at = now + _LOOK_FOR_JOURNAL_S
+            self._outbox.tell_dropped()
             self._keep_journal()
 
     def _sleep(self, poller: zmq.Poller, behind: float, deadline: float | None) -> None:

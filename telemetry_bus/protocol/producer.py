@@ -135,7 +135,9 @@ class ProducerProtocol:
             yield self._outbox.popleft()
 
     def deadline(self, tail: Position) -> float | None:
-        """When `due` will have something to say if nothing happens until then; None: never."""
+        """When `due` will have something to say if nothing happens until then, 0: now; None: never."""
+        if self._outbox:
+            return 0.0
         return self._ask_at if self.waits(tail) else None
 
     def waits(self, tail: Position) -> bool:

@@ -145,6 +145,7 @@ class Adopter:
             if journal.damage is None:
                 journal.delete()
             else:
+                journal.keep_dropped()
                 self._quarantine(journal.path, journal.damage)
         except OSError as error:  # it is found again, and dropped as a duplicate
             self._trouble("journal %s is decided and cannot be put away: %s", journal.path, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -178,3 +179,41 @@ def test_trace(store: TelemetryStore, caplog: pytest.LogCaptureFixture) -> None:
         "sync": {"commit"},
     }
     assert stations[store.mode] == {word for word in ("enqueue", "send", "commit", "acknowledge") if word in text}
+
+
+@in_journaled_modes
+def test_a_flush_that_is_asked_to_raises_the_first_failure(store: TelemetryStore) -> None:
+    """With the number of those since the last such flush; a plain flush neither raises nor takes any away."""
+    add(store, "a", "a", "b", "b", "b")
+    store.flush()
+    with pytest.raises(JobFailed, match="the first of 3 that failed: IntegrityError: UNIQUE") as caught:
+        store.flush(raise_on_failure=True)
+    assert (3, "IntegrityError", INSERT) == (caught.value.number, caught.value.error_type, caught.value.subject)
+    assert "job 2" == caught.value.operation
+    assert "Traceback (most recent call last)" in caught.value.traceback
+    store.flush(raise_on_failure=True)
+    add(store, "c")
+    store.flush(raise_on_failure=True)
+    add(store, "c")
+    with pytest.raises(JobFailed, match=r"^job 7: IntegrityError"):
+        asyncio.run(store.aflush(raise_on_failure=True))
+
+
+@in_journaled_modes
+def test_a_flush_that_raises_counts_more_failures_than_one_answer_tells(store: TelemetryStore) -> None:
+    """A thousand bad jobs come in many acknowledgements, and the first is told however long ago it was."""
+    store.executemany(INSERT, [("a", 0)], ensure=[EVENTS])
+    for _ in range(1200):
+        store.execute(INSERT, ("a", 1))
+    with pytest.raises(JobFailed, match="the first of 1200 that failed") as caught:
+        store.flush(raise_on_failure=True)
+    assert "job 2" == caught.value.operation
+
+
+@in_sync_mode
+def test_a_flush_raises_nothing_that_was_raised(store: TelemetryStore) -> None:
+    """In mode sync the submit has raised it."""
+    add(store, "a")
+    with pytest.raises(JobFailed):
+        add(store, "a")
+    store.flush(raise_on_failure=True)

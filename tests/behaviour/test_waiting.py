@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import os
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from telemetry_bus import ConfigError, FlushTimeout, JobTooLarge, JournalFull, StoreClosed, StoreStats, TelemetryStore
+from telemetry_bus.cli import main
 
 from ..conftest import OpenStore
 from .looking import (
@@ -208,6 +210,41 @@ def test_full_and_dropping(open_store: OpenStore, database: Path) -> None:
     kept = [number for number, sequence in enumerate(numbers) if sequence]
     assert kept == [size for (size,) in rows(store, "SELECT size FROM events ORDER BY id")]
     assert 0 < store.execute(INSERT, ("later", 1))
+
+
+@in_journaled_modes
+def test_what_is_dropped_is_told(
+    open_store: OpenStore, database: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By one warning in some seconds, however many there are, and by `status`: while the program runs, after a fork of
+    its stream into a second store, and when both have ended and their journals are gone."""
+    stores = [open_store(journal_bytes=SMALL, on_full="drop") for _ in range(2)]
+    for store in stores:
+        store.submit(lambda conn: None, ensure=[EVENTS])
+        store.flush()
+    with locked(database):
+        dropped = [
+            [store.execute(INSERT, (f"{at} {number} {LONG}", number)) for number in range(30)].count(0)
+            for at, store in enumerate(stores)
+        ]
+        assert min(dropped) > 0
+        warned = [f"the journal {store.stats().journal} is full" for store in stores]
+        eventually(lambda: all(any(text in message for message in caplog.messages) for text in warned))
+        assert sum(dropped) == told_by_status(database, capsys)
+    for store in stores:
+        store.flush()
+        store.shutdown()
+    assert not list(Path(f"{database}.bus").glob("journals/*"))
+    assert sum(dropped) == told_by_status(database, capsys)
+    first = [message for message in caplog.messages if message.startswith(warned[0])]
+    assert 1 == len(first)
+    assert f"jobs are dropped: {dropped[0]} so far" in " ".join(caplog.messages)
+
+
+def told_by_status(database: Path, capsys: pytest.CaptureFixture[str]) -> int:
+    main(["status", "--json", "--database", str(database)])
+    found: int = json.loads(capsys.readouterr().out)["jobs_dropped"]
+    return found
 
 
 @in_journaled_modes

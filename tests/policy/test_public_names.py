@@ -112,8 +112,8 @@ def test_signature_of_a_store() -> None:
     ("name", "signature"),
     [
         ("submit", "(self, task, *, ensure=None)"),
-        ("flush", "(self, timeout=None)"),
-        ("aflush", "(self, timeout=None)"),
+        ("flush", "(self, timeout=None, *, raise_on_failure=False)"),
+        ("aflush", "(self, timeout=None, *, raise_on_failure=False)"),
         ("shutdown", "(self, wait=False)"),
         ("connection", "(self, readonly=True)"),
         ("stats", "(self)"),

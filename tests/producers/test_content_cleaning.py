@@ -446,10 +446,10 @@ def test_the_store_is_opened_at_the_first_use(
 
 
 @pytest.mark.parametrize("mode", ["sync"])
-def test_shutdown_leaves_the_store_open(store: TelemetryStore) -> None:
+def test_shutdown_leaves_the_store_open(store: TelemetryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """With `wait` it flushes; the store can be used afterwards, by this object and by others."""
     flushed: list[None] = []
-    store.flush = lambda timeout=None: flushed.append(None)  # type: ignore[method-assign]
+    monkeypatch.setattr(store, "flush", lambda timeout=None: flushed.append(None))
     telemetry = ContentCleaningTelemetry(store=store)
     telemetry.shutdown()
     assert 0 == len(flushed)

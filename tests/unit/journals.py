@@ -32,7 +32,7 @@ def small(chunk: int = 64, definitions: int = 256, piece: int = 100) -> Iterator
         yield
 
 
-def make(folder: Path, ring_bytes: int = RING_BYTES, stream: bytes = STREAM) -> Journal:
+def make(folder: Path | None, ring_bytes: int = RING_BYTES, stream: bytes = STREAM) -> Journal:
     return Journal(folder, stream, ring_bytes, DATABASE)
 
 

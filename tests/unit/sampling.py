@@ -16,6 +16,7 @@ STATE: dict[str, Any] = {
     "rows_committed": 0,
     "batches": 0,
     "dead_letters": 0,
+    "jobs_failed": 0,
     "duplicates_dropped": 0,
     "resends_requested": 0,
     "commit_ms": {"p50": 0.0, "p99": 0.0},
@@ -26,6 +27,7 @@ STATE: dict[str, Any] = {
     "last_error": None,
     "pending_jobs": 0,
     "damaged_journals": [],
+    "jobs_dropped": 0,
 }
 #: As when nobody answers.
 SILENT = dict.fromkeys(
@@ -36,6 +38,7 @@ SILENT = dict.fromkeys(
         "jobs_committed",
         "rows_committed",
         "batches",
+        "jobs_failed",
         "duplicates_dropped",
         "resends_requested",
         "ddl_cached",

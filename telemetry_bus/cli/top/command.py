@@ -45,6 +45,7 @@ def add_to(whole: Parser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     bus, course = Bus.of(arguments.database), Course()
+    bus.demand("top")
     samples = partial(_samples, bus, course, arguments)
     if output.as_json:
         for sample in samples(_plainly, _sleep):

@@ -24,6 +24,7 @@ _BESIDE_WIDTH = 28
 #: A shorter sparkline tells nothing.
 _LEAST_SPARKLINE = 5
 _GAP = "  "
+_NOBODY = {"absent": "no writer runs", "missing": "there is no such database"}
 
 
 def picture(sample: Report, course: Course, console: Console) -> list[Text]:
@@ -57,7 +58,7 @@ def _head(sample: Report, width: int) -> list[Text]:
     elif sample["pid"] is not None:
         writer = f"process {sample['pid']}"
     else:
-        writer = "no writer runs" if sample["state"] == "absent" else "the writer is not known"
+        writer = _NOBODY.get(sample["state"], "the writer is not known")
     below = Text(printable(writer))
     _to_the_right(below, "q ends", width)
     return [line, below]
@@ -109,6 +110,8 @@ def _facts(sample: Report, console: Console) -> list[Text]:
     facts = [("dead letters " + ("unknown" if letters is None else f"{letters:,}"), "" if letters == 0 else "yellow")]
     if sample["batches"]:
         facts.insert(0, (f"commit {latency['p50']:.1f} ms (p50), {latency['p99']:.1f} ms (p99)", ""))
+    if sample["jobs_dropped"]:
+        facts.append((f"{sample['jobs_dropped']:,} {nouns(sample['jobs_dropped'], 'job')} dropped", "yellow"))
     facts.append((f"log {size(sample['wal_bytes'])} (WAL)", ""))
     for key, what in (("duplicates_dropped", "duplicates dropped"), ("resends_requested", "resends requested")):
         if sample[key]:

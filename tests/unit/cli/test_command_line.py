@@ -30,6 +30,7 @@ Captured = pytest.CaptureFixture[str]
 )
 def test_global_options_stand_before_or_behind_the_command(words: list[str], database: Path, capsys: Captured) -> None:
     """Neither place takes away what was said in the other; what is said twice counts the second time."""
+    database.touch()
     assert exit_codes.ABSENT == main([word.format(database) for word in words])
     assert f'"database": "sqlite:///{database}"' in capsys.readouterr().out
 
@@ -45,6 +46,7 @@ def test_the_database_of_the_environment_is_the_default(
     database: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As for a store."""
+    database.touch()
     monkeypatch.setenv("TELEMETRY_DATABASE_URL", f"sqlite:///{database}")
     assert exit_codes.ABSENT == main(["status", "--json"])
     assert f'"database": "sqlite:///{database}"' in capsys.readouterr().out
@@ -198,6 +200,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(database: Path) -> None:
 )
 def test_an_output_that_takes_nothing(database: Path, where: str, code: int, told: str) -> None:
     """One line at most says so. A closed output is as good as /dev/null."""
+    database.touch()
     ended = subprocess.run(
         ["bash", "-c", f'exec "$0" -m telemetry_bus status --database "$1" {where}', sys.executable, str(database)],
         capture_output=True,

@@ -59,6 +59,7 @@ def test_a_damaged_journal_is_waited_for_until_somebody_has_seen_to_it() -> None
 
 def test_nothing_to_wait_for_starts_no_writer(database: Path, capsys: Captured) -> None:
     """And makes no folder."""
+    database.touch()
     assert exit_codes.DONE == main(["flush", "--database", str(database)])
     assert "no job waits\n" == capsys.readouterr().out
     assert exit_codes.DONE == main(["flush", "--json", "--database", str(database)])

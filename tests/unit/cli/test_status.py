@@ -32,6 +32,8 @@ KEYS = {
     "rows_committed",
     "batches",
     "dead_letters",
+    "jobs_failed",
+    "jobs_dropped",
     "duplicates_dropped",
     "resends_requested",
     "commit_ms",
@@ -79,16 +81,71 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "ANSWER_S", 0.01)
 
 
-def test_nothing_there_is_absent_and_stays_so(report: Report, database: Path) -> None:
+def test_nothing_there_is_missing_and_stays_so(report: Report, database: Path) -> None:
     """All keys are there, what only a writer knows is null; to look makes neither folder nor database."""
     before = sorted(database.parent.rglob("*"))
-    found = report(exit_codes.ABSENT)
+    found = report(exit_codes.MISSING)
     assert KEYS <= found.keys()
-    assert ("absent", None, 0, 0, []) == tuple(
+    assert "there is no such database" == found["last_error"]
+    assert ("missing", None, 0, 0, []) == tuple(
         found[key] for key in ("state", "pid", "pending_jobs", "dead_letters", "streams")
     )
     assert {"p50": None, "p99": None} == found["commit_ms"]
     assert before == sorted(database.parent.rglob("*"))
+
+
+def test_a_database_without_a_writer_is_absent(report: Report, database: Path) -> None:
+    """It need not be one of the bus."""
+    database.touch()
+    assert ("absent", None) == tuple(report(exit_codes.ABSENT)[key] for key in ("state", "last_error"))
+
+
+@pytest.mark.parametrize("command", [["status"], ["top"], ["top", "--json", "--count", "1"], ["flush"], ["stop"]])
+def test_a_path_that_was_mistyped_does_not_look_like_a_bus_at_rest(
+    command: list[str], database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told, by a code of its own; neither folder nor database is made."""
+    before = sorted(database.parent.rglob("*"))
+    assert exit_codes.MISSING == main([*command, "--database", f"{database}.typo"])
+    told = capsys.readouterr()
+    assert "there is no such database" in (told.out if command == ["status"] else told.err)
+    assert before == sorted(database.parent.rglob("*"))
+
+
+def test_the_answer_of_an_older_writer_lacks_what_it_does_not_know(
+    report: Report, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys are there all the same."""
+    folder = Bus.of(str(database)).folder
+    folder.prepare()
+    older = {key: value for key, value in sampling.report().items() if key != "jobs_failed"}
+    monkeypatch.setattr(status, "ask", lambda *arguments: older)
+    lock = InstanceLock.acquire(folder.writer_lock)
+    assert lock is not None
+    try:
+        found = report(exit_codes.DONE)
+    finally:
+        lock.release()
+    assert KEYS <= found.keys()
+    assert found["jobs_failed"] is None
+
+
+def test_jobs_that_have_failed_change_the_exit_code(
+    database: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as their letters stand in the table: the writer is well, and what was submitted is not there."""
+    folder = Bus.of(str(database)).folder
+    folder.prepare()
+    monkeypatch.setattr(status, "ask", lambda *arguments: sampling.report(dead_letters=2, jobs_failed=1))
+    lock = InstanceLock.acquire(folder.writer_lock)
+    assert lock is not None
+    try:
+        assert exit_codes.FAILED == main(["status", "--database", str(database)])
+    finally:
+        lock.release()
+    told = capsys.readouterr().out.splitlines()
+    assert "state         running" == told[0]
+    assert "dead letters  2; 1 job failed since the writer began" in told
 
 
 def test_pending_jobs_are_told_without_a_writer(report: Report, store: TelemetryStore) -> None:
@@ -119,6 +176,7 @@ def test_dead_letters_are_counted_without_a_writer(report: Report, tmp_path: Pat
 
 def test_the_size_of_the_log_is_told_without_a_writer(report: Report, database: Path) -> None:
     """It may have been left behind."""
+    database.touch()
     Path(f"{database}-wal").write_bytes(b"x" * 100)
     assert 100 == report(exit_codes.ABSENT)["wal_bytes"]
 
@@ -145,7 +203,7 @@ def test_an_owner_that_does_not_answer_is_degraded(report: Report, database: Pat
     assert ("degraded", os.getpid()) == (found["state"], found["pid"])
     assert "does not answer" in found["last_error"]
     assert KEYS <= found.keys()
-    assert "absent" == report(exit_codes.ABSENT)["state"]
+    assert "missing" == report(exit_codes.MISSING)["state"]
 
 
 @pytest.mark.usefixtures("impatient")

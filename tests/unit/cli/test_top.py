@@ -35,6 +35,7 @@ def waits(monkeypatch: Patch) -> list[float]:
 def test_as_many_samples_as_asked_for(database: Path, capsys: Captured, waits: list[float]) -> None:
     """One JSON object a line with the keys of `status` and the rates; an interval between them and none behind. What
     is seen does not matter to the exit code, and looking makes nothing."""
+    database.touch()
     before = sorted(database.parent.rglob("*"))
     words = ["top", "--json", "--count", "3", "--interval", "7", "--database", str(database)]
     assert exit_codes.DONE == main(words)
@@ -73,6 +74,7 @@ def test_options_that_make_no_sense(words: list[str], database: Path, capsys: Ca
 
 def test_journals_are_not_counted_to_the_end(database: Path, monkeypatch: Patch) -> None:
     """That would take a core from the writer whom one watches."""
+    database.touch()
     asked = []
 
     def look(bus: Bus, most_bytes: int) -> dict[str, object]:
@@ -86,6 +88,7 @@ def test_journals_are_not_counted_to_the_end(database: Path, monkeypatch: Patch)
 
 def test_what_cannot_be_looked_at_is_told_in_one_line(database: Path, capsys: Captured, monkeypatch: Patch) -> None:
     """And ends it; what was shown before stays."""
+    database.touch()
     looks = iter([status.status])
 
     def look(bus: Bus, most_bytes: int) -> dict[str, object]:

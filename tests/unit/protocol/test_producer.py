@@ -253,7 +253,9 @@ def test_failures_are_told_once_and_confirmed() -> None:
         Failure(STREAM, 4, "IntegrityError", "no", None),
     )
     assert [first] == protocol.receive(ack(5, 2, first), 0.0)
+    assert 0.0 == protocol.deadline((5, 5)), "the confirmation need not wait for the next question"
     assert [Confirm(STREAM, 2)] == said(protocol, 0.0)
+    assert 0.0 != protocol.deadline((5, 5))
     assert [second] == protocol.receive(ack(5, 5, first, second), 0.0)
     assert [] == protocol.receive(ack(5, 2, first), 0.0)
     assert [Confirm(STREAM, 4), Confirm(STREAM, 4)] == said(protocol, 0.0)
