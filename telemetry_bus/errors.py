@@ -195,5 +195,9 @@ class DatabaseFault(WriterError):
     """The database's fault, not a job's: locked, full, read-only, broken. Trying again may help."""
 
 
+class EndedWriter(WriterError):
+    """A job in which writers have ended; it is not tried again."""
+
+
 class ProtocolError(TelemetryError):
     """A message that this version does not understand."""

@@ -21,6 +21,7 @@ from telemetry_bus.runtime.folder import BusFolder
 from telemetry_bus.runtime.locks import InstanceLock, is_held
 from telemetry_bus.runtime.waker import Waker
 from telemetry_bus.writer.adoption import Adopter
+from telemetry_bus.writer.fairness import FairQueue
 from telemetry_bus.writer.intake import Intake
 
 from . import exit_codes, operator
@@ -68,7 +69,7 @@ def _live(options: WriterOptions, folder: BusFolder, notifier: Notifier) -> tupl
         lock = take_over(folder, signals)
         life.callback(lock.release)
         notifier.say("opening the database")
-        writer = Writer(options.database, durability=options.durability)
+        writer = Writer(options.database, durability=options.durability, attempts=folder.attempts, on_stuck=_end_stuck)
         life.callback(writer.close)
         sockets = Sockets(folder)
         life.callback(sockets.close)
@@ -92,6 +93,12 @@ def _live(options: WriterOptions, folder: BusFolder, notifier: Notifier) -> tupl
         code = daemon.run()
         logger.info("writer %d leaves", os.getpid())
         return code, daemon.adopter.unread if daemon.idle else None
+
+
+def _end_stuck() -> None:
+    """From the watchdog's thread. The job is noted, and the next writer does not try it again."""
+    logger.error("a statement could not be interrupted; writer %d ends itself", os.getpid())
+    os._exit(exit_codes.STUCK)
 
 
 def take_over(folder: BusFolder, signals: Signals) -> InstanceLock:
@@ -129,6 +136,8 @@ class Daemon:
         self.database = options.database
         self.intake: Intake[bytes] = Intake(writer, options.database, options.limits)
         self.adopter = Adopter(folder, self.intake)
+        self._queue = FairQueue()
+        self._unread = False
         self.leaving = False
         self.idle = False
         self._idle_timeout = options.idle_timeout
@@ -195,25 +204,33 @@ class Daemon:
 
     def _turn(self) -> None:
         """Messages in, one commit, answers out."""
-        self._converse()
         self._fetch()
-        self.adopter.step()
+        self._converse()
+        self.adopter.step(1 if len(self._queue) else None)  # a part of the batch, however many messages wait
+        self._fill()
         if self.leaving or self.intake.due_in() == 0:
             self.intake.commit()
         for route, message in self.intake.replies():
             self._send(route, encode_control(message))
 
     def _fetch(self) -> None:
-        """Jobs, as long as the batch has room and there are any."""
-        while self.intake.room and not self.leaving:
+        """Messages of jobs, as long as there are any and not too many wait."""
+        self._unread = True
+        while self._queue.room and not self.leaving:
             try:
                 frames = self._sockets.jobs.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
+                self._unread = False
                 return
             try:
-                self.intake.jobs(Jobs.decode(frames))
+                self._queue.put(Jobs.decode(frames))
             except ProtocolError as error:
                 self.intake.count_malformed(error)
+
+    def _fill(self) -> None:
+        """The batch, with the messages that have waited."""
+        while not self.leaving and (message := self._queue.take(self.intake.takes)) is not None:
+            self.intake.jobs(message)
 
     def _converse(self) -> None:
         for _ in range(CONTROL_BURST):
@@ -230,7 +247,8 @@ class Daemon:
             if isinstance(message, Command):
                 self._send(route, encode_control(operator.answer(self, message)))
             else:
-                self.intake.control(route, message)
+                unread = self._unread or self._queue.holds(getattr(message, "stream", b""))
+                self.intake.control(route, message, unread=unread)
 
     def _send(self, route: bytes, data: bytes) -> None:
         """To a producer that is gone or does not read: dropped, the next one tells it all."""
@@ -245,7 +263,9 @@ class Daemon:
             timeout = min(timeout, due)
         if self.adopter.busy and self.intake.room:
             timeout = 0.0
-        self._poller.register(self._sockets.jobs, zmq.POLLIN if self.intake.room else 0)
+        if self.intake.room and len(self._queue):
+            timeout = 0.0
+        self._poller.register(self._sockets.jobs, zmq.POLLIN if self._queue.room else 0)
         self._waker.sleeping = True
         if self._signals.leave:
             timeout = 0.0
@@ -267,7 +287,8 @@ class Daemon:
         self.intake.protocol.expire(now)
         idle = not self.intake.protocol.pending and now - self.intake.last_commit > LOOK_AROUND_S
         self.intake.maintain(idle=idle)
-        return 0 < self._idle_timeout <= now - self._last_seen and not self.intake.protocol.pending
+        waiting = self.intake.protocol.pending or len(self._queue)
+        return 0 < self._idle_timeout <= now - self._last_seen and not waiting
 
     def _gone_for(self, now: float) -> float:
         """Seconds since when the database's file has not been there, or has been empty (somebody looked for it)."""

@@ -14,3 +14,5 @@ NO_DATABASE = 4
 LOST_FOLDER = 5
 #: Left at once, at the second signal. Nothing is lost: what was not committed is in the journals.
 FORCED = 6
+#: A job's statement did not end when it was interrupted. The job is a dead letter of the next writer.
+STUCK = 7

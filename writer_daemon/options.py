@@ -13,7 +13,8 @@ from telemetry_bus.runtime.folder import group_id
 from telemetry_bus.writer.intake import BatchLimits
 
 EPILOG = """exit codes: 0 done, 1 a defect, 2 usage, 3 another writer owns the database, 4 the database cannot be
-opened, 5 the bus folder was removed, 6 left at once at the second signal"""
+opened, 5 the bus folder was removed, 6 left at once at the second signal, 7 a statement could
+not be interrupted"""
 
 
 @dataclass(frozen=True)

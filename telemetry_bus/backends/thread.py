@@ -17,7 +17,7 @@ from ..database.writer import Writer
 from ..errors import DatabaseFault, WriterBusy
 from ..producer.outbox import Outbox
 from ..protocol.messages import Control
-from ..protocol.producer import ProducerProtocol
+from ..protocol.producer import ProducerProtocol, Slice
 from ..runtime import lifecycle
 from ..runtime.folder import BusFolder
 from ..runtime.lifecycle import EXIT_LIMIT_S, ForkSafeLock
@@ -49,6 +49,10 @@ class _Stream:
 
     outbox: Outbox
     protocol: ProducerProtocol
+
+    def next_slice(self) -> Slice | None:
+        """What may go out now."""
+        return self.protocol.next_slice(self.outbox.journal.end)
 
 
 class ThreadBackend(JournaledBackend):
@@ -125,12 +129,14 @@ class ThreadBackend(JournaledBackend):
             yield connection
 
 
-def _open_writer(options: StoreOptions) -> Writer:
+def _open_writer(options: StoreOptions, folder: BusFolder | None) -> Writer:
     """Raises `DatabaseFault`; while another process holds the database's lock, only after the store's `timeout`."""
     deadline = time.monotonic() + options.timeout
     while True:
         try:
-            return Writer(options.database, busy_timeout=_BUSY_TIMEOUT_S)
+            return Writer(
+                options.database, busy_timeout=_BUSY_TIMEOUT_S, attempts=None if folder is None else folder.attempts
+            )
         except DatabaseFault as fault:
             code: int = getattr(fault.__cause__, "sqlite_errorcode", SQLITE_OK)
             if code & 0xFF != SQLITE_BUSY or time.monotonic() >= deadline:
@@ -155,7 +161,7 @@ class ThreadWriter:
                     hint='stop it with telemetry-bus stop, or use mode="daemon"',
                 )
         try:
-            self._writer = _open_writer(options)
+            self._writer = _open_writer(options, folder)
         except BaseException:
             self._release()
             raise
@@ -163,6 +169,7 @@ class ThreadWriter:
         self._adopter = Adopter(folder, self._intake) if folder else None
         self._database_lock = threading.RLock()  # between the thread, readers of :memory:, and a fork
         self._streams: list[_Stream] = []
+        self._turn = 0
         self._waker = Waker()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=options.thread_name, daemon=True)
@@ -261,18 +268,13 @@ class ThreadWriter:
 
     def _serve(self, now: float) -> None:
         """One turn: messages in, commit, answers out."""
-        intake = self._intake
-        for stream in self._streams:
-            outbox, protocol = stream.outbox, stream.protocol
-            tail = outbox.journal.end
-            for message in protocol.due(now, tail):
+        intake, streams = self._intake, self._streams
+        for stream in streams:
+            for message in stream.protocol.due(now, stream.outbox.journal.end):
                 intake.control(stream, message)
-            while intake.room and (wanted := protocol.next_slice(tail)) is not None:
-                jobs = outbox.read(wanted)
-                protocol.sent(jobs, now)
-                intake.jobs(jobs)
         if self._adopter is not None:
-            self._adopter.step()
+            self._adopter.step(1 if any(stream.next_slice() is not None for stream in streams) else None)
+        self._fill(streams, now)
         if intake.due_in() == 0:
             intake.commit()
         answers: dict[_Stream, list[Control]] = {}
@@ -282,6 +284,23 @@ class ThreadWriter:
             protocol = stream.protocol
             failures = [failure for message in messages for failure in protocol.receive(message, now)]
             stream.outbox.settle(protocol.acknowledged, protocol.committed, failures)
+
+    def _fill(self, streams: list[_Stream], now: float) -> None:
+        """The batch, with a message of each stream in turn; another one begins each time."""
+        self._turn += 1
+        first = self._turn % max(1, len(streams))
+        left = streams[first:] + streams[:first]
+        while left:
+            left = [stream for stream in left if self._take(stream, now)]
+
+    def _take(self, stream: _Stream, now: float) -> bool:
+        """The stream's next message, if it has one and there is room."""
+        if not self._intake.takes(stream.outbox.journal.stream) or (wanted := stream.next_slice()) is None:
+            return False
+        jobs = stream.outbox.read(wanted)
+        stream.protocol.sent(jobs, now)
+        self._intake.jobs(jobs)
+        return True
 
     def _maintain(self) -> None:
         if self._adopter is not None:
@@ -300,9 +319,8 @@ class ThreadWriter:
             deadlines.append(now + due)
         ready = False
         for stream in self._streams:
-            tail = stream.outbox.journal.end
-            ready = ready or stream.protocol.next_slice(tail) is not None
-            if (deadline := stream.protocol.deadline(tail)) is not None:
+            ready = ready or stream.next_slice() is not None
+            if (deadline := stream.protocol.deadline(stream.outbox.journal.end)) is not None:
                 deadlines.append(deadline)
         work = self._stopping or (self._intake.room and (ready or (self._adopter is not None and self._adopter.busy)))
         self._waker.sleep(0.0 if work else max(0.0, min(deadlines) - now))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 from ..encoding.values import unpack_job
-from ..errors import JobFailed, ProtocolError
+from ..errors import DatabaseFault, EndedWriter, JobFailed, ProtocolError
 from ..jobs import Failure, Run, Template
+from .attempts import MAX_ENDED_WRITERS, MAX_FAULTS, Attempts
 from .batching import Lanes, Planner, consecutive
 from .deadletters import DeadLetter, DeadLetters, refused
 from .dialects import Connection, Dialect
@@ -20,6 +21,35 @@ from .stats import Statistics
 from .transactions import bus_transaction
 
 logger = logging.getLogger("telemetry_bus.writer")
+
+
+#: Rows of many jobs as few statements may take so long; then the jobs run one by one, each with limits of its own.
+GROUP_LIMIT_S = 1.0
+#: After so long what is done one by one is committed, so that the jobs of others get their turn.
+PORTION_S = 0.25
+#: All statements of a job together may take so many times as long as one of them.
+JOB_LIMIT = 2
+
+
+class Settled(NamedTuple):
+    """What became of the first jobs of a batch: the failures among them in order, and the jobs that are left."""
+
+    failures: list[Failure]
+    rest: list[Run]
+
+
+class _Replayed(NamedTuple):
+    """Jobs before `end` are committed, `failures` are the dead letters among them."""
+
+    end: int
+    failures: list[Failure]
+
+
+class _Spoiled(NamedTuple):
+    """Nothing was committed, because of the job `at`; or some job before `alone_to`, each of which must run alone."""
+
+    at: int
+    alone_to: int
 
 
 class _Job(NamedTuple):
@@ -54,6 +84,7 @@ class Applier:
         *,
         subject: str,
         statement_timeout: float,
+        attempts: Attempts,
         clock: Callable[[], float],
         points: FailPoints,
     ) -> None:
@@ -66,23 +97,29 @@ class Applier:
         self._statistics = statistics
         self._subject = subject
         self._statement_timeout = statement_timeout
+        self._attempts = attempts
         self._clock = clock
         self._points = points
         self._committed = False
         self._rows = 0
 
-    def apply(self, runs: Sequence[Run]) -> list[Failure]:
-        """Apply all jobs, with dead letters and ledger. The failures, in order."""
-        refusal = self._apply_grouped(runs)
-        if refusal is None:
-            return []
-        logger.debug("replaying a batch in order: a job met %s", refusal.error_type)
-        return self._apply_in_order(runs)
+    def settle(self, runs: Sequence[Run]) -> Settled:
+        """Commit the first jobs of `runs`, with dead letters and ledger: all of them, unless some are slow or bad."""
+        with self._attempts.batch(runs):
+            if not self._attempts.concern(runs):
+                refusal = self._apply_grouped(runs)
+                if refusal is None:
+                    return Settled([], [])
+                logger.debug("replaying a batch in order: a job met %s", refusal.error_type)
+                self._attempts.suspect(runs)
+                if self._dialect.blames_database(_cause(refusal)):
+                    self._prove(refusal, 1)
+            return self._apply_in_order(runs)
 
     def apply_alone(self, template: Template, payload: Any) -> JobFailed | None:
         """One job in a transaction of its own, without ledger and dead letters."""
         with self._transaction():
-            return self._attempt(template, payload) or self._commit(1)
+            return self._believed(self._attempt(template, payload) or self._commit(1))
 
     def retry(self, letter: DeadLetter) -> JobFailed | None:
         """Apply a dead letter's job and delete the letter, or else write the new error into it."""
@@ -100,24 +137,30 @@ class Applier:
         template = Template(job.ensure, tuple((statement.sql, True) for statement in job.statements))
         parts = [statement.rows for statement in job.statements]
         with self._transaction():
-            refusal = self._attempt(template, parts[0] if len(parts) == 1 else parts)
+            refusal = self._believed(self._attempt(template, parts[0] if len(parts) == 1 else parts))
             if refusal is not None:
                 return refusal
             self._letters.delete([letter.id])
-            return self._commit(1)
+            return self._believed(self._commit(1))
+
+    def _believed(self, refusal: JobFailed | None) -> JobFailed | None:
+        """Raises `DatabaseFault` when the error speaks of the database; whoever waits for this job can try again."""
+        if refusal is not None and self._dialect.blames_database(_cause(refusal)):
+            raise self._fault(refusal) from _cause(refusal)
+        return refusal
 
     def _apply_grouped(self, runs: Sequence[Run]) -> JobFailed | None:
         """All jobs in one transaction, or none: then the error that some job met."""
         with self._transaction():
-            self._connection.limit_time(self._statement_timeout)
+            self._connection.limit_time(min(self._statement_timeout, GROUP_LIMIT_S))
             try:
                 self._pour(runs)
             except self._dialect.errors as error:
-                return self._refusal(error, None)
+                return refused(error, None)
+            finally:
+                self._connection.limit_time(None)
             self._points.failpoint("in-batch")
-            jobs = sum(len(run.payloads) for run in runs)
-            self._ledger.record({run.stream: run.last for run in runs})
-            return self._commit(jobs)
+            return self._seal({run.stream: run.last for run in runs}, sum(len(run.payloads) for run in runs))
 
     def _pour(self, runs: Sequence[Run]) -> None:
         lanes = Lanes(self._connection)
@@ -148,7 +191,12 @@ class Applier:
                     self._rows += len(rows)
         self.schema.touch()  # such a statement may have been CREATE TRIGGER
 
-    def _apply_in_order(self, runs: Sequence[Run]) -> list[Failure]:
+    def _apply_in_order(self, runs: Sequence[Run]) -> Settled:
+        """One job after the other, in transactions of about `PORTION_S`; what is left then waits for its turn.
+
+        A job that spoils the transaction it stands in is buried in the next one, behind the jobs before it. When only
+        COMMIT refuses what was done, and so names no job, each has a transaction of its own.
+        """
         jobs = [
             _Job(run.stream, sequence, run.template, payload)
             for run in runs
@@ -156,44 +204,98 @@ class Applier:
         ]
         condemned: dict[tuple[bytes, int], JobFailed] = {}
         failures: list[Failure] = []
-        parts = [jobs]
-        while parts:
-            part = parts.pop()
-            outcome = self._replay(part, condemned)
-            if isinstance(outcome, int):
-                parts += [rest for rest in (part[outcome:], part[:outcome]) if rest]
+        deadline = self._clock() + PORTION_S
+        done, stop, alone = 0, len(jobs), 0
+        while done < len(jobs) and (done == 0 or self._clock() < deadline):
+            outcome = self._replay(jobs, done, done + 1 if done < alone else stop, deadline, condemned)
+            if isinstance(outcome, _Spoiled):
+                deadline = self._clock() + PORTION_S
+                stop = max(outcome.at, done + 1)
+                alone = max(alone, outcome.alone_to)
             else:
-                failures += outcome
-        return failures
+                failures += outcome.failures
+                done, stop = outcome.end, len(jobs)
+        return Settled(failures, _behind(runs, done))
 
-    def _replay(self, jobs: Sequence[_Job], condemned: dict[tuple[bytes, int], JobFailed]) -> list[Failure] | int:
-        """Apply jobs one by one in one transaction: the failures.
+    def _replay(
+        self,
+        jobs: Sequence[_Job],
+        start: int,
+        stop: int,
+        deadline: float,
+        condemned: dict[tuple[bytes, int], JobFailed],
+    ) -> _Replayed | _Spoiled:
+        """Apply `jobs[start:stop]` one by one in one transaction, until the deadline; or nothing, and what spoiled it.
 
-        Or, when that cannot be one transaction, where to cut it in two; nothing of it is applied then. `condemned`
-        holds the jobs that can only be buried, because they spoil the transaction that they stand in.
+        `condemned` holds the jobs that can only be buried, because they spoil the transaction that they stand in.
         """
-        failures = []
+        failures: list[Failure] = []
+        last: dict[bytes, int] = {}
+        end, refusal = start, None
         with self._transaction():
-            for position, job in enumerate(jobs):
-                refusal = condemned.get((job.stream, job.sequence)) if condemned else None
+            for job in jobs[start:stop]:
+                refusal = condemned.get((job.stream, job.sequence)) or self._give_up(job)
                 if refusal is None:
+                    self._attempts.at(job.stream, job.sequence)
                     refusal = self._attempt(job.template, job.payload)
-                    if refusal is not None and not self._connection.in_transaction:
-                        condemned[job.stream, job.sequence] = refusal
-                        return position + 1
+                    if refusal is not None and self._spoils(refusal):
+                        break
                 if refusal is not None:
                     failures.append(_failure(job, refusal))
                     self._letters.store(failures[-1], job.template, job.payload)
-            self._points.failpoint("in-batch")
-            self._ledger.record({job.stream: job.sequence for job in jobs})
-            refusal = self._commit(len(jobs) - len(failures))
+                last[job.stream] = job.sequence
+                end, refusal = end + 1, None
+                if self._clock() >= deadline:
+                    break
             if refusal is None:
-                return failures
-            if len(jobs) == 1:
+                if end > start + 1:
+                    self._attempts.together()
+                self._points.failpoint("in-batch")
+                refusal = self._seal(last, end - start - len(failures))
+                if refusal is None:
+                    return _Replayed(end, failures)
+                if end > start + 1:
+                    return _Spoiled(start, end)
                 if failures:
-                    raise self._dialect.fault(_cause(refusal), "commit", self._subject) from refusal.__cause__
-                condemned[jobs[0].stream, jobs[0].sequence] = refusal
-            return (len(jobs) + 1) // 2
+                    raise self._fault(refusal) from _cause(refusal)
+                end = start
+        self._condemn(jobs[end], refusal, condemned)
+        return _Spoiled(end, end)
+
+    def _spoils(self, refusal: JobFailed) -> bool:
+        """Whether nothing more can be done in the current transaction."""
+        return not self._connection.in_transaction or self._dialect.blames_database(_cause(refusal))
+
+    def _condemn(self, job: _Job, refusal: JobFailed, condemned: dict[tuple[bytes, int], JobFailed]) -> None:
+        """The job may only be buried; but when the database failed in it, only after it was tried again."""
+        if self._dialect.blames_database(_cause(refusal)):
+            times = self._attempts.failed(job.stream, job.sequence)
+            self._prove(refusal, times)
+            if times < MAX_FAULTS:
+                return
+        condemned[job.stream, job.sequence] = refusal
+
+    def _prove(self, refusal: JobFailed, times: int) -> None:
+        """Raises `DatabaseFault`, unless the database works: a job can cause nearly every error that speaks of it, as a
+        number that is used up, or a text that does not fit into the memory."""
+        error = _cause(refusal)
+        unusable = self._dialect.breaks_connection(error) and times < MAX_FAULTS  # a fresh connection may be better
+        if unusable or self._dialect.is_corruption(error) or not self._connection.has_room():
+            raise self._fault(refusal) from error
+        for probe in (self._ledger.probe, self._ledger.forget_probe):
+            with bus_transaction(self._connection, self._dialect):
+                probe()
+
+    def _give_up(self, job: _Job) -> JobFailed | None:
+        """The reason not to try a job again that writers have ended with."""
+        times = self._attempts.ended_writers(job.stream, job.sequence)
+        if times < MAX_ENDED_WRITERS:
+            return None
+        statement = job.template.statements[0][0] if job.template.statements else None
+        return refused(EndedWriter(f"the job ended the writer, or {times} writers ended in it"), statement)
+
+    def _fault(self, refusal: JobFailed) -> DatabaseFault:
+        return self._dialect.fault(_cause(refusal), "write", self._subject)
 
     def _attempt(self, template: Template, payload: Any) -> JobFailed | None:
         """Run one job inside the transaction that stands. When the database refuses it, it is undone.
@@ -220,30 +322,28 @@ class Applier:
         mark = self.schema.mark()
         count = 0
         sql = None
+        deadline = self._clock() + JOB_LIMIT * self._statement_timeout
         try:
             for sql in self.schema.missing(template.ensure):
                 connection.limit_time(self._statement_timeout)
                 self.schema.define(sql, template.ensure)
             for sql, rows in template.fill(payload):
-                connection.limit_time(self._statement_timeout)
+                connection.limit_time(min(self._statement_timeout, deadline - self._clock()))
                 if len(rows) == 1:
                     connection.run(sql, rows[0])
                 else:
                     connection.run_many(sql, rows)
                 count += len(rows)
         except self._dialect.errors as error:
-            if connection.in_transaction:
+            connection.limit_time(None)
+            if connection.in_transaction and not self._dialect.blames_database(error):
                 self.schema.abandon(mark)
                 connection.rollback_to_savepoint()
-            return self._refusal(error, sql)
+            return refused(error, sql)
+        connection.limit_time(None)
         connection.release_savepoint()
         self._rows += count
         return None
-
-    def _refusal(self, error: BaseException, sql: str | None) -> JobFailed:
-        if self._dialect.blames_database(error):
-            raise self._dialect.fault(error, "write", self._subject) from error
-        return refused(error, sql)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -260,6 +360,20 @@ class Applier:
                 self.schema.abandon()
                 self._connection.rollback()
 
+    def _seal(self, last: Mapping[bytes, int], jobs: int) -> JobFailed | None:
+        """Ledger and COMMIT; or the error with which they refuse what the jobs did, and which names none of them."""
+        try:
+            self._ledger.record(last)
+        except DatabaseFault as fault:
+            error = fault.__cause__
+            if error is None or self._dialect.blames_database(error):
+                raise
+            return refused(error, None)
+        refusal = self._commit(jobs)
+        if refusal is None:
+            self._attempts.settled(last)
+        return refusal
+
     def _commit(self, jobs: int) -> JobFailed | None:
         """COMMIT, or the constraint error that only COMMIT finds; the transaction stands then."""
         self._points.failpoint("before-commit")
@@ -267,12 +381,25 @@ class Applier:
         try:
             self._connection.commit()
         except self._dialect.errors as error:
-            return self._refusal(error, None)
+            undone = self._dialect.is_of_memory(error) and self._connection.in_transaction
+            if self._dialect.blames_database(error) and not undone:
+                raise self._dialect.fault(error, "commit", self._subject) from error
+            return refused(error, None)
         self._committed = True
         self._statistics.committed(jobs, self._rows, self._clock() - began)
         self._points.failpoint("after-commit")
         self.schema.settle()
         return None
+
+
+def _behind(runs: Sequence[Run], jobs: int) -> list[Run]:
+    """What stands behind the first `jobs` of them."""
+    left = []
+    for run in runs:
+        if jobs < len(run.payloads):
+            left.append(Run(run.stream, run.first + jobs, run.template, run.payloads[jobs:]) if jobs else run)
+        jobs = max(0, jobs - len(run.payloads))
+    return left
 
 
 def _failure(job: _Job, refusal: JobFailed) -> Failure:

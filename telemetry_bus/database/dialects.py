@@ -18,13 +18,15 @@ Durability = Literal["full", "normal"]
 class Settings:
     """How to open a database for writing. Times in seconds, `clock` monotonic.
 
-    `checkpoints` says that the writer looks after checkpoints itself (`Connection.checkpoint`).
+    `checkpoints` says that the writer looks after checkpoints itself (`Connection.checkpoint`), and has statements
+    interrupted that are late; `on_stuck` is called, by another thread, when that does not help.
     """
 
     durability: Durability = "full"
     busy_timeout: float = 1.0
     checkpoints: bool = True
     clock: Callable[[], float] = time.monotonic
+    on_stuck: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,9 @@ class Connection(Protocol):
     def columns(self, table: str) -> Columns:
         """The columns of a table; none when it does not exist."""
 
+    def has_room(self) -> bool:
+        """Whether the disk has so much room that no job of a usual size can fill it."""
+
     def vanished(self) -> bool:
         """Whether the database that this connection writes to is no longer the one that its URL names."""
 
@@ -159,6 +164,12 @@ class Dialect(Protocol):
 
     def breaks_connection(self, error: BaseException | None) -> bool:
         """Whether to go on with a fresh connection after this fault of the database."""
+
+    def is_corruption(self, error: BaseException) -> bool:
+        """Whether the database itself is broken."""
+
+    def is_of_memory(self, error: BaseException) -> bool:
+        """Whether there was not enough memory for a statement."""
 
     def is_missing(self, error: BaseException) -> bool:
         """Whether the error says that a table or column is not there."""

@@ -13,6 +13,8 @@ _RECORD = """INSERT INTO telemetry_bus_ledger (stream, last_sequence, updated_at
     ON CONFLICT (stream) DO UPDATE SET last_sequence = excluded.last_sequence, updated_at = excluded.updated_at
     WHERE excluded.last_sequence > telemetry_bus_ledger.last_sequence"""
 _OLD = "SELECT stream FROM telemetry_bus_ledger WHERE updated_at < ?"
+#: Of no stream: theirs have sixteen bytes.
+_PROBE = b"probe"
 _DELETE = "DELETE FROM telemetry_bus_ledger WHERE stream = ?"
 
 
@@ -37,6 +39,13 @@ class Ledger:
         now = timestamp()
         for stream, sequence in sequences.items():
             self._connection.own(_RECORD, (stream, sequence, now))
+
+    def probe(self) -> None:
+        """Write a row that means nothing, to see whether that can be done."""
+        self._connection.own(_RECORD, (_PROBE, 0, timestamp()))
+
+    def forget_probe(self) -> None:
+        self._connection.own(_DELETE, (_PROBE,))
 
     def prune(self, keep: Collection[bytes], older_than_s: float) -> int:
         """Delete rows that did not change for `older_than_s` seconds and are not to be kept; their number."""

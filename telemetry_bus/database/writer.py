@@ -6,12 +6,14 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from ..config import Database
 from ..errors import ConfigError, DatabaseFault, StoreClosed
 from ..jobs import Failure, Run, Template
-from .applier import Applier, no_failpoint
+from .applier import Applier, Settled, no_failpoint
+from .attempts import Attempts
 from .deadletters import UNKNOWN, DeadLetter, DeadLetters, FailureLog
 from .dialects import Connection, Dialect, Durability, FreeSpace, Settings
 from .ledger import Ledger
@@ -47,6 +49,8 @@ class Writer:
         busy_timeout: float = 1.0,
         statement_timeout: float = 30.0,
         ledger: bool = True,
+        attempts: Path | None = None,
+        on_stuck: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open the database, or make it. Raises `DatabaseFault` and `ConfigError`."""
@@ -54,16 +58,19 @@ class Writer:
         self._dialect = _dialect_of(database)
         self._has_ledger = ledger
         self._statement_timeout = statement_timeout
+        self._on_stuck = on_stuck
         self._clock = clock
         self._statistics = Statistics()
         self._failure_log = FailureLog(clock)
         self._known_letters = 0
         self._next_alarm = clock()
-        self._in_doubt = False
+        self._attempts = Attempts(attempts)
+        #: Streams of which more may be committed than is known, up to which sequence: a COMMIT has failed.
+        self._in_doubt: dict[bytes, int] = {}
         self._closed = False
         self._sound = True
         self.behind = False
-        self._use(self._dialect.open(database, Settings(durability, busy_timeout, ledger, clock)))
+        self._use(self._dialect.open(database, Settings(durability, busy_timeout, ledger, clock, self._stuck)))
 
     @property
     def driver_connection(self) -> Any:
@@ -77,25 +84,38 @@ class Writer:
             return self._ledger.last(streams)
 
     def apply(self, runs: Sequence[Run]) -> list[Failure]:
-        """Apply all jobs of `runs`, whose sequences follow the ledger's, in one transaction, with the ledger.
+        """Settle all jobs of `runs`, however long it takes; the failures. Raises as `settle`."""
+        failures: list[Failure] = []
+        left = list(runs)
+        while left:
+            settled = self.settle(left)
+            failures += settled.failures
+            left = settled.rest
+        return failures
 
-        A job that the database refuses becomes a dead letter; the batch is then replayed in order, if need be in
-        more than one transaction. Returns the failures. Raises `DatabaseFault` when the database is at fault:
-        calling again with the same runs is right, whatever has been committed.
+    def settle(self, runs: Sequence[Run]) -> Settled:
+        """Commit the first jobs of `runs`, whose sequences follow the ledger's, with the ledger.
+
+        All of them in one transaction, as a rule. A job that the database refuses becomes a dead letter; the jobs are
+        then run in order, in transactions of a bounded time, and what is left after the first ones is `rest`. A single
+        job has no rest. Raises `DatabaseFault` when the database is at fault: calling again with the same runs is
+        right, whatever has been committed.
         """
         failures: list[Failure] = []
-        jobs = sum(len(run.payloads) for run in runs)
+        left = list(runs)
         with self._connected():
-            if self._in_doubt:
-                runs, failures = self._without_committed(runs)
-                jobs = sum(len(run.payloads) for run in runs)
-            if jobs:
-                self._in_doubt = True
-                failures += self._applier.apply(runs)
-            self._in_doubt = False
+            if any(run.first <= self._in_doubt.get(run.stream, 0) for run in left):
+                left, failures = self._without_committed(left)
+            left = [run for run in left if run.payloads]
+            if left:
+                for run in left:
+                    self._in_doubt[run.stream] = max(run.last, self._in_doubt.get(run.stream, 0))
+                settled = self._applier.settle(left)
+                failures, left = failures + settled.failures, settled.rest
+            self._trust(runs, left)
         if failures:
             self._failure_log.write(failures)
-        return failures
+        return Settled(failures, left)
 
     def run(self, template: Template, payload: Any) -> None:
         """Apply one job in a transaction of its own, without ledger and dead letter (mode `sync`).
@@ -211,8 +231,15 @@ class Writer:
         """Close the database; idempotent. Leaves no log behind unless somebody else has the database open."""
         if not self._closed:
             self._closed = True
+            self._attempts.close()
             self._failure_log.flush()
             self._connection.close(clean=self._sound and not self._connection.vanished())
+
+    def _stuck(self) -> None:
+        """From the watchdog's thread: a job cannot be stopped."""
+        if self._on_stuck is not None:
+            self._attempts.give_up()
+            self._on_stuck()
 
     def _retry(self, id: int) -> tuple[int, str]:
         letter = self._letters.get(id)
@@ -220,6 +247,15 @@ class Writer:
             return id, UNKNOWN
         refusal = self._applier.retry(letter)
         return id, "" if refusal is None else refusal.traceback
+
+    def _trust(self, runs: Sequence[Run], rest: Sequence[Run]) -> None:
+        """Nothing failed: what is known of these runs is what is committed, and `rest` is not."""
+        last = {run.stream: run.last for run in runs}
+        for run in rest:
+            self._in_doubt.pop(run.stream, None)
+        for stream, sequence in last.items():
+            if self._in_doubt.get(stream, 0) <= sequence:
+                self._in_doubt.pop(stream, None)
 
     def _without_committed(self, runs: Sequence[Run]) -> tuple[list[Run], list[Failure]]:
         """The jobs that the ledger does not have, and the failures of those that it has."""
@@ -282,6 +318,7 @@ class Writer:
             self._statistics,
             subject=self._database.masked,
             statement_timeout=self._statement_timeout,
+            attempts=self._attempts,
             clock=self._clock,
             points=self,
         )

@@ -164,6 +164,8 @@ class ProducerProtocol:
         """Take a message; returns the failures that were not known before."""
         if getattr(message, "stream", self.stream) != self.stream:
             return []
+        if isinstance(message, Refusal) or (isinstance(message, Ack) and message.epoch == self.epoch):
+            self._unanswered = 0
         if isinstance(message, Welcome):
             return self._welcome(message, now)
         if isinstance(message, Ack) and message.epoch == self.epoch:

@@ -104,11 +104,14 @@ class WriterProtocol(Generic[Route]):
         self.pending_bytes += len(message.records)
         self._touched[message.stream] = None
 
-    def control(self, route: Route, message: Control, now: float) -> None:
-        """Take a producer's word. Raises `DatabaseFault` when the ledger cannot be read."""
+    def control(self, route: Route, message: Control, now: float, *, unread: bool = False) -> None:
+        """Take a producer's word. `unread`: jobs of its stream may have come that were not given to `jobs` yet.
+
+        Raises `DatabaseFault` when the ledger cannot be read.
+        """
         match message:
             case Hello():
-                self._hello(route, message, now)
+                self._hello(route, message, now, unread)
             case Confirm(stream=name, sequence=sequence):
                 if stream := self._streams.get(name):
                     stream.confirmed = max(stream.confirmed, sequence)
@@ -122,15 +125,38 @@ class WriterProtocol(Generic[Route]):
         """Tell a producer why its jobs have to wait."""
         self._replies.append((route, Refusal(stream, text, fatal=False)))
 
-    def decided(self, failures: Sequence[Failure]) -> None:
-        """Everything pending is committed; `failures` among it are dead letters."""
+    def portion(self, jobs: int) -> list[Run]:
+        """The pending jobs that come next, at most about so many: the same number of each stream that has them."""
+        if self.pending_jobs <= jobs:
+            return self.pending
+        share = max(1, jobs // len({run.stream for run in self.pending}))
+        left: dict[bytes, int] = {}
+        chosen = []
         for run in self.pending:
-            self._streams[run.stream].committed = run.last
-            self._touched[run.stream] = None
+            room = left.setdefault(run.stream, share)
+            left[run.stream] = max(0, room - len(run.payloads))
+            if room >= len(run.payloads):
+                chosen.append(run)
+            elif room:
+                chosen.append(run._replace(payloads=run.payloads[:room]))
+        return chosen
+
+    def decided(self, failures: Sequence[Failure], runs: Sequence[Run], rest: Sequence[Run] = ()) -> None:
+        """Of what is pending, the jobs of `runs` are committed, without `rest`; `failures` are dead letters."""
+        committed = {run.stream: run.last for run in runs}
+        committed.update((run.stream, run.first - 1) for run in reversed(rest))
+        for name, last in committed.items():
+            stream = self._streams[name]
+            stream.committed = max(stream.committed, last)
+            self._touched[name] = None
         for failure in failures:
             self._streams[failure.stream].failed = True
-        self.pending = []
-        self.pending_jobs = self.pending_bytes = 0
+        before = self.pending_jobs
+        self.pending = [
+            left for run in self.pending if (left := _behind(run, committed.get(run.stream, 0))) is not None
+        ]
+        self.pending_jobs = sum(len(run.payloads) for run in self.pending)
+        self.pending_bytes = self.pending_bytes * self.pending_jobs // before if before else 0
 
     def replies(self) -> Iterator[tuple[Route, Control]]:
         """What to tell whom now. May raise `DatabaseFault`; what was not told is told the next time."""
@@ -202,20 +228,23 @@ class WriterProtocol(Generic[Route]):
         stream.seen = now
         return stream
 
-    def _hello(self, route: Route, message: Hello, now: float) -> None:
+    def _hello(self, route: Route, message: Hello, now: float, unread: bool) -> None:
         if message.database != self._database:
             text = f"this writer owns {self._database}, not {message.database}"
             self._replies.append((route, Refusal(message.stream, text, fatal=True)))
             return
         gone = self.watermark(message.stream, message.trimmed, now)
         stream = self._stream(message.stream, now)
-        if stream.route is None:
+        known = stream.route is not None
+        if not known:
             stream.failed = True  # an earlier writer may have left dead letters of it
             stream.confirmed = max(stream.confirmed, message.trimmed)
         stream.route = route
         if gone:
             self.warn(route, message.stream, _gone(gone))
-        self._replies.append((route, self._state(message.stream, stream, Welcome)))
+        # A Welcome says what has arrived, and what is missing in it is sent again; an Ack only what is committed.
+        kind = Ack if unread and known else Welcome
+        self._replies.append((route, self._state(message.stream, stream, kind)))
 
     def _state(self, name: bytes, stream: _Stream[Route], kind: type[Ack]) -> Ack:
         committed = stream.committed
@@ -245,6 +274,17 @@ def _cut(failure: Failure) -> Failure:
     return failure._replace(
         error=failure.error[:MAX_FAILURE_CHARS],
         statement=failure.statement and failure.statement[:MAX_FAILURE_SQL_CHARS],
+    )
+
+
+def _behind(run: Run, committed: int) -> Run | None:
+    """What of a run stands behind the last committed job."""
+    if run.first > committed:
+        return run
+    return (
+        run._replace(first=committed + 1, payloads=run.payloads[committed + 1 - run.first :])
+        if run.last > committed
+        else None
     )
 
 

@@ -47,6 +47,7 @@ class BusFolder:
         self.writer_lock = path / "writer.lock"
         self.spawn_lock = path / "spawn.lock"
         self.log = path / "writer.log"
+        self.attempts = path / "writer.attempts"
         self.journals = path / "journals"
         self.quarantine = path / "quarantine"
         self._fd = -1

@@ -63,15 +63,16 @@ class Adopter:
         self._found = [path for path in paths if path not in self.unread]
         return bool(self._found) or self._current is not None
 
-    def step(self) -> None:
-        """Feed the intake as long as it has room; let go of an orphan whose jobs are all decided."""
-        while self._intake.room:
+    def step(self, messages: int | None = None) -> None:
+        """Feed the intake as long as it has room, or so many messages; let go of an orphan whose jobs are settled."""
+        while self._intake.room and messages != 0:
             if self._current is None and not self._next():
                 return
             adoption = self._current
             assert adoption is not None
             if not adoption.read:
                 self._feed(adoption)
+                messages = None if messages is None else messages - 1
                 continue
             if not self._intake.protocol.settled(adoption.journal.stream):
                 return

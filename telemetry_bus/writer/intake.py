@@ -24,6 +24,8 @@ logger = logging.getLogger("telemetry_bus.writer")
 #: While the database is at fault, it is tried again after so long, doubling up to the limit.
 RETRY_AFTER_S = 0.1
 RETRY_LIMIT_S = 5.0
+#: Jobs that are unpacked and not committed, in bytes of the messages that they came in, while streams get their turn.
+MAX_PENDING_BYTES = 2 * 1024 * 1024
 #: What batches are sorted into by their number of jobs, and by the time from their beginning to their end.
 _BATCH_BOUNDS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 20_000, 50_000)
 _SECONDS_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -38,12 +40,14 @@ Route = TypeVar("Route", bound=Hashable)
 class BatchLimits:
     """A batch is committed when it has so many jobs or bytes, or when its oldest job has waited for `delay_s`.
 
+    It has fewer jobs when so many take longer than `seconds`: whoever else has jobs waits that long for the next one.
     Measured: larger batches no longer fit into the processor's caches when they are unpacked, and are slower.
     """
 
     jobs: int = 10_000
     bytes: int = 1024 * 1024
     delay_s: float = 0.0
+    seconds: float = 0.05
 
 
 class Intake(Generic[Route]):
@@ -77,6 +81,13 @@ class Intake(Generic[Route]):
         self._since: float | None = None  # when the oldest pending job came
         self._retry_at = 0.0
         self._backoff = RETRY_AFTER_S
+        self._portion = limits.jobs  # of one batch, as long as jobs are as quick as they were
+
+    def takes(self, stream: bytes) -> bool:
+        """Whether the batch takes more of this stream: a full one also does, while it has none of the stream's jobs."""
+        protocol = self.protocol
+        aside = self.fault is None and protocol.pending_bytes < MAX_PENDING_BYTES and protocol.settled(stream)
+        return self.room or aside
 
     @property
     def streams(self) -> int:
@@ -101,12 +112,12 @@ class Intake(Generic[Route]):
             self._since = now
         self._look_for_room()
 
-    def control(self, route: Route, message: Control) -> None:
-        """Take a producer's word."""
+    def control(self, route: Route, message: Control, *, unread: bool = False) -> None:
+        """Take a producer's word. `unread`: messages of its stream wait that `jobs` has not been given."""
         now = self._clock()
         gone = self.protocol.jobs_gone
         try:
-            self.protocol.control(route, message, now)
+            self.protocol.control(route, message, now, unread=unread)
         except ProtocolError as error:
             self.count_malformed(error)
         except DatabaseFault as fault:
@@ -147,7 +158,7 @@ class Intake(Generic[Route]):
         return max(0.0, self._since + self._limits.delay_s - now) if self.room else 0.0
 
     def commit(self) -> None:
-        """Commit the batch, if it is time. Afterwards `replies` has the acknowledgements."""
+        """Commit the batch, or the first part of it, if it is time. Afterwards `replies` has the acknowledgements."""
         now = self._clock()
         if self.fault is not None and now < self._retry_at:
             return
@@ -156,11 +167,12 @@ class Intake(Generic[Route]):
                 for stream, gone in self.protocol.compare():
                     log_gone(gone, stream)
             if self.protocol.pending:
-                failures = self.writer.apply(self.protocol.pending)
-                self._count(failures, self._clock() - now)
-                logger.debug("commit %d jobs", self.protocol.pending_jobs)
-                self.protocol.decided(failures)
+                runs = self.protocol.portion(self._portion)
+                failures, rest = self.writer.settle(runs)
+                pending = self.protocol.pending_jobs
+                self.protocol.decided(failures, runs, rest)
                 self.last_commit = self._clock()
+                self._count(pending - self.protocol.pending_jobs, failures, self.last_commit - now)
                 if failures:
                     self.last_failure = failures[-1].error.partition("\n")[0]
             elif self.fault is not None:
@@ -168,7 +180,8 @@ class Intake(Generic[Route]):
         except DatabaseFault as fault:
             self.degrade(fault)
             return
-        self._since = None
+        if not self.protocol.pending:
+            self._since = None
         if self.fault is not None:
             self.pace.log(logging.WARNING, "the database works again")
             self.fault = None
@@ -212,11 +225,15 @@ class Intake(Generic[Route]):
 
     def _look_for_room(self) -> None:
         protocol, limits = self.protocol, self._limits
-        self.room = self.fault is None and protocol.pending_jobs < limits.jobs and protocol.pending_bytes < limits.bytes
+        within = protocol.pending_jobs < self._portion and protocol.pending_bytes < limits.bytes
+        self.room = self.fault is None and within
 
-    def _count(self, failures: Sequence[Failure], seconds: float) -> None:
-        """A batch is committed: what is pending, and the failures among it."""
-        self.batch_jobs.add(self.protocol.pending_jobs)
+    def _count(self, jobs: int, failures: Sequence[Failure], seconds: float) -> None:
+        """So many jobs are committed, with the failures among them."""
+        logger.debug("commit %d jobs", jobs)
+        quick = jobs * self._limits.seconds / seconds if seconds > 0 else self._limits.jobs
+        self._portion = max(1, min(self._limits.jobs, 2 * self._portion, int(quick)))
+        self.batch_jobs.add(jobs)
         self.commit_seconds.add(seconds)
         for failure in failures:
             known = failure.error_type in self.failures or len(self.failures) < _ERROR_TYPES

@@ -206,7 +206,6 @@ def _memory(start: sqlite3.Connection | None = None) -> sqlite3.Connection:
     else:
         start.backup(connection)
     connection.execute("PRAGMA foreign_keys=ON")
-    connection.execute("PRAGMA trusted_schema=OFF")
     return connection
 
 

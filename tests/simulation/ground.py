@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+from telemetry_bus.database.applier import Settled
 from telemetry_bus.errors import DatabaseFault
 from telemetry_bus.jobs import Failure, Run, Template
 
@@ -72,11 +73,15 @@ class GroundWriter:
         self._stage = stage
         self._ground = stage.ground
         self._passes = passes
-        self._in_doubt = False
+        self._in_doubt: dict[bytes, int] = {}
 
-    def apply(self, runs: Sequence[Run]) -> list[Failure]:
-        """All or nothing, or (when a batch is replayed) a part first. A fault may strike before, between and after
-        the commits; afterwards the ledger is read first."""
+    def settle(self, runs: Sequence[Run]) -> Settled:
+        """All or nothing, or (when a batch is replayed) a part first; and now and then no more than a part. A fault may
+        strike before, between and after the commits; afterwards the ledger is read first."""
+        cut = self._stage.rng.randrange(1, len(runs)) if len(runs) > 1 and self._stage.rng.random() < 0.2 else len(runs)
+        return Settled(self._apply(runs[:cut]), list(runs[cut:]))
+
+    def _apply(self, runs: Sequence[Run]) -> list[Failure]:
         self._passes("before the commit")
         self._fault("before the commit")
         ground = self._ground
@@ -85,8 +90,9 @@ class GroundWriter:
             for run in runs
             for sequence, payload in enumerate(run.payloads, run.first)
         ]
-        left = [job for job in jobs if job[1] > ground.ledger[job[0]]] if self._in_doubt else jobs
-        self._in_doubt = True
+        left = [job for job in jobs if job[1] > self._in_doubt.get(job[0], 0) or job[1] > ground.ledger[job[0]]]
+        for stream, sequence, _, _ in left:
+            self._in_doubt[stream] = max(sequence, self._in_doubt.get(stream, 0))
         if len(left) > 1 and self._stage.misfortune("between two commits"):
             for job in left[: self._stage.rng.randrange(1, len(left))]:
                 ground.commit(*job)
@@ -96,7 +102,9 @@ class GroundWriter:
             ground.commit(*job)
         self._passes("after the commit")
         self._fault("after the commit")
-        self._in_doubt = False
+        for stream, sequence, _, _ in jobs:
+            if sequence >= self._in_doubt.get(stream, 0):
+                self._in_doubt.pop(stream, None)
         return [
             self._failure(stream, sequence) for stream, sequence, _, _ in jobs if sequence in ground.letters[stream]
         ]

@@ -177,15 +177,15 @@ MUTATIONS = [
         "jobs count as decided before they are committed",
         Intake,
         "commit",
-        "failures = self.writer.apply(self.protocol.pending)",
-        "failures = (lambda runs: (self.protocol.decided([]), self.writer.apply(runs))[1])(self.protocol.pending)",
+        "failures, rest = self.writer.settle(runs)",
+        "self.protocol.decided([], runs); failures, rest = self.writer.settle(runs)",
     ),
     _mutation(
         "a batch is given up when the database is at fault",
         Intake,
         "degrade",
         "self.fault = fault",
-        "self.fault = fault; self.protocol.decided([])",
+        "self.fault = fault; self.protocol.decided([], self.protocol.pending)",
     ),
     _mutation(
         "a second writer does not mind the lock",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from telemetry_bus.database.applier import Settled
 from telemetry_bus.encoding.records import Encoder, seal
 from telemetry_bus.errors import DatabaseFault
 from telemetry_bus.jobs import Failure, Run
@@ -47,6 +48,12 @@ class MemoryWriter:
         self.fault: DatabaseFault | None = None
         self.behind = False
         self.checkpoints = 0
+        self.at_most: int | None = None
+
+    def settle(self, runs: Sequence[Run]) -> Settled:
+        """All of them, or the first `at_most`."""
+        jobs = [run._replace(first=n, payloads=[p]) for run in runs for n, p in enumerate(run.payloads, run.first)]
+        return Settled(self.apply(jobs[: self.at_most]), jobs[len(jobs[: self.at_most]) :])
 
     def apply(self, runs: Sequence[Run]) -> list[Failure]:
         self._maybe_fail()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,11 +22,19 @@ from ..dialects import Columns, FreeSpace, Settings, TableFacts
 from . import errors as sqlite_errors
 from .guard import Guard, allowed_functions
 from .opening import AUTO_VACUUM, LOG_BYTES, open_sqlite
+from .regexp import Regexp
+from .watchdog import Watchdog
 
 #: Virtual machine instructions between two looks at the clock: a few milliseconds.
 _PROGRESS_STEPS = 100_000
 #: A definition over empty tables that takes more instructions than this is no definition.
 _SCRATCH_STEPS = 1_000_000
+
+#: The longest text or blob that a statement may make. A job has 8 MiB; what one expression makes of it takes memory
+#: that all share, and time in which nothing can stop it.
+_MAX_VALUE_BYTES = 128 * 1024 * 1024
+#: With less room on the disk than this an error of the disk is believed at once.
+_ROOM_BYTES = 64 * 1024 * 1024
 
 #: What the driver's executemany takes. It would leave the rows of RETURNING unread.
 _BATCHABLE = re.compile(r"\s*(insert|update|delete|replace)\b(?!.*\breturning\b)", re.I | re.S)
@@ -54,7 +63,9 @@ class SqliteDialect:
     }
     blames_database = staticmethod(sqlite_errors.blames_database)
     breaks_connection = staticmethod(sqlite_errors.breaks_connection)
+    is_corruption = staticmethod(sqlite_errors.is_corruption)
     is_missing = staticmethod(sqlite_errors.is_missing)
+    is_of_memory = staticmethod(sqlite_errors.is_of_memory)
     fault = staticmethod(sqlite_errors.fault)
 
     def open(self, database: Database, settings: Settings, *, create: bool = True) -> SqliteConnection:
@@ -113,6 +124,9 @@ class SqliteConnection:
         self._guard = Guard(allowed_functions(driver))
         self._cursor = driver.cursor()
         self._files = {suffix: self._file_identity(suffix) for suffix in _SUFFIXES}
+        self._watchdog = Watchdog(self._interrupt, settings.on_stuck) if settings.checkpoints else None
+        driver.create_function("regexp", 2, Regexp(self._is_late), deterministic=True)
+        driver.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
         driver.set_authorizer(self._guard.authorize)
         driver.set_progress_handler(self._is_late, _PROGRESS_STEPS)
 
@@ -142,6 +156,8 @@ class SqliteConnection:
 
     def limit_time(self, seconds: float | None) -> None:
         self._deadline = inf if seconds is None else self._clock() + seconds
+        if self._watchdog is not None:
+            self._watchdog.watch(inf if seconds is None else seconds)
 
     def own(self, sql: str, row: Row = ()) -> list[tuple[Any, ...]]:
         try:
@@ -205,6 +221,18 @@ class SqliteConnection:
     def columns(self, table: str) -> Columns:
         return self._dialect.columns(self.own(_COLUMNS, (table,)))
 
+    def has_room(self) -> bool:
+        if self._database.path is None:
+            return True
+        try:
+            disk = os.statvfs(self._database.path)
+            limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+            largest = max(self.log_bytes(), os.stat(self._database.path).st_size)
+        except OSError:
+            return False
+        within = limit == resource.RLIM_INFINITY or largest + _ROOM_BYTES <= limit
+        return within and disk.f_bavail * disk.f_frsize >= _ROOM_BYTES
+
     def vanished(self) -> bool:
         return self._files[""] != self._file_identity("")
 
@@ -242,6 +270,8 @@ class SqliteConnection:
         if self._closed:
             return
         self._closed = True
+        if self._watchdog is not None:
+            self._watchdog.close()
         with suppress(DatabaseFault):
             self.rollback()
             if clean:
@@ -274,6 +304,11 @@ class SqliteConnection:
             if self._clock() <= self._deadline:
                 raise self._dialect.fault(error, "write", self._database.masked) from error
             error.add_note("the statement took longer than its time limit")
+
+    def _interrupt(self) -> None:
+        """From the watchdog's thread."""
+        if not self._guard.trusted:
+            self.driver.interrupt()
 
     def _is_late(self) -> bool:
         return not self._guard.trusted and self._clock() > self._deadline

@@ -63,6 +63,16 @@ def breaks_connection(error: BaseException | None) -> bool:
     return error is None or primary_code(error) not in _PASSING
 
 
+def is_corruption(error: BaseException) -> bool:
+    """Whether the file itself is broken: no job causes that, and more writing may make it worse."""
+    return primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_of_memory(error: BaseException) -> bool:
+    """Whether there was not enough memory for a statement."""
+    return primary_code(error) == sqlite3.SQLITE_NOMEM
+
+
 def is_missing(error: BaseException) -> bool:
     """Whether a table, a column or the index of a conflict clause is not there."""
     return isinstance(error, sqlite3.OperationalError) and _MISSING.search(str(error)) is not None

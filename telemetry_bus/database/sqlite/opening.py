@@ -132,20 +132,13 @@ def _prepare_file(path: Path, *, create: bool) -> None:
 
 def _connect(database: Database) -> sqlite3.Connection:
     name = ":memory:" if database.path is None else f"file:{quote(str(database.path))}?mode=rw"
-    connection = sqlite.connect(
+    return sqlite.connect(
         name,
         uri=database.path is not None,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=CACHED_STATEMENTS,
     )
-    connection.create_function("regexp", 2, _regexp, deterministic=True)
-    return connection
-
-
-def _regexp(pattern: str, text: str | None) -> bool | None:
-    """SQLite knows the operator REGEXP and leaves it to the program; SQLAlchemy's connections have the same."""
-    return None if text is None else re.search(pattern, text) is not None
 
 
 def _set_pragmas(connection: sqlite3.Connection, database: Database, settings: Settings) -> None:
@@ -170,7 +163,8 @@ def _set_pragmas(connection: sqlite3.Connection, database: Database, settings: S
         pragma("wal_autocheckpoint=0")
     pragma(f"synchronous={settings.durability.upper()}")
     pragma("foreign_keys=ON")
-    pragma("trusted_schema=OFF")
+    # Triggers and checks of other programs need it: full-text tables, REGEXP. What protects: docs/reliability.md.
+    pragma("trusted_schema=ON")
     pragma(f"cache_size={CACHE_SIZE}")
     pragma("mmap_size=0")  # writing gains nothing by it, and a file that is cut short would end in SIGBUS
     for name, on in _SWITCHES.items():

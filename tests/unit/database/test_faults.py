@@ -88,7 +88,7 @@ def test_a_locked_database_is_retried_by_the_caller(tmp_path: Path) -> None:
         assert 0 == writer.snapshot().dead_letters
 
 
-@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY])
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_READONLY])
 def test_a_fault_inside_the_batch_undoes_it(tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the batch is applied and no job is blamed; then it goes through once."""
     stream = Stream()

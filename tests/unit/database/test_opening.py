@@ -77,7 +77,7 @@ def test_a_file_system_that_cannot_be_told_is_accepted(tmp_path: Path) -> None:
         ({}, "synchronous", 2),
         ({"durability": "normal"}, "synchronous", 1),
         ({}, "foreign_keys", 1),
-        ({}, "trusted_schema", 0),
+        ({}, "trusted_schema", 1),
         ({}, "auto_vacuum", 2),
         ({}, "wal_autocheckpoint", 0),
         ({}, "journal_size_limit", LOG_BYTES),

@@ -50,7 +50,7 @@ class Conversation:
         return [message for _, message in self.protocol.replies()]
 
     def commit(self) -> list[Control]:
-        self.protocol.decided(self.ledger.apply(self.protocol.pending))
+        self.protocol.decided(self.ledger.apply(self.protocol.pending), self.protocol.pending)
         return self.replies()
 
     def pending(self) -> list[int]:
@@ -275,7 +275,7 @@ def test_failures_that_cannot_be_read(writer: Conversation, sender: Sender) -> N
     writer.hello(sender)
     writer.ledger.poison = {1}
     writer.protocol.jobs(sender.message(1, 1), 0.0)
-    writer.protocol.decided(writer.ledger.apply(writer.protocol.pending))
+    writer.protocol.decided(writer.ledger.apply(writer.protocol.pending), writer.protocol.pending)
     writer.ledger.fault = DatabaseFault("locked")
     with pytest.raises(DatabaseFault):
         writer.replies()

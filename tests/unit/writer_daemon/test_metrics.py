@@ -92,7 +92,7 @@ def test_types_of_errors_are_bounded(tmp_path: Path) -> None:
     writer = Writer(database)
     try:
         intake: Intake[bytes] = Intake(writer, database, BatchLimits())
-        intake._count([Failure(b"s" * 16, number, f"Error{number}", "", None) for number in range(1000)], 0.1)
+        intake._count(1000, [Failure(b"s" * 16, number, f"Error{number}", "", None) for number in range(1000)], 0.1)
     finally:
         writer.close()
     assert 21 == len(intake.failures)

@@ -1,0 +1,71 @@
+"""Interrupts a statement whose time is over, from a thread: some never come to look at the clock themselves."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from math import inf
+
+#: What does not end at all so long after it was interrupted: the connection cannot be had back.
+STUCK_AFTER_S = 30.0
+#: The thread looks so often, while there are deadlines; and without one so many times more, before it sleeps.
+_LOOK_EVERY_S = 0.25
+_IDLE_LOOKS = 8
+
+
+class Watchdog:
+    """One thread, begun with the first deadline.
+
+    SQLite heeds an interrupt between two instructions of its virtual machine
+    (https://www.sqlite.org/c3ref/interrupt.html); a function that does not return cannot be stopped. Then `on_stuck`
+    is called, once.
+    """
+
+    def __init__(self, interrupt: Callable[[], None], on_stuck: Callable[[], None] | None) -> None:
+        self._interrupt = interrupt
+        self._on_stuck = on_stuck
+        self._late_at = inf
+        self._closed = False
+        self._asleep = False
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, seconds: float) -> None:
+        """What runs now must be done in `seconds`; `inf`: nothing runs."""
+        self._late_at = time.monotonic() + seconds
+        if seconds == inf:
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="telemetry-watchdog", daemon=True)
+            self._thread.start()
+        elif self._asleep:
+            self._wake.set()
+
+    def close(self) -> None:
+        """Ends the thread. Idempotent."""
+        self._closed = True
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        idle = 0
+        while not self._closed:
+            idle = idle + 1 if self._late_at == inf else 0
+            if idle > _IDLE_LOOKS:
+                self._asleep = True
+                if self._late_at == inf:  # else a deadline came meanwhile, and saw us awake
+                    self._wake.wait()
+                self._asleep = False
+            else:
+                self._wake.wait(_LOOK_EVERY_S)
+            self._wake.clear()
+            self._look(self._late_at - time.monotonic())
+
+    def _look(self, left: float) -> None:
+        if left < 0 and not self._closed:
+            self._interrupt()
+        if left < -STUCK_AFTER_S and self._on_stuck is not None:
+            on_stuck, self._on_stuck = self._on_stuck, None
+            on_stuck()
