@@ -23,7 +23,8 @@
     ├── WriterError
     │   ├── WriterBusy                  somebody else owns the database
     │   ├── WriterAbsent                nobody owns it, and none may be started
-    │   └── DatabaseFault               the database's fault: locked, full, broken; try again
+    │   ├── DatabaseFault               the database's fault: locked, full, broken; try again
+    │   └── EndedWriter                 why a job is a dead letter: writers have ended in it
     └── ProtocolError                   a message that is not of this protocol
 
 Each names the operation, what it was about (a path, a URL, SQL), and a hint that says how to mend it.

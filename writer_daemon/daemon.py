@@ -21,7 +21,7 @@ from telemetry_bus.runtime.folder import BusFolder
 from telemetry_bus.runtime.locks import InstanceLock, is_held
 from telemetry_bus.runtime.waker import Waker
 from telemetry_bus.writer.adoption import Adopter
-from telemetry_bus.writer.fairness import FairQueue
+from telemetry_bus.writer.fairness import LIMIT_BYTES, FairQueue
 from telemetry_bus.writer.intake import Intake
 
 from . import exit_codes, operator
@@ -204,10 +204,11 @@ class Daemon:
 
     def _turn(self) -> None:
         """Messages in, one commit, answers out."""
+        self.adopter.step(1 if self._queue.bytes else None)  # before the messages, a part of the batch if some wait
         self._fetch()
         self._converse()
-        self.adopter.step(1 if len(self._queue) else None)  # a part of the batch, however many messages wait
-        self._fill()
+        if self._queue.bytes:
+            self._fill()
         if self.leaving or self.intake.due_in() == 0:
             self.intake.commit()
         for route, message in self.intake.replies():
@@ -216,14 +217,18 @@ class Daemon:
     def _fetch(self) -> None:
         """Messages of jobs, as long as there are any and not too many wait."""
         self._unread = True
-        while self._queue.room and not self.leaving:
+        while self._queue.bytes < LIMIT_BYTES and not self.leaving:
             try:
                 frames = self._sockets.jobs.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 self._unread = False
                 return
             try:
-                self._queue.put(Jobs.decode(frames))
+                message = Jobs.decode(frames)
+                if self.intake.room and not self._queue.bytes:
+                    self.intake.jobs(message)
+                else:
+                    self._queue.put(message)
             except ProtocolError as error:
                 self.intake.count_malformed(error)
 
@@ -247,8 +252,8 @@ class Daemon:
             if isinstance(message, Command):
                 self._send(route, encode_control(operator.answer(self, message)))
             else:
-                unread = self._unread or self._queue.holds(getattr(message, "stream", b""))
-                self.intake.control(route, message, unread=unread)
+                unread = self._unread or (self._queue.bytes and self._queue.holds(getattr(message, "stream", b"")))
+                self.intake.control(route, message, unread=bool(unread))
 
     def _send(self, route: bytes, data: bytes) -> None:
         """To a producer that is gone or does not read: dropped, the next one tells it all."""
@@ -263,9 +268,9 @@ class Daemon:
             timeout = min(timeout, due)
         if self.adopter.busy and self.intake.room:
             timeout = 0.0
-        if self.intake.room and len(self._queue):
+        if self.intake.room and self._queue.bytes:
             timeout = 0.0
-        self._poller.register(self._sockets.jobs, zmq.POLLIN if self._queue.room else 0)
+        self._poller.register(self._sockets.jobs, zmq.POLLIN if self._queue.bytes < LIMIT_BYTES else 0)
         self._waker.sleeping = True
         if self._signals.leave:
             timeout = 0.0
@@ -287,7 +292,7 @@ class Daemon:
         self.intake.protocol.expire(now)
         idle = not self.intake.protocol.pending and now - self.intake.last_commit > LOOK_AROUND_S
         self.intake.maintain(idle=idle)
-        waiting = self.intake.protocol.pending or len(self._queue)
+        waiting = self.intake.protocol.pending or self._queue.bytes
         return 0 < self._idle_timeout <= now - self._last_seen and not waiting
 
     def _gone_for(self, now: float) -> float:

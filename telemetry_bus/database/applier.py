@@ -105,16 +105,16 @@ class Applier:
 
     def settle(self, runs: Sequence[Run]) -> Settled:
         """Commit the first jobs of `runs`, with dead letters and ledger: all of them, unless some are slow or bad."""
-        with self._attempts.batch(runs):
-            if not self._attempts.concern(runs):
-                refusal = self._apply_grouped(runs)
-                if refusal is None:
-                    return Settled([], [])
-                logger.debug("replaying a batch in order: a job met %s", refusal.error_type)
-                self._attempts.suspect(runs)
-                if self._dialect.blames_database(_cause(refusal)):
-                    self._prove(refusal, 1)
-            return self._apply_in_order(runs)
+        self._attempts.batch(runs)
+        if not (self._attempts.suspicious and self._attempts.concern(runs)):
+            refusal = self._apply_grouped(runs)
+            if refusal is None:
+                return Settled([], [])
+            logger.debug("replaying a batch in order: a job met %s", refusal.error_type)
+            self._attempts.suspect(runs)
+            if self._dialect.blames_database(_cause(refusal)):
+                self._prove(refusal, 1)
+        return self._apply_in_order(runs)
 
     def apply_alone(self, template: Template, payload: Any) -> JobFailed | None:
         """One job in a transaction of its own, without ledger and dead letters."""
@@ -370,7 +370,7 @@ class Applier:
                 raise
             return refused(error, None)
         refusal = self._commit(jobs)
-        if refusal is None:
+        if refusal is None and self._attempts.suspicious:
             self._attempts.settled(last)
         return refusal
 

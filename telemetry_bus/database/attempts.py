@@ -3,15 +3,15 @@
 The file holds words of eight bytes, of this machine's order, and names::
 
     0      MAGIC
-    8      names of the batch in flight; 0: none is
+    8      names of the batch in flight, or last in flight
     16     the job in flight: 1 + the place of its stream's name in the batch; 0: not one job alone
     24     its sequence
     32     1: the writer gave the job up and ended itself
     64     jobs that were in flight when a writer ended: stream, sequence, how often
     4096   the names of the batch: stream, last sequence
 
-A batch costs one copy of its names and one store. Nothing is synced: the file has to outlive a process, not the
-machine.
+A batch costs one copy of its names and three stores. It is not taken back after COMMIT, since jobs that are in the
+ledger never come again. Nothing is synced: the file has to outlive a process, not the machine.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ import logging
 import mmap
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..jobs import Run
@@ -53,6 +52,8 @@ class Attempts:
 
     def __init__(self, path: Path | None = None) -> None:
         self._file = None if path is None else _map(path)
+        #: Whether anything is known that `concern` and `settled` have to look at.
+        self.suspicious = False
         self._words = memoryview(self._file or bytearray(FILE_BYTES)).cast("Q")
         self._bytes = self._words.cast("B")
         self._places: dict[bytes, int] = {}
@@ -64,24 +65,21 @@ class Attempts:
 
     def concern(self, runs: Sequence[Run]) -> bool:
         """Whether any of these jobs must run one by one."""
-        return bool(self._suspects) and any(run.first <= self._suspects.get(run.stream, 0) for run in runs)
+        return any(run.first <= self._suspects.get(run.stream, 0) for run in runs)
 
-    @contextmanager
-    def batch(self, runs: Sequence[Run]) -> Iterator[None]:
-        """These jobs are in flight during the block."""
-        names = {run.stream: run.last for run in runs}
-        if len(names) <= _MAX_NAMES:
-            data = b"".join([stream.ljust(16)[:16] + last.to_bytes(8, "little") for stream, last in names.items()])
-            self._bytes[_NAMES_AT : _NAMES_AT + len(data)] = data
-            self._places = dict(zip(names, range(1, len(names) + 1), strict=True))
-            alone = len(names) == 1 and len(runs) == 1 and len(runs[0].payloads) == 1
-            self._words[_SEQUENCE] = runs[0].first if alone else 0
-            self._words[_PLACE] = int(alone)
-            self._words[_BATCH] = len(names)
-        try:
-            yield
-        finally:
-            self._words[_BATCH] = 0
+    def batch(self, runs: Sequence[Run]) -> None:
+        """These jobs are in flight from now on."""
+        self._words[_BATCH] = 0
+        names = {run.stream: run.first + len(run.payloads) - 1 for run in runs}
+        if len(names) > _MAX_NAMES:
+            return
+        data = b"".join([stream.ljust(16)[:16] + last.to_bytes(8, "little") for stream, last in names.items()])
+        self._bytes[_NAMES_AT : _NAMES_AT + len(data)] = data
+        self._places = dict(zip(names, range(1, len(names) + 1), strict=True))
+        alone = len(runs) == 1 and len(runs[0].payloads) == 1
+        self._words[_SEQUENCE] = runs[0].first if alone else 0
+        self._words[_PLACE] = int(alone)
+        self._words[_BATCH] = len(names)
 
     def at(self, stream: bytes, sequence: int) -> None:
         """Of the batch this job is in flight now, alone."""
@@ -95,9 +93,11 @@ class Attempts:
     def suspect(self, runs: Sequence[Run]) -> None:
         """The database failed in one of these jobs."""
         self._suspects.update({run.stream: run.last for run in runs})
+        self.suspicious = True
 
     def failed(self, stream: bytes, sequence: int) -> int:
         """The database failed in this job: how often by now."""
+        self.suspicious = True
         self._faults[stream, sequence] += 1
         return self._faults[stream, sequence]
 
@@ -107,14 +107,13 @@ class Attempts:
 
     def settled(self, sequences: Mapping[bytes, int]) -> None:
         """The jobs of these streams up to these sequences need no memory."""
-        if not (self._suspects or self._ended or self._faults):
-            return
         for stream, last in sequences.items():
             if self._suspects.get(stream, last + 1) <= last:
                 del self._suspects[stream]
         for counts in (self._ended, self._faults):
             for key in [key for key in counts if key[1] <= sequences.get(key[0], -1)]:
                 del counts[key]
+        self.suspicious = bool(self._suspects or self._ended or self._faults)
         self._note_ended()
 
     def give_up(self) -> None:
@@ -122,7 +121,9 @@ class Attempts:
         self._words[_GIVEN_UP] = 1
 
     def close(self) -> None:
-        """Idempotent."""
+        """Nothing is in flight. Idempotent."""
+        if self._file is not None:
+            self._words[_BATCH] = 0
         self._bytes.release()
         self._words.release()
         if self._file is not None:
@@ -151,8 +152,7 @@ class Attempts:
             self._suspects[stream] = max(sequence, self._suspects.get(stream, 0))
         self._note_ended()
         self._words[_GIVEN_UP] = self._words[_PLACE] = self._words[_BATCH] = 0
-        if names:
-            logger.warning("the last writer ended inside a batch of %d streams; their jobs run one by one", len(names))
+        self.suspicious = bool(self._suspects)
 
     def _note_ended(self) -> None:
         named = list(self._ended.items())[-_MAX_NAMED:]

@@ -109,7 +109,8 @@ class Writer:
             left = [run for run in left if run.payloads]
             if left:
                 for run in left:
-                    self._in_doubt[run.stream] = max(run.last, self._in_doubt.get(run.stream, 0))
+                    last = run.first + len(run.payloads) - 1
+                    self._in_doubt[run.stream] = max(last, self._in_doubt.get(run.stream, 0))
                 settled = self._applier.settle(left)
                 failures, left = failures + settled.failures, settled.rest
             self._trust(runs, left)
@@ -250,12 +251,11 @@ class Writer:
 
     def _trust(self, runs: Sequence[Run], rest: Sequence[Run]) -> None:
         """Nothing failed: what is known of these runs is what is committed, and `rest` is not."""
-        last = {run.stream: run.last for run in runs}
         for run in rest:
             self._in_doubt.pop(run.stream, None)
-        for stream, sequence in last.items():
-            if self._in_doubt.get(stream, 0) <= sequence:
-                self._in_doubt.pop(stream, None)
+        for run in runs:
+            if self._in_doubt.get(run.stream, 0) < run.first + len(run.payloads):
+                self._in_doubt.pop(run.stream, None)
 
     def _without_committed(self, runs: Sequence[Run]) -> tuple[list[Run], list[Failure]]:
         """The jobs that the ledger does not have, and the failures of those that it has."""

@@ -127,8 +127,6 @@ class WriterProtocol(Generic[Route]):
 
     def portion(self, jobs: int) -> list[Run]:
         """The pending jobs that come next, at most about so many: the same number of each stream that has them."""
-        if self.pending_jobs <= jobs:
-            return self.pending
         share = max(1, jobs // len({run.stream for run in self.pending}))
         left: dict[bytes, int] = {}
         chosen = []
@@ -143,7 +141,7 @@ class WriterProtocol(Generic[Route]):
 
     def decided(self, failures: Sequence[Failure], runs: Sequence[Run], rest: Sequence[Run] = ()) -> None:
         """Of what is pending, the jobs of `runs` are committed, without `rest`; `failures` are dead letters."""
-        committed = {run.stream: run.last for run in runs}
+        committed = {run.stream: run.first + len(run.payloads) - 1 for run in runs}
         committed.update((run.stream, run.first - 1) for run in reversed(rest))
         for name, last in committed.items():
             stream = self._streams[name]
@@ -152,6 +150,9 @@ class WriterProtocol(Generic[Route]):
         for failure in failures:
             self._streams[failure.stream].failed = True
         before = self.pending_jobs
+        if runs is self.pending and not rest:
+            self.pending, self.pending_jobs, self.pending_bytes = [], 0, 0
+            return
         self.pending = [
             left for run in self.pending if (left := _behind(run, committed.get(run.stream, 0))) is not None
         ]

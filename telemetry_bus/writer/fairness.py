@@ -20,21 +20,13 @@ class FairQueue:
     whose clock is behind all others goes first. Messages of one stream keep their order.
     """
 
-    def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
+    def __init__(self) -> None:
         self.bytes = 0
-        self._limit = limit_bytes
         self._heap: list[tuple[int, int, Jobs]] = []
         self._clocks: dict[bytes, int] = {}
         self._waiting: Counter[bytes] = Counter()
         self._now = 0
         self._count = 0
-
-    def __len__(self) -> int:
-        return len(self._heap)
-
-    @property
-    def room(self) -> bool:
-        return self.bytes < self._limit
 
     def holds(self, stream: bytes) -> bool:
         """Whether a message of the stream waits."""

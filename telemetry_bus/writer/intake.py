@@ -167,7 +167,8 @@ class Intake(Generic[Route]):
                 for stream, gone in self.protocol.compare():
                     log_gone(gone, stream)
             if self.protocol.pending:
-                runs = self.protocol.portion(self._portion)
+                enough = self.protocol.pending_jobs <= self._portion
+                runs = self.protocol.pending if enough else self.protocol.portion(self._portion)
                 failures, rest = self.writer.settle(runs)
                 pending = self.protocol.pending_jobs
                 self.protocol.decided(failures, runs, rest)

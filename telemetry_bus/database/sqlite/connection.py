@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import sqlite3
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
@@ -156,8 +157,10 @@ class SqliteConnection:
 
     def limit_time(self, seconds: float | None) -> None:
         self._deadline = inf if seconds is None else self._clock() + seconds
-        if self._watchdog is not None:
-            self._watchdog.watch(inf if seconds is None else seconds)
+        if (watchdog := self._watchdog) is not None:
+            watchdog.late_at = inf if seconds is None else time.monotonic() + seconds
+            if watchdog.asleep and seconds is not None:
+                watchdog.begin()
 
     def own(self, sql: str, row: Row = ()) -> list[tuple[Any, ...]]:
         try:

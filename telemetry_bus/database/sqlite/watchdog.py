@@ -25,21 +25,21 @@ class Watchdog:
     def __init__(self, interrupt: Callable[[], None], on_stuck: Callable[[], None] | None) -> None:
         self._interrupt = interrupt
         self._on_stuck = on_stuck
-        self._late_at = inf
+        #: When what runs now must be done, by `time.monotonic`; `inf`: nothing runs. Say `begin` after it is set.
+        self.late_at = inf
+        #: Whether `begin` has something to do.
+        self.asleep = True
         self._closed = False
-        self._asleep = False
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def watch(self, seconds: float) -> None:
-        """What runs now must be done in `seconds`; `inf`: nothing runs."""
-        self._late_at = time.monotonic() + seconds
-        if seconds == inf:
-            return
+    def begin(self) -> None:
+        """Look at `late_at`, if it was not looked at for a while."""
         if self._thread is None:
+            self.asleep = False
             self._thread = threading.Thread(target=self._run, name="telemetry-watchdog", daemon=True)
             self._thread.start()
-        elif self._asleep:
+        else:
             self._wake.set()
 
     def close(self) -> None:
@@ -52,16 +52,16 @@ class Watchdog:
     def _run(self) -> None:
         idle = 0
         while not self._closed:
-            idle = idle + 1 if self._late_at == inf else 0
+            idle = idle + 1 if self.late_at == inf else 0
             if idle > _IDLE_LOOKS:
-                self._asleep = True
-                if self._late_at == inf:  # else a deadline came meanwhile, and saw us awake
+                self.asleep = True
+                if self.late_at == inf and not self._closed:  # else a deadline came meanwhile, and saw us awake
                     self._wake.wait()
-                self._asleep = False
+                self.asleep = False
             else:
                 self._wake.wait(_LOOK_EVERY_S)
             self._wake.clear()
-            self._look(self._late_at - time.monotonic())
+            self._look(self.late_at - time.monotonic())
 
     def _look(self, left: float) -> None:
         if left < 0 and not self._closed:

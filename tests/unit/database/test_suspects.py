@@ -31,9 +31,9 @@ def failing_on(name: str, error: BaseException | int) -> Any:
 
     def failing(self: SqliteConnection, sql: str, row: Any) -> None:
         if name in row:
-            if isinstance(error, int):
-                os.kill(os.getpid(), error)
-            raise error
+            if isinstance(error, BaseException):
+                raise error
+            os.kill(os.getpid(), error)
         run(self, sql, row)
 
     return failing
@@ -190,7 +190,8 @@ class TestEndedWriters:
         """The jobs run one by one, once, and all are applied."""
         stream = Stream()
         runs = [stream.run(EVENT, ["x", 1], ["y", 2])]
-        with closing_attempts(tmp_path) as attempts, attempts.batch(runs):
+        with closing_attempts(tmp_path) as attempts:
+            attempts.batch(runs)
             copy = (tmp_path / "attempts").read_bytes()
         (tmp_path / "attempts").write_bytes(copy)
         with opened(tmp_path, attempts=tmp_path / "attempts") as writer:
@@ -203,7 +204,8 @@ class TestEndedWriters:
         """The writer has ended itself because the job could not be stopped: it is not tried again."""
         stream = Stream()
         runs = [stream.run(EVENT, ["x", 1], ["y", 2], ["z", 3])]
-        with closing_attempts(tmp_path) as attempts, attempts.batch(runs):
+        with closing_attempts(tmp_path) as attempts:
+            attempts.batch(runs)
             attempts.at(stream.id, 2)
             attempts.give_up()
             copy = (tmp_path / "attempts").read_bytes()
