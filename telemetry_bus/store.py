@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 from .backends import Backend, make_backend
@@ -13,6 +12,7 @@ from .errors import BadDefinition, ConfigError, FlushTimeout, JobError, JobFaile
 from .jobs import Failure, Job, Row, Statement
 from .producer.recording import RecordingConnection
 from .runtime.lifecycle import ForkSafeLock
+from .sql.memory import remember
 from .sql.statements import bind, check_definition, prepare
 
 if TYPE_CHECKING:
@@ -369,7 +369,7 @@ def _definitions(ensure: Iterable[str] | None) -> tuple[str, ...]:
     return definitions
 
 
-@lru_cache(maxsize=256)
+@remember
 def _check_definitions(definitions: tuple[str, ...]) -> None:
     for definition in definitions:
         check_definition(definition)

@@ -6,7 +6,6 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .backends.immediate import ImmediateBackend
@@ -16,7 +15,8 @@ from .encoding.values import check_size
 from .errors import JobError, NotRecordable, StoreClosed
 from .jobs import Job, Statement
 from .runtime.lifecycle import ForkSafeLock
-from .sql.tokens import NAMES, REMEMBERED, Reader, Token, first_statement
+from .sql.memory import remember
+from .sql.tokens import NAMES, Reader, Token, first_statement
 from .store import TelemetryStore
 from .views import StoreStats
 
@@ -137,7 +137,7 @@ def _unreadable(operation: str) -> NotRecordable:
     )
 
 
-@lru_cache(maxsize=REMEMBERED)
+@remember
 def _table(sql: str) -> str | None:
     """The table that a statement writes to, in lower case; None for a definition and the like."""
     found = _from_its_verb(sql)
@@ -164,7 +164,7 @@ def _table_name(reader: Reader) -> str:
     return reader.take().name if reader.skip(".") else name.name
 
 
-@lru_cache(maxsize=REMEMBERED)
+@remember
 def _inserted_columns(sql: str) -> tuple[tuple[tuple[str, int], ...], ...]:
     """For each row of VALUES the columns that take a value as it is, and which one; empty if nothing is inserted."""
     found = _from_its_verb(sql)

@@ -167,6 +167,7 @@ class Applier:
         for template, group in consecutive(runs):
             if missing := self.schema.missing(template.ensure):
                 self._rows += lanes.empty()
+                self.schema.tables()  # so that a definition has only to add to them
                 for sql in missing:
                     self.schema.define(sql, template.ensure)
             plan = self._planner.plan(template, self.schema.tables())

@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain, groupby
 from operator import attrgetter, itemgetter
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..errors import ParameterCount
 from ..jobs import Row, Run, Template
+from ..sql.memory import REMEMBERED_CHARS, remember
 from ..sql.shapes import InsertShape, calls, insert_shape
 from .dialects import TableFacts
 
@@ -67,26 +67,55 @@ class Plan:
     by_job: bool
 
 
+class _Planned(NamedTuple):
+    """A plan, and the facts that it was made with."""
+
+    plan: Plan
+    facts: tuple[tuple[str, TableFacts | None], ...]
+
+
 class Planner:
     """Plans of templates, as long as the facts about tables hold."""
 
     def __init__(self, fold: Any) -> None:
         self._fold = fold
         self._tables: Mapping[str, TableFacts] = {}
+        self._families: Mapping[str, frozenset[str]] = {}
         self._ranks: Mapping[str, int] = {}
-        self._plans: dict[Template, Plan] = {}
+        self._plans: dict[Template, _Planned] = {}
+        self._chars = 0
 
     def plan(self, template: Template, tables: Mapping[str, TableFacts]) -> Plan:
         if tables is not self._tables:
-            self._tables = tables
+            self._look_at(tables)
+        planned = self._plans.get(template)
+        if planned is None or any(tables.get(name) is not facts for name, facts in planned.facts):
+            planned = self._plan_anew(template)
+        return planned.plan
+
+    def _look_at(self, tables: Mapping[str, TableFacts]) -> None:
+        """What is planned stays, unless it is about tables that have changed, or ranks have."""
+        self._tables = tables
+        families = {name: facts.parents for name, facts in tables.items() if facts.parents}
+        if families != self._families:
+            self._families = families
             self._ranks = _ranks(tables)
-            self._plans.clear()
-        elif len(self._plans) >= MAX_PLANS:
-            self._plans.clear()
-        plan = self._plans.get(template)
-        if plan is None:
-            plan = self._plans[template] = self._make(template)
-        return plan
+            self._forget()
+
+    def _plan_anew(self, template: Template) -> _Planned:
+        chars = sum(len(sql) for sql, _ in template.statements) + sum(map(len, template.ensure))
+        if len(self._plans) >= MAX_PLANS or self._chars + chars > REMEMBERED_CHARS:
+            self._forget()
+        self._chars += chars
+        shapes = [insert_shape(sql) for sql, _ in template.statements]
+        names = {self._fold(shape.table) for shape in shapes if shape is not None}
+        facts = tuple((name, self._tables.get(name)) for name in names)
+        planned = self._plans[template] = _Planned(self._make(template), facts)
+        return planned
+
+    def _forget(self) -> None:
+        self._plans.clear()
+        self._chars = 0
 
     def _make(self, template: Template) -> Plan:
         inserts = [self._insert(sql, many) for sql, many in template.statements]
@@ -101,7 +130,7 @@ class Planner:
             return None
         lane = self._fold(shape.table)
         facts = self._tables.get(lane)
-        rank = self._ranks.get(lane)
+        rank = self._ranks.get(lane) if facts and (facts.parents or facts.referenced) else 0
         if facts is None or rank is None or not facts.ordinary or facts.triggers:
             return None
         if facts.referenced and (shape.rewrites or facts.rewrites):
@@ -177,7 +206,7 @@ def _rank(lane: list[Segment]) -> int:
 
 def _ranks(tables: Mapping[str, TableFacts]) -> dict[str, int]:
     """Parents have lower ranks than their children; tables that refer to each other in a circle have none."""
-    sorter = TopologicalSorter({name: facts.parents - {name} for name, facts in tables.items()})
+    sorter = TopologicalSorter({name: facts.parents - {name} for name, facts in tables.items() if facts.parents})
     with suppress(CycleError):  # the sorter still yields what is not behind the circle
         sorter.prepare()
     ranks: dict[str, int] = {}
@@ -193,7 +222,7 @@ def consecutive(runs: Iterable[Run]) -> Iterable[tuple[Template, list[Run]]]:
         yield template, list(group)
 
 
-@lru_cache(maxsize=1024)
+@remember
 def _largest_chunk(shape: InsertShape, max_parameters: int) -> int:
     chunk = MAX_CHUNK_ROWS
     while chunk > 1 and (chunk * shape.parameters > max_parameters or chunk * len(shape.group) > MAX_CHUNK_TEXT):
@@ -201,7 +230,7 @@ def _largest_chunk(shape: InsertShape, max_parameters: int) -> int:
     return chunk
 
 
-@lru_cache(maxsize=2048)
+@remember
 def _multi_row(shape: InsertShape, rows: int) -> str:
     text: str = shape.head + ",".join([shape.group] * rows) + shape.tail
     return text

@@ -111,6 +111,9 @@ class Connection(Protocol):
     def tables(self) -> Mapping[str, TableFacts]:
         """The facts of all tables and views, by `Dialect.fold`ed name."""
 
+    def tables_after(self, sql: str, tables: Mapping[str, TableFacts]) -> Mapping[str, TableFacts] | None:
+        """As `tables`, after a definition was executed, from what they were before; None: all must be read again."""
+
     def columns(self, table: str) -> Columns:
         """The columns of a table; none when it does not exist."""
 

@@ -13,6 +13,7 @@ logger = logging.getLogger("telemetry_bus.writer")
 
 #: Definitions remembered as executed. One that was forgotten is executed again, which changes nothing.
 MAX_DEFINITIONS = 4096
+MAX_DEFINITION_CHARS = 4 * 1024 * 1024
 
 _LEDGER = """
     stream {bytes} NOT NULL,
@@ -56,6 +57,7 @@ class Schema:
         self._connection = connection
         self._dialect = dialect
         self._done: OrderedDict[str, None] = OrderedDict()
+        self._done_chars = 0
         self._fresh: dict[str, tuple[str, ...]] = {}  # with the list that each is part of
         self._suspects: dict[tuple[str, ...], None] = {}
         self._drift: dict[str, str] = {}
@@ -81,9 +83,14 @@ class Schema:
 
         Raises what `Connection.define` does.
         """
+        known = None if self._stale else self._tables
         self._connection.define(sql)
         self._fresh[sql] = ensure
-        self._stale = True
+        after = None if known is None else self._connection.tables_after(sql, known)
+        if after is None:
+            self._stale = True
+        else:  # many definitions in one batch must not each read the whole schema
+            self._tables, self._version = after, self._connection.schema_version()
 
     def mark(self) -> int:
         """A point in the transaction to go back to with `abandon`."""
@@ -98,8 +105,9 @@ class Schema:
     def settle(self) -> None:
         """The transaction was committed. Compares the tables with what their definitions say."""
         self._done.update(dict.fromkeys(self._fresh))
-        while len(self._done) > MAX_DEFINITIONS:
-            self._done.popitem(last=False)
+        self._done_chars += sum(map(len, self._fresh))
+        while len(self._done) > MAX_DEFINITIONS or (self._done_chars > MAX_DEFINITION_CHARS and self._done):
+            self._done_chars -= len(self._done.popitem(last=False)[0])
         executed = {**dict.fromkeys(self._fresh.values()), **self._suspects}
         self._fresh.clear()
         self._suspects.clear()
@@ -109,7 +117,9 @@ class Schema:
     def forget(self, ensure: Sequence[str]) -> None:
         """Execute these definitions again when they are next asked for: a table or column of theirs is missing."""
         for sql in ensure:
-            self._done.pop(sql, None)
+            if sql in self._done:
+                del self._done[sql]
+                self._done_chars -= len(sql)
             self._fresh.pop(sql, None)
 
     def suspect(self, ensure: tuple[str, ...]) -> None:

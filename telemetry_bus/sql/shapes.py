@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
-from .tokens import BUS_PREFIX, NAMES, NOTHING, REMEMBERED, Reader, Token, first_statement, says, significant
+from .memory import remember
+from .tokens import BUS_PREFIX, NAMES, NOTHING, Reader, Token, first_statement, says, significant
 
 _PLAIN_INSERTS = (("INSERT", "OR", "IGNORE"), ("INSERT", "OR", "ABORT"), ("INSERT",))
 _WORD_LITERALS = frozenset({"NULL", "TRUE", "FALSE", "CURRENT_TIMESTAMP", "CURRENT_DATE", "CURRENT_TIME"})
@@ -34,7 +34,7 @@ class InsertShape:
     rewrites: bool
 
 
-@lru_cache(maxsize=REMEMBERED)
+@remember
 def insert_shape(sql: str) -> InsertShape | None:
     """The shape of `INSERT … VALUES (…)` with nothing but placeholders `?` and literals; None for all else.
 
@@ -60,7 +60,7 @@ def insert_shape(sql: str) -> InsertShape | None:
     return InsertShape(table, sql[:start], sql[start:end], tail, parameters, rewrites)
 
 
-@lru_cache(maxsize=REMEMBERED)
+@remember
 def calls(sql: str) -> frozenset[str]:
     """The names before a parenthesis, in lower case: every function that is called, and some words like `values`."""
     found = significant(sql)
@@ -71,7 +71,7 @@ def calls(sql: str) -> frozenset[str]:
     )
 
 
-@lru_cache(maxsize=REMEMBERED)
+@remember
 def names_bus_table(sql: str) -> bool:
     """Whether a name in it begins like those of the bus's own tables, in any case, and stands where a table's does.
 

@@ -6,11 +6,11 @@ Syntax is not judged. What is not understood passes, and the database says what 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..errors import BadDefinition, JobError, NotRecordable, ParameterCount, shorten
-from .tokens import NOTHING, REMEMBERED, Reader, Token, first_statement, says
+from .memory import remember
+from .tokens import NOTHING, Reader, Token, first_statement, says
 
 #: The largest N of `?N` in SQLite's default build (https://www.sqlite.org/limits.html#max_variable_number).
 _MAX_PARAMETER = 32766
@@ -44,7 +44,7 @@ class Prepared(NamedTuple):
     order: tuple[str | int, ...] | None
 
 
-@lru_cache(maxsize=REMEMBERED)
+@remember
 def prepare(sql: str) -> Prepared:
     """Check that a job may hold the statement, and rewrite `:name`, `@name`, `$name` and `?N` to `?`.
 
@@ -92,7 +92,7 @@ def bind(prepared: Prepared, params: object) -> Sequence[Any]:
         raise _miscounted(prepared, message) from None
 
 
-@lru_cache(maxsize=REMEMBERED)
+@remember
 def reads(sql: str) -> bool:
     """Whether the statement reads, so that `prepare` refuses it."""
     statement, _ = first_statement(sql)
@@ -187,7 +187,7 @@ def _miscounted(prepared: Prepared, message: str) -> ParameterCount:
     return ParameterCount(message, operation="submit", subject=prepared.sql, hint=_VALUES)
 
 
-@lru_cache(maxsize=REMEMBERED)
+@remember
 def _definition_fault(ddl: str) -> str | None:
     statement, more = first_statement(ddl)
     if more or not statement:

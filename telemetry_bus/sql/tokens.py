@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 #: Every table of the bus begins with this.
 BUS_PREFIX = "telemetry_bus_"
-#: Texts that each question about SQL text remembers its answer for.
-REMEMBERED = 1024
 #: Kinds of token that can name a table or a column; SQLite takes 'name' for a name too.
 NAMES = frozenset({"word", "quoted", "string"})
 

@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
-from functools import lru_cache
+from dataclasses import replace
 from math import inf
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any
@@ -19,10 +19,11 @@ from ...config import Database
 from ...errors import DatabaseFault
 from ...jobs import Row
 from ...runtime import sqlite
+from ...sql.memory import remember
 from ..dialects import Columns, FreeSpace, Settings, TableFacts
 from . import errors as sqlite_errors
 from .guard import Guard, allowed_functions
-from .opening import AUTO_VACUUM, LOG_BYTES, open_sqlite
+from .opening import AUTO_VACUUM, CACHED_STATEMENTS, LOG_BYTES, open_sqlite
 from .regexp import Regexp
 from .watchdog import Watchdog
 
@@ -34,6 +35,10 @@ _SCRATCH_STEPS = 1_000_000
 #: The longest text or blob that a statement may make. A job has 8 MiB; what one expression makes of it takes memory
 #: that all share, and time in which nothing can stop it.
 _MAX_VALUE_BYTES = 128 * 1024 * 1024
+#: Prepared statements of longer texts are counted, and let go of when their texts are longer than that together: one
+#: takes about ten times as much memory as its text, and the driver keeps hundreds.
+_LONG_TEXT = 4 * 1024
+_MAX_LONG_TEXTS = 2 * 1024 * 1024
 #: With less room on the disk than this an error of the disk is believed at once.
 _ROOM_BYTES = 64 * 1024 * 1024
 
@@ -48,6 +53,12 @@ _TABLES = """SELECT name, type = 'table' AND rootpage > 0, coalesce(sql, '') FRO
 _TRIGGERS = "SELECT DISTINCT tbl_name FROM sqlite_master WHERE type = 'trigger'"
 _FOREIGN_KEYS = """SELECT child.name, key."table"
     FROM sqlite_master AS child, pragma_foreign_key_list(child.name) AS key WHERE child.type = 'table'"""
+_LAST_ENTRY = "SELECT coalesce(max(rowid), 0) FROM sqlite_master"
+#: What is made is entered behind all that is there.
+_NEW_ENTRIES = """SELECT rowid, type, name, tbl_name, type = 'table' AND rootpage > 0, coalesce(sql, '')
+    FROM sqlite_master WHERE rowid > ?"""
+_PARENTS = 'SELECT "table" FROM pragma_foreign_key_list(?)'
+_CREATES = re.compile(r"\s*create\b(?!\s+temp)", re.I)
 _COLUMNS = "SELECT name, upper(type) FROM pragma_table_xinfo(?)"
 
 
@@ -124,6 +135,9 @@ class SqliteConnection:
         self._closed = False
         self._guard = Guard(allowed_functions(driver))
         self._cursor = driver.cursor()
+        self._last_entry = 0
+        self._long_texts: set[str] = set()
+        self._long_chars = 0
         self._files = {suffix: self._file_identity(suffix) for suffix in _SUFFIXES}
         self._watchdog = Watchdog(self._interrupt, settings.on_stuck) if settings.checkpoints else None
         driver.create_function("regexp", 2, Regexp(self._is_late), deterministic=True)
@@ -170,6 +184,8 @@ class SqliteConnection:
 
     def run(self, sql: str, row: Row) -> None:
         self._guard.check(sql)
+        if len(sql) > _LONG_TEXT:
+            self._count_text(sql)
         cursor = self._cursor
         try:
             cursor.execute(sql, row)
@@ -183,6 +199,8 @@ class SqliteConnection:
     def run_many(self, sql: str, rows: Sequence[Row]) -> None:
         if rows and _batchable(sql):
             self._guard.check(sql)
+            if len(sql) > _LONG_TEXT:
+                self._count_text(sql)
             try:
                 self._cursor.executemany(sql, rows)
             except sqlite3.OperationalError as error:
@@ -210,6 +228,7 @@ class SqliteConnection:
             parents[fold(child)].add(fold(parent))
         referenced = set().union(*parents.values())
         tables = [(fold(name), ordinary, sql) for name, ordinary, sql in self.own(_TABLES)]
+        self._last_entry = self.own(_LAST_ENTRY)[0][0]
         return {
             name: TableFacts(
                 ordinary=bool(ordinary),
@@ -220,6 +239,25 @@ class SqliteConnection:
             )
             for name, ordinary, sql in tables
         }
+
+    def tables_after(self, sql: str, tables: Mapping[str, TableFacts]) -> Mapping[str, TableFacts] | None:
+        if _CREATES.match(sql) is None:
+            return None
+        fold, known = self._dialect.fold, dict(tables)
+        entries = self.own(_NEW_ENTRIES, (self._last_entry,))
+        for number, kind, name, table, ordinary, text in entries:
+            self._last_entry = max(self._last_entry, number)
+            if kind == "trigger" and fold(table) in known:
+                known[fold(table)] = replace(known[fold(table)], triggers=True)
+            if kind not in ("table", "view"):
+                continue
+            parents = frozenset(fold(parent) for (parent,) in self.own(_PARENTS, (name,)))
+            for parent in parents & known.keys():
+                known[parent] = replace(known[parent], referenced=True)
+            name = fold(name)
+            referenced = name in parents or any(name in facts.parents for facts in known.values() if facts.parents)
+            known[name] = TableFacts(bool(ordinary), False, referenced, "conflict" in text.lower(), parents)
+        return known if entries else tables
 
     def columns(self, table: str) -> Columns:
         return self._dialect.columns(self.own(_COLUMNS, (table,)))
@@ -293,6 +331,18 @@ class SqliteConnection:
             raise self._dialect.fault(error, "open", self._database.masked) from error
         return self._dialect.open(self._database, self._settings, create=False)
 
+    def _count_text(self, sql: str) -> None:
+        """The driver has no way to empty its cache of statements but to fill it with others."""
+        if sql in self._long_texts:
+            return
+        self._long_texts.add(sql)
+        self._long_chars += len(sql)
+        if self._long_chars > _MAX_LONG_TEXTS:
+            for number in range(CACHED_STATEMENTS):
+                self.own(f"SELECT {number}")
+            self._long_texts = {sql}
+            self._long_chars = len(sql)
+
     def _execute_own(self, sql: str, row: Row = ()) -> list[tuple[Any, ...]]:
         self._guard.own.add(sql)
         self._guard.trusted = True
@@ -333,6 +383,6 @@ class SqliteConnection:
         return status.st_dev, status.st_ino
 
 
-@lru_cache(maxsize=1024)
+@remember
 def _batchable(sql: str) -> bool:
     return _BATCHABLE.match(sql) is not None
