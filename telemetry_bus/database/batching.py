@@ -9,7 +9,7 @@ every foreign key in other databases.)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
@@ -82,6 +82,7 @@ class Planner:
         self._tables: Mapping[str, TableFacts] = {}
         self._families: Mapping[str, frozenset[str]] = {}
         self._ranks: Mapping[str, int] = {}
+        self._circles: Set[str] = set()  # of foreign keys
         self._plans: dict[Template, _Planned] = {}
         self._chars = 0
 
@@ -99,7 +100,8 @@ class Planner:
         families = {name: facts.parents for name, facts in tables.items() if facts.parents}
         if families != self._families:
             self._families = families
-            self._ranks = _ranks(tables)
+            self._ranks = _ranks(families)
+            self._circles = (families.keys() | set().union(*families.values())) - self._ranks.keys()
             self._forget()
 
     def _plan_anew(self, template: Template) -> _Planned:
@@ -130,12 +132,11 @@ class Planner:
             return None
         lane = self._fold(shape.table)
         facts = self._tables.get(lane)
-        rank = self._ranks.get(lane) if facts and (facts.parents or facts.referenced) else 0
-        if facts is None or rank is None or not facts.ordinary or facts.triggers:
+        if facts is None or lane in self._circles or not facts.ordinary or facts.triggers:
             return None
         if facts.referenced and (shape.rewrites or facts.rewrites):
             return None
-        return Insert(lane, rank, sql, shape, many)
+        return Insert(lane, self._ranks.get(lane, 0), sql, shape, many)
 
 
 @dataclass(slots=True)
@@ -204,9 +205,9 @@ def _rank(lane: list[Segment]) -> int:
     return lane[0].insert.rank
 
 
-def _ranks(tables: Mapping[str, TableFacts]) -> dict[str, int]:
+def _ranks(families: Mapping[str, frozenset[str]]) -> dict[str, int]:
     """Parents have lower ranks than their children; tables that refer to each other in a circle have none."""
-    sorter = TopologicalSorter({name: facts.parents - {name} for name, facts in tables.items() if facts.parents})
+    sorter = TopologicalSorter({name: parents - {name} for name, parents in families.items()})
     with suppress(CycleError):  # the sorter still yields what is not behind the circle
         sorter.prepare()
     ranks: dict[str, int] = {}

@@ -56,6 +56,8 @@ class FairQueue:
         self._waiting[message.stream] -= 1
         if not self._waiting[message.stream]:
             del self._waiting[message.stream]
+        if not self._heap:
+            self._clocks.clear()  # no stream waits, and none is owed anything
         if len(self._clocks) > _REMEMBERED + len(self._waiting):
             self._clocks = {stream: clock for stream, clock in self._clocks.items() if clock > self._now}
         return message

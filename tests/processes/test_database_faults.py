@@ -128,3 +128,31 @@ def test_poison_of_every_kind(bus: Bus) -> None:
     assert {"p": good, "nul\0nul": [1]} == bus.numbers("events")
     assert {"p": good} == bus.numbers("details")
     bus.another_job()
+
+
+def test_nothing_is_sent_again_while_the_database_is_locked(bus: Bus) -> None:
+    """The writer has read what was sent, or says that it has not: no producer takes it for lost."""
+    bus.answering_writer()
+    stores = [TelemetryStore(bus.path, spawn=False) for _ in range(3)]
+    try:
+        for number, store in enumerate(stores):
+            event(store, f"p{number}", 1)
+            store.flush()
+        with closing(sqlite3.connect(bus.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for job in range(2, 20_001):
+                for number, store in enumerate(stores):
+                    event(store, f"p{number}", job)
+            wait_until(lambda: bus.status()["state"] == "degraded", "the writer says that it is degraded")
+            deadline = time.monotonic() + 4  # a producer asks after half a second, and again
+            wait_until(lambda: time.monotonic() > deadline, "producers have asked more than once")
+            assert [0, 0, 0] == [store.stats().resent for store in stores]
+            other.execute("ROLLBACK")
+        for store in stores:
+            store.flush()
+        assert [0, 0, 0] == [store.stats().resent for store in stores]
+        assert 0 == bus.status()["duplicates_dropped"]
+        assert {f"p{number}": list(range(1, 20_001)) for number in range(3)} == bus.numbers()
+    finally:
+        for store in stores:
+            store.shutdown()

@@ -133,6 +133,7 @@ class SqliteConnection:
         self._clock = settings.clock
         self._deadline = inf
         self._closed = False
+        driver.create_function("regexp", 2, Regexp(self._is_late), deterministic=True)
         self._guard = Guard(allowed_functions(driver))
         self._cursor = driver.cursor()
         self._last_entry = 0
@@ -140,7 +141,6 @@ class SqliteConnection:
         self._long_chars = 0
         self._files = {suffix: self._file_identity(suffix) for suffix in _SUFFIXES}
         self._watchdog = Watchdog(self._interrupt, settings.on_stuck) if settings.checkpoints else None
-        driver.create_function("regexp", 2, Regexp(self._is_late), deterministic=True)
         driver.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
         driver.set_authorizer(self._guard.authorize)
         driver.set_progress_handler(self._is_late, _PROGRESS_STEPS)

@@ -187,3 +187,56 @@ def test_facts_about_tables(tmp_path: Path) -> None:
         assert TableFacts(True, True, False, False, frozenset()) == facts["watched"]
         assert (False, False) == (facts["seen"].ordinary, facts["f"].ordinary)
         assert plain == facts["f_data"]
+
+
+def test_definitions_do_not_read_the_whole_schema_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of many new tables reads all tables once, and of each definition what it adds."""
+    reads = []
+    tables = SqliteConnection.tables
+
+    def counted(connection: SqliteConnection) -> object:
+        reads.append(connection)
+        return tables(connection)
+
+    monkeypatch.setattr(SqliteConnection, "tables", counted)
+    stream = Stream()
+    runs = [
+        stream.run(template(f"INSERT INTO t{n} VALUES (?)", ensure=(f"CREATE TABLE IF NOT EXISTS t{n} (a)",)), [n])
+        for n in range(200)
+    ]
+    with opened(tmp_path) as writer:
+        assert [] == writer.apply(runs)
+        assert 1 == writer.snapshot().batches
+        assert len(reads) < 5
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE TABLE IF NOT EXISTS child (a INTEGER REFERENCES events (id))",
+        "CREATE TABLE parents (a PRIMARY KEY, up REFERENCES parents)",
+        "CREATE VIEW v AS SELECT 1",
+        "CREATE TRIGGER tr AFTER INSERT ON events BEGIN SELECT 1; END",
+        "CREATE TABLE orphans_to_be (a)",
+        "CREATE TABLE copies AS SELECT * FROM events",
+        "CREATE VIRTUAL TABLE words USING fts5 (w)",
+        "CREATE INDEX i ON events (size)",
+        "CREATE TABLE serial (id INTEGER PRIMARY KEY AUTOINCREMENT)",
+        "CREATE TABLE loose (a UNIQUE ON CONFLICT REPLACE)",
+        "ALTER TABLE events ADD COLUMN more REFERENCES late (a)",
+        "/* */ CREATE TABLE commented (a)",
+    ],
+)
+def test_what_a_definition_adds_is_what_all_tables_tell(tmp_path: Path, sql: str) -> None:
+    """The facts, added to or read again, are the same; a child may have been there before its parent."""
+    with opened(tmp_path) as writer:
+        writer.apply([Stream().run(EVENT, ["x", 1])])
+        execute(tmp_path, "CREATE TABLE early (a REFERENCES orphans_to_be (a))")
+        facts, connection = writer._applier.schema, writer._connection
+        connection.begin()
+        facts.touch()
+        facts.tables()
+        facts.define(sql, (sql,))
+        added = facts.tables()
+        assert connection.tables() == added
+        connection.rollback()

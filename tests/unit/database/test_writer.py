@@ -11,6 +11,7 @@ import pytest
 
 from telemetry_bus.config import parse_database
 from telemetry_bus.database import Writer
+from telemetry_bus.database.sqlite.connection import SqliteConnection
 from telemetry_bus.errors import DatabaseFault, JobFailed, StoreClosed
 
 from ..writing import EVENT, EVENTS, INSERT_EVENT, Stream, database, execute, opened, rows, template
@@ -233,3 +234,17 @@ class TestSync:
             writer.run(EVENT, ["x", 1])
             assert [("x", 1)] == writer.driver_connection.execute("SELECT name, size FROM events").fetchall()
             assert 0 == writer.snapshot().wal_bytes
+
+
+def test_long_texts_are_let_go(tmp_path: Path) -> None:
+    """Statements of long texts, each another one, are not kept by hundreds; one that comes again is found."""
+    with opened(tmp_path) as writer:
+        writer.apply([Stream("z").run(EVENT, ["x", 1])])
+        stream = Stream()
+        for number in range(40):
+            text = f"UPDATE events SET size = ? WHERE name = '{number:0200000}'"
+            writer.apply([stream.run(template(text), [1])])
+        connection = writer._connection
+        assert isinstance(connection, SqliteConnection)
+        assert connection._long_chars <= 2 * 1024 * 1024 + 200_100
+        assert sum(map(len, connection._long_texts)) == connection._long_chars

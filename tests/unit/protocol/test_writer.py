@@ -348,3 +348,49 @@ def test_size_of_the_batch(writer: Conversation, sender: Sender) -> None:
     assert 4 == writer.protocol.pending_jobs
     writer.commit()
     assert (0, 0) == (writer.protocol.pending_jobs, writer.protocol.pending_bytes)
+
+
+def test_what_is_not_read_is_not_missing(writer: Conversation, sender: Sender) -> None:
+    """As long as messages of a stream wait, a Hello is answered with what is committed, which no producer takes for a
+    loss. One that is not known yet is welcomed."""
+
+    def ask(unread: bool) -> Control:
+        writer.protocol.control(sender.stream, Hello(sender.stream, DATABASE, 0, 7), 0.0, unread=unread)
+        (reply,) = writer.replies()
+        return reply
+
+    assert Welcome is type(ask(unread=True))
+    assert Ack is type(ask(unread=True))
+    assert Welcome is type(ask(unread=False))
+
+
+def test_a_portion_has_of_each_stream_as_much(writer: Conversation) -> None:
+    """Streams with less have all of theirs; what is left comes next, in order."""
+    many, few = Sender("many"), Sender("few")
+    writer.protocol.jobs(many.message(1, 50), 0.0)
+    writer.protocol.jobs(many.message(51, 100, after=2), 0.0)
+    writer.protocol.jobs(few.message(1, 3), 0.0)
+    order: dict[bytes, list[int]] = {many.stream: [], few.stream: []}
+    while writer.protocol.pending:
+        runs = writer.protocol.portion(20)
+        for run in runs:
+            order[run.stream] += range(run.first, run.last + 1)
+        assert len(order[many.stream]) <= len(order[few.stream]) + 100
+        if len(order[many.stream]) == 10:
+            assert [1, 2, 3] == order[few.stream]
+        writer.protocol.decided(writer.ledger.apply(runs), runs)
+    assert list(range(1, 101)) == order[many.stream]
+    assert (0, 0) == (writer.protocol.pending_jobs, writer.protocol.pending_bytes)
+
+
+def test_what_is_left_of_a_batch_is_not_acknowledged(writer: Conversation, sender: Sender) -> None:
+    """It stays pending, and comes next."""
+    writer.hello(sender)
+    writer.protocol.jobs(sender.message(1, 10), 0.0)
+    runs = writer.protocol.pending
+    rest = [runs[0]._replace(first=5, payloads=runs[0].payloads[4:])]
+    writer.protocol.decided([], runs, rest)
+    assert [(10, 4)] == [state(reply) for reply in writer.replies()]
+    assert [*range(5, 11)] == writer.pending()
+    assert 6 == writer.protocol.pending_jobs
+    assert not writer.protocol.settled(sender.stream)

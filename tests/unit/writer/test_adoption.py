@@ -489,3 +489,19 @@ def test_an_orphan_that_cannot_be_begun_is_a_fault_of_the_database(
             intake.commit()
     assert ([1], 1) == (memory.numbers(b"a" * 16), adopter.adopted)
     assert [] == folder.journal_paths()
+
+
+def test_an_orphan_gets_its_turn(folder: BusFolder, writer: MemoryWriter, life: Life) -> None:
+    """Under load a message of it in each turn, and no more; in the end all of it is applied."""
+    orphan(folder, 30)
+    life.adopter.scan()
+    before = 0
+    for _ in range(100):
+        if not life.adopter.busy:
+            break
+        life.adopter.step(1)
+        assert life.intake.protocol.pending_jobs <= 5
+        life.intake.commit()
+        assert len(writer.applied) <= before + 5
+        before = len(writer.applied)
+    assert 30 == len(writer.applied)

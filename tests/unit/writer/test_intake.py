@@ -329,3 +329,43 @@ def test_a_restored_database_is_compared_with_what_is_known(
     real_intake.degrade(DatabaseFault("once more"))
     recover(real_intake, clock)
     assert 5 == real_intake.protocol.jobs_gone
+
+
+def test_streams_share_a_portion(writer: MemoryWriter, clock: Clock) -> None:
+    """When jobs are slow, a batch has few of them, of each stream as many; none waits behind all of another's."""
+    intake = make(writer, clock, BatchLimits(seconds=1.0))
+    settle = writer.settle
+
+    def slow(runs: Any) -> Any:
+        settled = settle(runs)
+        clock.now += 0.1 * sum(len(run.payloads) for run in runs)
+        return settled
+
+    writer.settle = slow  # type: ignore[method-assign]
+    busy, quiet = Sender("busy"), Sender("quiet")
+    intake.jobs(busy.message(1, 100))
+    intake.commit()
+    intake.jobs(busy.message(101, 300, after=2))
+    assert not intake.room
+    assert not intake.takes(busy.stream)
+    assert intake.takes(quiet.stream)
+    intake.jobs(quiet.message(1, 1))
+    intake.commit()
+    assert [1] == writer.numbers(quiet.stream)
+    assert len(writer.numbers(busy.stream)) < 150
+    assert 0.0 == intake.due_in()
+    while intake.protocol.pending:
+        intake.commit()
+    assert list(range(1, 301)) == writer.numbers(busy.stream)
+
+
+def test_what_is_left_of_a_batch_comes_next(intake: Intake[bytes], writer: MemoryWriter, sender: Sender) -> None:
+    """The writer may settle less than it was given: only that is acknowledged."""
+    writer.at_most = 2
+    intake.jobs(sender.message(1, 5))
+    found = []
+    while intake.due_in() == 0.0:
+        intake.commit()
+        found += committed(intake)
+    assert [2, 4, 5] == found
+    assert [1, 2, 3, 4, 5] == writer.numbers(sender.stream)
