@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # what records does without SQLAlchemy, which takes ten times
 #: The placeholders that their drivers want: SQLite's module and psycopg.
 _PLACEHOLDERS = {"sqlite": "qmark", "postgresql": "format"}
 
+#: Rows that are in memory at a time.
+CHUNK_ROWS = 10_000
 #: How long a table that was not there is taken to be still absent.
 LOOK_AGAIN_S = 60.0
 #: A kind of misuse that goes on is told of once in this time.
@@ -148,14 +150,20 @@ class Destination:
 
     def read(self, query: Select[Any] | Query) -> list[tuple[Any, ...]]:
         """The rows of a query; none when its tables do not exist yet. Values are as the database holds them."""
+        return [row for chunk in self.chunks(query) for row in chunk]
+
+    def chunks(self, query: Select[Any] | Query) -> Iterator[list[tuple[Any, ...]]]:
+        """The same, some thousand rows at a time, so that memory does not grow with the table."""
         sql, parameters = query if isinstance(query, Query) else compile_query(query, self.dialect)
         with self.store.connection() as connection:
             try:
-                return [tuple(row) for row in connection.execute(sql, parameters).fetchall()]
+                cursor = connection.execute(sql, parameters)
             except Exception as error:
                 if _is_missing_table(error):
-                    return []
+                    return
                 raise
+            while chunk := cursor.fetchmany(CHUNK_ROWS):
+                yield [tuple(row) for row in chunk]
 
     def read_dicts(self, query: Select[Any]) -> list[dict[str, Any]]:
         """The same, each row by the names of the query's columns."""

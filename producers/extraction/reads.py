@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import lru_cache
+from itertools import islice
+from typing import Any, TypeVar
 
 from sqlalchemy import case, func, select
 
 from producers.columns import Moment, from_moment
-from producers.destination import Destination
+from producers.destination import CHUNK_ROWS, Destination
 from producers.values import utc_now, utc_text
 
 from .metrics import FIELDS
@@ -22,6 +24,8 @@ from .tables import DETECTIONS, EXTRACTIONS, HTTP_ERRORS
 _LEAST_CLOCK = 1e9
 
 _UNREADABLE = (ValueError, TypeError, RecursionError)
+
+_Row = TypeVar("_Row")
 
 _DETECTION_COLUMNS = (
     "article_id",
@@ -51,7 +55,11 @@ def error_summary(destination: Destination, days: float) -> list[dict[str, Any]]
 
 def method_effectiveness(destination: Destination, publisher: str | None, days: float | None) -> list[dict[str, Any]]:
     methods: defaultdict[str, _Method] = defaultdict(_Method)
-    for timings, success in _documents(destination, publisher, days, method_timings=dict, method_success=dict):
+    for row in _texts(destination, publisher, days, "method_timings", "method_success"):
+        try:
+            timings, success = _decoded(row[0], dict), _remembered(row[1], dict)
+        except _UNREADABLE:
+            continue
         for name, duration in timings.items():
             methods[name].add(duration, bool(success.get(name)))
     return [
@@ -101,14 +109,18 @@ def field_extraction_stats(
 ) -> list[dict[str, Any]]:
     counts: defaultdict[str, int] = defaultdict(int)
     found: defaultdict[tuple[str, str], int] = defaultdict(int)
-    for fields, attempted in _documents(destination, publisher, days, field_extraction=dict, methods_attempted=list):
+    for row, times in _counted(_texts(destination, publisher, days, "field_extraction", "methods_attempted")):
+        try:
+            fields, attempted = _remembered(row[0], dict), _remembered(row[1], list)
+        except _UNREADABLE:
+            continue
         for name in dict.fromkeys(map(str, attempted)):  # older rows list a method as often as it was started
             if method is not None and name != method:
                 continue
-            counts[name] += 1
+            counts[name] += times
             of_method = fields.get(name)
             for key in FIELDS:
-                found[name, key] += bool(isinstance(of_method, dict) and of_method.get(key))
+                found[name, key] += times * bool(isinstance(of_method, dict) and of_method.get(key))
     return [
         {
             "method": name,
@@ -171,21 +183,23 @@ class _Host:
             self.methods[method] = attempts
 
 
-def _documents(
-    destination: Destination, publisher: str | None, days: float | None, **kinds: type
-) -> Iterator[list[Any]]:
-    """JSON columns of every row, or of a publisher's, or of the last days, decoded; without the rows where one cannot
-    be read."""
-    query = select(*(EXTRACTIONS.c[name] for name in kinds))
+def _texts(
+    destination: Destination, publisher: str | None, days: float | None, *names: str
+) -> Iterator[tuple[str | None, ...]]:
+    """JSON columns of every row, or of a publisher's, or of the last days."""
+    query = select(*(EXTRACTIONS.c[name] for name in names))
     if publisher is not None:
         query = query.where(EXTRACTIONS.c.publisher == publisher)
     if days is not None:
         query = query.where(from_moment(EXTRACTIONS.c.created_at, _ago(days)))
-    for texts in destination.read(query):
-        try:
-            yield [_decoded(text, kind) for text, kind in zip(texts, kinds.values(), strict=True)]
-        except _UNREADABLE:
-            continue
+    for chunk in destination.chunks(query):
+        yield from chunk
+
+
+def _counted(rows: Iterator[_Row]) -> Iterator[tuple[_Row, int]]:
+    """Equal rows together, with their number; some thousand at a time."""
+    while chunk := list(islice(rows, CHUNK_ROWS)):
+        yield from Counter(chunk).items()
 
 
 def _decoded(text: str | None, kind: type) -> Any:
@@ -193,6 +207,10 @@ def _decoded(text: str | None, kind: type) -> Any:
     if not isinstance(document, kind):
         raise ValueError(f"not a {kind.__name__}")
     return document
+
+
+#: Of columns that hold the same few documents in many rows.
+_remembered = lru_cache(maxsize=4096)(_decoded)
 
 
 def _evidence(text: Any) -> Any:
