@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import case, func, select
+from sqlalchemy import case, func, null, select
 
 from producers.columns import Moment, from_moment
 from producers.destination import CHUNK_ROWS, Destination
@@ -24,6 +24,9 @@ from .tables import DETECTIONS, EXTRACTIONS, HTTP_ERRORS
 _LEAST_CLOCK = 1e9
 
 _UNREADABLE = (ValueError, TypeError, RecursionError)
+
+#: Half the time of `json.loads` for a small document.
+_raw_decode = json.JSONDecoder().raw_decode
 
 _Row = TypeVar("_Row")
 
@@ -76,15 +79,17 @@ def method_effectiveness(destination: Destination, publisher: str | None, days: 
 
 def publisher_stats(destination: Destination, days: float | None) -> list[dict[str, Any]]:
     row = EXTRACTIONS.c
+    # not the bare column: its index gives the order of the groups, and takes a jump to each row for it
+    publisher_of = func.coalesce(row.publisher, null())
     query = select(
-        row.publisher,
+        publisher_of,
         row.host,
         row.successful_method,
         func.count(),
         func.sum(case((row.is_success, 1), else_=0)),
         func.sum(row.total_duration_ms),
         func.count(row.total_duration_ms),
-    ).group_by(row.publisher, row.host, row.successful_method)
+    ).group_by(publisher_of, row.host, row.successful_method)
     if days is not None:
         query = query.where(from_moment(row.created_at, _ago(days)))
     hosts: defaultdict[tuple[str | None, str | None], _Host] = defaultdict(_Host)
@@ -203,7 +208,9 @@ def _counted(rows: Iterator[_Row]) -> Iterator[tuple[_Row, int]]:
 
 
 def _decoded(text: str | None, kind: type) -> Any:
-    document = json.loads(text) if text else kind()
+    document, end = _raw_decode(text) if text else (kind(), 0)
+    if text and end < len(text):  # blanks, or more than one document
+        document = json.loads(text)
     if not isinstance(document, kind):
         raise ValueError(f"not a {kind.__name__}")
     return document
