@@ -17,6 +17,7 @@ from telemetry_bus.config import parse_database
 from ..destination import Destination
 from ..extraction import ComprehensiveExtractionTelemetry
 from .catalogue import add_reports, make_report
+from .progress import progress
 from .rendering import render
 from .words import words
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if sys.stdout is None:
             raise OSError("the standard output is closed")
-        with _store(given.database) as store:
+        with _store(given.database) as store, progress(f"telemetry-report {given.report}", sys.stderr):
             telemetry = ComprehensiveExtractionTelemetry(store=store)
             report = make_report(given.report, given, telemetry, Destination(store, logger=_logger))
         render(report, given.format, sys.stdout)
