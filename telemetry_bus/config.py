@@ -19,6 +19,9 @@ MIN_JOURNAL_BYTES = 64 * 1024
 DEFAULT_IDLE_TIMEOUT = 10.0
 #: A writer that a service manager watches is taken for stuck after this time: longer than any transaction.
 WATCHDOG_S = 180
+#: Measured: see docs/performance.md.
+DEFAULT_LINGER_MS = 200
+MAX_LINGER_MS = 60_000
 _FOREVER_S = 1e9
 
 Mode = Literal["daemon", "thread", "sync"]
@@ -208,6 +211,7 @@ class StoreOptions(NamedTuple):
     journal_bytes: int = DEFAULT_JOURNAL_BYTES
     job_reads: JobReads = "refuse"
     debug: bool = False
+    linger_s: float = DEFAULT_LINGER_MS / 1000
 
 
 def store_options(database: object = None, environ: Mapping[str, str] = os.environ, /, **given: Any) -> StoreOptions:
@@ -222,6 +226,7 @@ def store_options(database: object = None, environ: Mapping[str, str] = os.envir
         "journal_bytes",
         "job_reads",
         "engine",
+        "linger_ms",
     }
     if unknown := sorted(set(given) - known):
         hint = "known: " + ", ".join(sorted(known))
@@ -257,7 +262,27 @@ def store_options(database: object = None, environ: Mapping[str, str] = os.envir
         journal_bytes=size,
         job_reads=_choice("job_reads", given.get("job_reads"), _JOB_READS, "refuse"),  # type: ignore[arg-type]
         debug=env_flag("TELEMETRY_DEBUG", False, environ),
+        linger_s=_linger_s(given.get("linger_ms"), environ),
     )
+
+
+def _linger_s(given: object, environ: Mapping[str, str]) -> float:
+    name = "linger_ms"
+    if given is None:
+        name = "TELEMETRY_BUS_LINGER_MS"
+        text = environ.get(name, str(DEFAULT_LINGER_MS))
+        try:
+            given = float(text)
+        except ValueError:
+            given = text
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= MAX_LINGER_MS:
+        raise ConfigError(
+            f"{given!r} is not a number of milliseconds up to {MAX_LINGER_MS}",
+            operation="option",
+            subject=name,
+            hint="0 sends each job at once",
+        )
+    return given / 1000
 
 
 def _mode_of(async_writes: object, environ: Mapping[str, str]) -> str:

@@ -42,7 +42,8 @@ class TelemetryStore:
     journal, and SQLite's waiting for a lock. `spawn=False` never starts a writer. `on_full`: "block", "raise" or
     "drop". `journal_bytes`: the size of the journal. `job_reads="flush"` lets jobs read, for the time of a
     migration: such jobs take the database's lock and run one after the other. `engine`: a SQLAlchemy engine, taken for
-    the URL of its database, in place of `database`.
+    the URL of its database, in place of `database`. `linger_ms`: how long jobs that no process waits for are gathered
+    before they are sent, at most; 0 sends each at once; else `TELEMETRY_BUS_LINGER_MS`.
 
     Raises `ConfigError` naming the option, or the folder that cannot be used.
     """
@@ -60,6 +61,7 @@ class TelemetryStore:
         journal_bytes: int | None = None,
         job_reads: str | None = None,
         engine: object = None,
+        linger_ms: float | None = None,
         **unknown: Any,
     ) -> None:
         self._options = store_options(
@@ -73,6 +75,7 @@ class TelemetryStore:
             journal_bytes=journal_bytes,
             job_reads=job_reads,
             engine=engine,
+            linger_ms=linger_ms,
             **unknown,
         )
         self._debug = self._options.debug

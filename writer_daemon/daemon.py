@@ -152,6 +152,7 @@ class Daemon:
         self._look_at = 0.0
         self._gone_since: float | None = None
         self._begun = False
+        self._spoken_to = True  # whether the poll has found something on the control socket
         self._register()
 
     def run(self) -> int:
@@ -177,6 +178,7 @@ class Daemon:
                     self.idle = True
                     return exit_codes.DONE
         self.leaving = True
+        self._spoken_to = True
         self._notifier.stopping()
         self._turn()
         return exit_codes.DONE
@@ -206,7 +208,8 @@ class Daemon:
         """Messages in, one commit, answers out."""
         self.adopter.step(1 if self._queue.bytes else None)  # before the messages, a part of the batch if some wait
         self._fetch()
-        self._converse()
+        if self._spoken_to:
+            self._converse()
         if self._queue.bytes:
             self._fill()
         if self.leaving or self.intake.due_in() == 0:
@@ -270,12 +273,17 @@ class Daemon:
             timeout = 0.0
         if self.intake.room and self._queue.bytes:
             timeout = 0.0
-        self._poller.register(self._sockets.jobs, zmq.POLLIN if self._queue.bytes < LIMIT_BYTES else 0)
+        # While jobs are gathered for which no process waits, each message of them would be a turn of its own.
+        fetches = self._queue.bytes < LIMIT_BYTES and not self.intake.gathers
+        self._poller.register(self._sockets.jobs, zmq.POLLIN if fetches else 0)
         self._waker.sleeping = True
         if self._signals.leave:
             timeout = 0.0
-        self._poller.poll(round(timeout * 1000 + 0.5) if timeout else 0)
-        self._waker.clear()
+        found = dict(self._poller.poll(round(timeout * 1000 + 0.5) if timeout else 0))
+        self._waker.sleeping = False
+        if self._waker.fileno() in found:
+            self._waker.clear()
+        self._spoken_to = self._sockets.control in found
 
     def _register(self) -> None:
         self._poller = zmq.Poller()

@@ -54,7 +54,9 @@ class DaemonBackend(JournaledBackend):
             on_full=self._options.on_full,
             timeout=self._options.timeout,
         )
-        self._sender = Sender(outbox, waker, self._folder, self._options.database, self._spawner)
+        self._sender = Sender(
+            outbox, waker, self._folder, self._options.database, self._spawner, self._options.linger_s
+        )
         try:
             self._sender.start(self._options.thread_name)
         except RuntimeError:
@@ -76,8 +78,9 @@ class DaemonBackend(JournaledBackend):
         self._folder.close()
 
     def _probe(self, outbox: Outbox, sender: Sender) -> None:
-        """With jobs pending, hear whether the writer lives: one that was killed just now still holds its lock."""
-        if outbox.pending and sender.answering:
+        """Have the jobs that are still gathered written. If they are not, hear whether the writer lives: one that was
+        killed just now still holds its lock."""
+        if outbox.pending and sender.answering and not outbox.drain(PROBE_S):
             sender.answers(PROBE_S)
 
     def _forked(self) -> None:

@@ -15,9 +15,9 @@ from sqlite3 import SQLITE_BUSY, SQLITE_OK, Connection
 from ..config import StoreOptions
 from ..database.writer import Writer
 from ..errors import DatabaseFault, WriterBusy
-from ..producer.outbox import Outbox
+from ..producer.outbox import NEVER, Outbox
 from ..protocol.messages import Control
-from ..protocol.producer import ProducerProtocol, Slice
+from ..protocol.producer import ProducerProtocol, full_bytes
 from ..runtime import lifecycle
 from ..runtime.folder import BusFolder
 from ..runtime.lifecycle import EXIT_LIMIT_S, ForkSafeLock
@@ -50,9 +50,15 @@ class _Stream:
     outbox: Outbox
     protocol: ProducerProtocol
 
-    def next_slice(self) -> Slice | None:
-        """What may go out now."""
-        return self.protocol.next_slice(self.outbox.journal.end)
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to send, or there may be since the last look."""
+        outbox, protocol = self.outbox, self.protocol
+        return (
+            protocol.next_slice() is not None
+            or outbox.journal.end[1] > protocol.wake_behind()
+            or outbox.wanted > protocol.wanted
+        )
 
 
 class ThreadBackend(JournaledBackend):
@@ -93,7 +99,13 @@ class ThreadBackend(JournaledBackend):
                 timeout=self._options.timeout,
                 log_failures=False,
             )
-            protocol = ProducerProtocol(outbox.journal.stream, self._options.database.identity, os.getpid())
+            protocol = ProducerProtocol(
+                outbox.journal.stream,
+                self._options.database.identity,
+                os.getpid(),
+                linger_s=self._options.linger_s,
+                full_bytes=full_bytes(outbox.journal.ring_bytes),
+            )
             self._stream = _Stream(outbox, protocol)
             self._thread.attach(self._stream)
         return outbox
@@ -165,7 +177,7 @@ class ThreadWriter:
         except BaseException:
             self._release()
             raise
-        self._intake: Intake[_Stream] = Intake(self._writer, options.database, BatchLimits())
+        self._intake: Intake[_Stream] = Intake(self._writer, options.database, BatchLimits(step_s=0.0))
         self._adopter = Adopter(folder, self._intake) if folder else None
         self._database_lock = threading.RLock()  # between the thread, readers of :memory:, and a fork
         self._streams: list[_Stream] = []
@@ -270,10 +282,12 @@ class ThreadWriter:
         """One turn: messages in, commit, answers out."""
         intake, streams = self._intake, self._streams
         for stream in streams:
-            for message in stream.protocol.due(now, stream.outbox.journal.end):
+            outbox, protocol = stream.outbox, stream.protocol
+            protocol.look(outbox.journal.end, now, outbox.wanted)
+            for message in protocol.due(now):
                 intake.control(stream, message)
         if self._adopter is not None:
-            self._adopter.step(1 if any(stream.next_slice() is not None for stream in streams) else None)
+            self._adopter.step(1 if any(stream.protocol.next_slice() is not None for stream in streams) else None)
         self._fill(streams, now)
         if intake.due_in() == 0:
             intake.commit()
@@ -295,9 +309,9 @@ class ThreadWriter:
 
     def _take(self, stream: _Stream, now: float) -> bool:
         """The stream's next message, if it has one and there is room."""
-        if not self._intake.takes(stream.outbox.journal.stream) or (wanted := stream.next_slice()) is None:
+        if not self._intake.takes(stream.outbox.journal.stream) or (part := stream.protocol.next_slice()) is None:
             return False
-        jobs = stream.outbox.read(wanted)
+        jobs = stream.outbox.read(part)
         stream.protocol.sent(jobs, now)
         self._intake.jobs(jobs)
         return True
@@ -317,10 +331,15 @@ class ThreadWriter:
         deadlines = [next_scan]
         if (due := self._intake.due_in()) is not None:
             deadlines.append(now + due)
-        ready = False
-        for stream in self._streams:
-            ready = ready or stream.next_slice() is not None
-            if (deadline := stream.protocol.deadline(stream.outbox.journal.end)) is not None:
+        streams = self._streams
+        for stream in streams:
+            stream.outbox.wake_after(stream.protocol.wake_behind())
+            if (deadline := stream.protocol.deadline()) is not None:
                 deadlines.append(deadline)
-        work = self._stopping or (self._intake.room and (ready or (self._adopter is not None and self._adopter.busy)))
+        work = self._stopping or (
+            self._intake.room
+            and (any(stream.ready for stream in streams) or (self._adopter is not None and self._adopter.busy))
+        )
         self._waker.sleep(0.0 if work else max(0.0, min(deadlines) - now))
+        for stream in streams:
+            stream.outbox.wake_after(NEVER)

@@ -50,9 +50,9 @@ class OutboxCounts(NamedTuple):
 class Outbox:
     """Encodes and journals jobs under one lock; hands out slices to send; wakes those who wait for the outcome.
 
-    `wake` is called after each job that ends behind `wake_at`, a place in the journal: 0 for one who sleeps until the
-    next job, `NEVER` for one who is awake. `log_failures` is off where the writer logs in this process. `full` says
-    that the last job found no room, and none has come free since.
+    `wake` is called after each job that ends behind `wake_at`, a place in the journal: `NEVER` while the thread that
+    sends is awake. `wanted` is the last job that a process waits for. `log_failures` is off where the writer logs in
+    this process. `full` says that the last job found no room, and none has come free since.
     """
 
     def __init__(
@@ -61,6 +61,8 @@ class Outbox:
         self.journal = journal
         self.wake = wake
         self.wake_at: float = 0
+        self.wanted = 0
+        self._late = False  # no thread moves the jobs any more
         self._largest = min(MAX_JOB_BYTES, journal.ring_bytes // 2)
         self._on_full = on_full
         self._timeout = timeout
@@ -150,7 +152,7 @@ class Outbox:
         deadline = time.monotonic() + (self._timeout if self._on_full == "block" else 0)
         while (left := deadline - time.monotonic()) > 0:
             self._busy = False  # others may submit while this thread waits
-            self.wake()
+            self.hurry(self.journal.end[0])
             self._changed.wait(left)
             if self._closed or self._busy:
                 self._refuse()
@@ -171,7 +173,15 @@ class Outbox:
 
     def wake_always(self, wake: Callable[[], None]) -> None:
         """From now on call `wake` after each job: the thread that slept and woke is gone."""
-        self.wake, self.wake_at = wake, 0
+        with self._lock:
+            self._late = True
+            self.wake, self.wake_at = wake, 0
+
+    def wake_after(self, place: float) -> None:
+        """Call `wake` for a job that ends behind this place in the journal, unless it is called for each already."""
+        with self._lock:
+            if not self._late:
+                self.wake_at = place
 
     # Sending; one thread
 
@@ -180,7 +190,7 @@ class Outbox:
         from ..protocol.messages import Jobs  # loaded by the sender's thread, so that submit need not wait for it
 
         self._tracing = logger.isEnabledFor(logging.DEBUG)
-        start, end, known, rewind = wanted
+        start, end, known, rewind, patient = wanted
         end = end or self.journal.boundary(start)
         definitions, defined = self.journal.definitions(known)
         if self._tracing:
@@ -194,6 +204,7 @@ class Outbox:
             defined[0] - known[0],
             definitions,
             self.journal.read(start, end),
+            patient and known[0] == defined[0],
         )
 
     def settle(self, acknowledged: Position, committed: int, failures: Sequence[Failure]) -> None:
@@ -256,7 +267,7 @@ class Outbox:
 
     def wait(self, sequence: int, timeout: float) -> bool:
         """Wait until every job up to `sequence` is decided; False when the time is over, or the outbox closed."""
-        self.wake()  # a submit that was interrupted behind the journal did not
+        self.hurry(sequence)
         with self._lock:
             return self._changed.wait_for(lambda: self._committed >= sequence or self._closed, timeout) and (
                 self._committed >= sequence
@@ -264,9 +275,14 @@ class Outbox:
 
     def drain(self, timeout: float) -> bool:
         """Wait until nothing is pending, closed or not; whether that came about in time."""
-        self.wake()
+        self.hurry(self.journal.end[0])
         with self._lock:
             return self._changed.wait_for(lambda: not self.pending, timeout)
+
+    def hurry(self, sequence: int) -> None:
+        """A process waits for the jobs up to `sequence`: have them sent now, and committed at once."""
+        self.wanted = max(self.wanted, sequence)
+        self.wake()  # also because a submit that was interrupted behind the journal did not
 
     def failure(self, sequence: int) -> Failure | None:
         """Why a decided job failed, as long as that is kept; None for one that did not."""

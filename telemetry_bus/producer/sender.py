@@ -35,12 +35,21 @@ _GIVE_WAY_S = 0.001
 class Sender:
     """Moves the jobs of one outbox. The outbox calls `wake` after each job."""
 
-    def __init__(self, outbox: Outbox, waker: Waker, folder: BusFolder, database: Database, spawner: Spawner) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        waker: Waker,
+        folder: BusFolder,
+        database: Database,
+        spawner: Spawner,
+        linger_s: float = 0.0,
+    ) -> None:
         self._outbox = outbox
         self._waker = waker
         self._folder = folder
         self._database = database
         self._spawner = spawner
+        self._linger_s = linger_s
         self._requests = Requests()
         self._pace = Pace(logger)
         self._transport: Transport | None = None
@@ -122,5 +131,12 @@ class Sender:
         load()
 
         return Transport(
-            self._outbox, self._waker, self._folder, self._database, self._spawner, self._requests, self._pace
+            self._outbox,
+            self._waker,
+            self._folder,
+            self._database,
+            self._spawner,
+            self._requests,
+            self._pace,
+            self._linger_s,
         )

@@ -15,7 +15,7 @@ from ..config import Database
 from ..errors import ConfigError, JournalUnavailable, ProtocolError
 from ..jobs import Failure
 from ..protocol.messages import MAX_CONTROL_BYTES, Control, decode_control, encode_control
-from ..protocol.producer import ProducerProtocol
+from ..protocol.producer import ProducerProtocol, full_bytes
 from ..runtime.folder import BusFolder
 from ..runtime.spawn import Spawner
 from ..runtime.throttle import Pace
@@ -48,6 +48,7 @@ class Transport:
         spawner: Spawner,
         requests: Requests,
         pace: Pace,
+        linger_s: float = 0.0,
     ) -> None:
         self._outbox = outbox
         self._waker = waker
@@ -55,9 +56,16 @@ class Transport:
         self._folder = folder
         self._spawner = spawner
         self._requests = requests
-        self._protocol = ProducerProtocol(outbox.journal.stream, database.identity, os.getpid())
+        self._protocol = ProducerProtocol(
+            outbox.journal.stream,
+            database.identity,
+            os.getpid(),
+            linger_s=linger_s,
+            full_bytes=full_bytes(outbox.journal.ring_bytes),
+        )
         self._known = False  # whether the spawner knows that a writer has answered
         self._look_at = 0.0
+        self._readable = False  # whether the poll has found that the writer has said something
         self._misunderstood = ""
         self._pace = pace
 
@@ -110,7 +118,6 @@ class Transport:
 
     def _loop(self, push: zmq.Socket[bytes], control: zmq.Socket[bytes]) -> None:
         poller = zmq.Poller()
-        poller.register(control, zmq.POLLIN)
         poller.register(self._pipe, zmq.POLLIN)
         while not self._requests.stopping:
             self._turn(push, control, poller)
@@ -120,13 +127,13 @@ class Transport:
 
     def _turn(self, push: zmq.Socket[bytes], control: zmq.Socket[bytes], poller: zmq.Poller) -> None:
         """Hear, send, say, sleep. What the journal holds is looked at once; what comes later makes another turn."""
-        protocol = self._protocol
+        protocol, outbox = self._protocol, self._outbox
         now = time.monotonic()
         self._receive(control, now)
-        tail = self._outbox.journal.end
+        protocol.look(outbox.journal.end, now, outbox.wanted)
         blocked = False
-        while not blocked and (wanted := protocol.next_slice(tail)) is not None:
-            message = self._outbox.read(wanted)
+        while not blocked and (part := protocol.next_slice()) is not None:
+            message = outbox.read(part)
             try:
                 push.send_multipart(message.encode(), zmq.NOBLOCK)
             except zmq.Again:  # ZeroMQ's queue is full
@@ -136,14 +143,15 @@ class Transport:
         if self._requests.ask:
             self._requests.ask = False
             protocol.ask()
-        for word in protocol.due(now, tail):
+        for word in protocol.due(now):
             if not _say(control, word):
                 protocol.unreachable()
-        behind = NEVER if blocked else protocol.wake_behind(tail)
-        deadline = protocol.deadline(tail)
-        self._see_to_writer(now, waits=deadline is not None)
+        behind = NEVER if blocked else protocol.wake_behind()
+        deadline, waits = protocol.deadline(), protocol.waits
         poller.register(push, zmq.POLLOUT if blocked else 0)
-        self._sleep(poller, behind, deadline)
+        poller.register(control, zmq.POLLIN if protocol.listens else 0)
+        self._see_to_writer(now, waits=waits)
+        self._sleep(poller, control, behind, deadline)
 
     def _keep_journal(self) -> None:
         if not self._outbox.pending or not self._outbox.journal.lost():
@@ -160,7 +168,7 @@ class Transport:
         protocol = self._protocol
         failures: list[Failure] = []
         heard = False
-        while True:
+        while self._readable or protocol.expects:  # to find that there is nothing costs more than to read a message
             try:
                 data = control.recv(zmq.NOBLOCK)
             except zmq.Again:
@@ -190,18 +198,24 @@ class Transport:
             self._outbox.tell_dropped()
             self._keep_journal()
 
-    def _sleep(self, poller: zmq.Poller, behind: float, deadline: float | None) -> None:
+    def _sleep(self, poller: zmq.Poller, control: zmq.Socket[bytes], behind: float, deadline: float | None) -> None:
         """Until there is something to do. Looks for it once more when those who wake know of the sleeper."""
         self._waker.sleeping = True
         self._outbox.wake_at = behind
         timeout = self._timeout(deadline)
-        if self._requests.stopping or self._requests.ask or self._outbox.journal.end[1] > behind:
+        if (
+            self._requests.stopping
+            or self._requests.ask
+            or self._outbox.journal.end[1] > behind
+            or self._outbox.wanted > self._protocol.wanted
+        ):
             timeout = 0
         readable = dict(poller.poll(timeout))
         self._outbox.wake_at = NEVER
         self._waker.sleeping = False
         if self._pipe in readable:
             self._waker.clear()
+        self._readable = control in readable
 
     def _timeout(self, deadline: float | None) -> int | None:
         """Milliseconds until a time, rounded up."""

@@ -25,6 +25,8 @@ MAX_FRAME_BYTES = MAX_JOB_BYTES + CHUNK_BYTES + 1024
 MAX_CONTROL_BYTES = 1024 * 1024
 
 _MAGIC = b"TB"
+#: In the place of definitions, where there are none: the jobs are patient. Readers that do not know it do not look.
+_PATIENT = b"\0"
 #: magic, version: what every version begins with
 _START = struct.Struct(">2sH")
 #: magic, version, stream, rewind, first sequence, count, first definition, definitions
@@ -37,6 +39,8 @@ class Jobs:
     """Consecutive jobs of one stream: numbers `first` … `first + count - 1`.
 
     `rewind` grows with every resend. `definitions` holds definitions number `definitions_first` and following.
+    For `patient` jobs no process waits: they may be committed together with others that come soon. With definitions a
+    message is not patient.
     """
 
     stream: bytes
@@ -47,6 +51,7 @@ class Jobs:
     definitions_count: int
     definitions: bytes
     records: bytes
+    patient: bool = False
 
     @property
     def last(self) -> int:
@@ -63,8 +68,9 @@ class Jobs:
             self.definitions_first,
             self.definitions_count,
         )
-        checksum = crc32(self.records, crc32(self.definitions, crc32(header)))
-        return [header + _CHECKSUM.pack(checksum), self.definitions, self.records]
+        definitions = _PATIENT if self.patient and not self.definitions_count else self.definitions
+        checksum = crc32(self.records, crc32(definitions, crc32(header)))
+        return [header + _CHECKSUM.pack(checksum), definitions, self.records]
 
     @classmethod
     def decode(cls, frames: Sequence[bytes]) -> Jobs:
@@ -86,7 +92,9 @@ class Jobs:
             raise _malformed("impossible counts")
         if first + count > INT64_MAX:  # no ledger could hold it
             raise _malformed("impossible sequence")
-        return cls(stream, rewind, first, count, number, many, definitions, records)
+        if many:
+            return cls(stream, rewind, first, count, number, many, definitions, records)
+        return cls(stream, rewind, first, count, number, many, b"", records, definitions == _PATIENT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,12 @@
 """The producer's half of the protocol: go-back-N with one message of state, driven by its caller.
 
 The one owner of what is sent and what is acknowledged. Its caller says what time it is, how far the journal reaches
-(`tail`) and what arrived; asks which slice of the journal to send and what to say; and says what was sent. It resends
+(`look`) and what arrived; asks which slice of the journal to send and what to say; and says what was sent. It resends
 only when it knows that something is lost: a writer with another epoch, a Resend, or two answers in a row that show no
 progress.
+
+Nothing is in a hurry that no process waits for: it is safe in the journal. So jobs are gathered (`linger_s`), and
+sent when the interval is over, when a message is full, or when a process waits for one of them.
 """
 
 from __future__ import annotations
@@ -27,14 +30,20 @@ KNOCK_AFTER_S = 0.02
 KNOCK_LIMIT_S = 0.1
 
 
+def full_bytes(ring_bytes: int) -> int:
+    """When a message of a journal of this size is full: no later than when the journal is a quarter full."""
+    return min(CHUNK_BYTES, ring_bytes // 4)
+
+
 class Slice(NamedTuple):
     """A message to send: the jobs behind `start`, up to `end`, or where the journal ends the message if that is None;
-    with the definitions behind `definitions`."""
+    with the definitions behind `definitions`. `patient` when no process waits for it."""
 
     start: Position
     end: Position | None
     definitions: Position
     rewind: int
+    patient: bool = False
 
 
 class ProducerProtocol:
@@ -44,7 +53,10 @@ class ProducerProtocol:
     `committed` counts jobs and may be ahead of it.
     """
 
-    def __init__(self, stream: bytes, database: str, pid: int) -> None:
+    def __init__(
+        self, stream: bytes, database: str, pid: int, *, linger_s: float = 0.0, full_bytes: int = CHUNK_BYTES
+    ) -> None:
+        """Jobs are gathered for `linger_s` at most, or until there is a message of `full_bytes`."""
         self.stream = stream
         self.acknowledged: Position = (0, 0)
         self.committed = 0
@@ -53,6 +65,12 @@ class ProducerProtocol:
         self.epoch = b""
         self.writer_pid = 0
         self.refused: Refusal | None = None
+        self._linger_s = linger_s
+        self._full_bytes = full_bytes
+        self._tail: Position = (0, 0)
+        self.wanted = 0
+        self._send_at: float | None = None  # until then jobs are gathered; None: the next one begins to gather
+        self._gathering = False
         self._hello = (database, pid)
         self._rewind = 0
         self._window = 0
@@ -78,12 +96,30 @@ class ProducerProtocol:
     def rewind(self) -> int:
         return self._rewind
 
-    def next_slice(self, tail: Position) -> Slice | None:
-        """What to send now of a journal that ends at `tail`; None: nothing. Tell `sent` when it is on its way."""
-        if tail[1] <= self._sends_behind():
+    def look(self, tail: Position, now: float, wanted: int = 0) -> None:
+        """Begin a turn: the journal ends at `tail`, and a process waits until job number `wanted` is settled.
+
+        Decides what may be sent in this turn (`next_slice`), and what happens next if nothing else does (`deadline`,
+        `wake_behind`).
+        """
+        self._tail, self.wanted = tail, wanted
+        waiting = tail[0] > self.position[0]
+        if self._send_at is None:
+            self._gathering = waiting and self._linger_s > 0
+            self._send_at = self._tick(now) if self._gathering else None
+        else:
+            self._gathering = now < self._send_at
+            if not self._gathering:  # one more interval if there is anything to send: more may be coming
+                self._send_at = self._tick(now) if waiting else None
+
+    def next_slice(self) -> Slice | None:
+        """What to send now; None: nothing. Tell `sent` when it is on its way."""
+        start = self.position
+        if self._tail[1] <= self._sends_behind():
             return None
         end = self._ends[self._sent] if self._sent < len(self._ends) else None
-        return Slice(self.position, end, self._definitions_sent, self._rewind)
+        patient = self._linger_s > 0 and self.wanted <= start[0] and self._tail[1] < start[1] + self._full_bytes
+        return Slice(start, end, self._definitions_sent, self._rewind, patient)
 
     def sent(self, message: Jobs, now: float) -> None:
         """The message of the last slice is on its way."""
@@ -98,32 +134,68 @@ class ProducerProtocol:
         number, offset = self._definitions_sent
         self._definitions_sent = (number + message.definitions_count, offset + len(message.definitions))
 
-    def wake_behind(self, tail: Position) -> float:
-        """Behind which place in the journal a job makes something to do, if nothing else happens; `inf`: nowhere."""
-        if tail[0] <= self.position[0] and not self._sent:
-            return tail[1]
-        return self._sends_behind()
+    def _tick(self, now: float) -> float:
+        """When the jobs that are gathered now are sent: all processes of a machine have the same clock, and send at
+        the same multiples of the interval, so that the writer can commit them together."""
+        return (now // self._linger_s + 1) * self._linger_s
 
     def _sends_behind(self) -> float:
         """Behind which place in the journal it must end for a message to be sent; `inf` when none may be.
 
         While something is in flight only a full message is sent (Nagle's algorithm, RFC 896): the acknowledgement is
-        the moment to send what has gathered since, and under load messages grow by themselves.
+        the moment to send what has gathered since, and under load messages grow by themselves. So it is while jobs
+        are gathered. What a process waits for, and what is sent again, goes at once.
         """
         if not self.welcomed or (self.refused and self.refused.fatal):
             return inf
-        start = self.position[1]
-        if not self._sent:
-            return start
-        if start - self.acknowledged[1] >= self._window:
+        number, offset = self.position
+        if self._sent and offset - self.acknowledged[1] >= self._window:
             return inf
-        return start if self._sent < len(self._ends) else start + CHUNK_BYTES - 1
+        if self._sent < len(self._ends) or self.wanted > number:
+            return offset
+        return offset + self._full_bytes - 1 if self._sent or self._gathering else offset
+
+    # What happens next
+
+    def wake_behind(self) -> float:
+        """Behind which place in the journal a job makes something to do, if nothing else happens; `inf`: nowhere.
+
+        While jobs keep coming, none wakes the sender but the one that makes a message full.
+        """
+        if self._send_at is None and not self._sent and self._tail[0] <= self.position[0]:
+            return self._tail[1]
+        return self._sends_behind()
+
+    def deadline(self) -> float | None:
+        """When there will be something to send or to say if nothing happens until then, 0: now; None: never."""
+        if self._outbox:
+            return 0.0
+        ask_at = self._ask_at if self.waits else None
+        return min((at for at in (self._send_at, ask_at) if at is not None), default=None)
+
+    @property
+    def listens(self) -> bool:
+        """Whether what the writer says matters before the deadline."""
+        return (
+            self._send_at is None or self.wanted > self.committed or self._unanswered > 0 or self._sends_behind() == inf
+        )
+
+    @property
+    def expects(self) -> bool:
+        """Whether the writer owes an answer."""
+        return self._sent > 0 or self._unanswered > 0 or not self.welcomed
+
+    @property
+    def waits(self) -> bool:
+        """Whether a job waits for the writer: to be sent or to be acknowledged, and not to be gathered."""
+        gathered = self._gathering and self.welcomed
+        return bool(self._ends) or (self._tail[0] > self.position[0] and not gathered)
 
     # What to say
 
-    def due(self, now: float, tail: Position) -> Iterator[Control]:
-        """The control messages to send now, of a journal that ends at `tail`."""
-        if self.waits(tail) and now >= self._ask_at:
+    def due(self, now: float) -> Iterator[Control]:
+        """The control messages to send now."""
+        if self.waits and now >= self._ask_at:
             if self._unanswered >= UNANSWERED_LIMIT:
                 self.welcomed = False
             self._unanswered += 1
@@ -133,16 +205,6 @@ class ProducerProtocol:
             yield self._introduction()
         while self._outbox:
             yield self._outbox.popleft()
-
-    def deadline(self, tail: Position) -> float | None:
-        """When `due` will have something to say if nothing happens until then, 0: now; None: never."""
-        if self._outbox:
-            return 0.0
-        return self._ask_at if self.waits(tail) else None
-
-    def waits(self, tail: Position) -> bool:
-        """Whether a job of a journal that ends at `tail` waits to be sent or to be acknowledged."""
-        return bool(self._ends) or tail[0] > self.position[0]
 
     def ask(self) -> None:
         """Have `due` ask the writer now."""

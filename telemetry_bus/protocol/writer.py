@@ -102,7 +102,6 @@ class WriterProtocol(Generic[Route]):
         self.pending += runs
         self.pending_jobs += message.count - skip
         self.pending_bytes += len(message.records)
-        self._touched[message.stream] = None
 
     def control(self, route: Route, message: Control, now: float, *, unread: bool = False) -> None:
         """Take a producer's word. `unread`: jobs of its stream may have come that were not given to `jobs` yet.

@@ -38,7 +38,8 @@ Route = TypeVar("Route", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """A batch is committed when it has so many jobs or bytes, or when its oldest job has waited for `delay_s`.
+    """A batch is committed when it has so many jobs or bytes, or when its oldest job has waited for `delay_s`; for
+    `step_s`, if no process waits for any of it: producers send together, so that they can be committed together.
 
     It has fewer jobs when so many take longer than `seconds`: whoever else has jobs waits that long for the next one.
     Measured: larger batches no longer fit into the processor's caches when they are unpacked, and are slower.
@@ -48,6 +49,7 @@ class BatchLimits:
     bytes: int = 1024 * 1024
     delay_s: float = 0.0
     seconds: float = 0.05
+    step_s: float = 0.005
 
 
 class Intake(Generic[Route]):
@@ -79,6 +81,7 @@ class Intake(Generic[Route]):
         #: Whether the batch takes more.
         self.room = True
         self._since: float | None = None  # when the oldest pending job came
+        self._patient = True  # whether no process waits for what is pending
         self._retry_at = 0.0
         self._backoff = RETRY_AFTER_S
         self._portion = limits.jobs  # of one batch, as long as jobs are as quick as they were
@@ -88,6 +91,11 @@ class Intake(Generic[Route]):
         protocol = self.protocol
         aside = self.fault is None and protocol.pending_bytes < MAX_PENDING_BYTES and protocol.settled(stream)
         return self.room or aside
+
+    @property
+    def gathers(self) -> bool:
+        """Whether all that is pending is patient, and the batch waits for more of it."""
+        return self._since is not None and self._patient and self._limits.step_s > 0 and self.fault is None
 
     @property
     def streams(self) -> int:
@@ -108,8 +116,9 @@ class Intake(Generic[Route]):
             self.count_malformed(error)
         except DatabaseFault as fault:
             self.degrade(fault)
-        if self._since is None and self.protocol.pending:
-            self._since = now
+        if self.protocol.pending:
+            self._since = now if self._since is None else self._since
+            self._patient = self._patient and message.patient
         self._look_for_room()
 
     def control(self, route: Route, message: Control, *, unread: bool = False) -> None:
@@ -155,7 +164,10 @@ class Intake(Generic[Route]):
             return max(0.0, self._retry_at - now)
         if self._since is None:
             return None
-        return max(0.0, self._since + self._limits.delay_s - now) if self.room else 0.0
+        if not self.room:
+            return 0.0
+        delay_s = max(self._limits.delay_s, self._limits.step_s if self._patient else 0.0)
+        return max(0.0, self._since + delay_s - now)
 
     def commit(self) -> None:
         """Commit the batch, or the first part of it, if it is time. Afterwards `replies` has the acknowledgements."""
@@ -183,6 +195,7 @@ class Intake(Generic[Route]):
             return
         if not self.protocol.pending:
             self._since = None
+            self._patient = True
         if self.fault is not None:
             self.pace.log(logging.WARNING, "the database works again")
             self.fault = None

@@ -241,7 +241,7 @@ MUTATIONS = [
         "the window is ignored",
         ProducerProtocol,
         "_sends_behind",
-        "if start - self.acknowledged[1] >= self._window:",
+        "if self._sent and offset - self.acknowledged[1] >= self._window:",
         "if False:",
     ),
     # the journal

@@ -17,7 +17,7 @@ from telemetry_bus.protocol.producer import ProducerProtocol
 
 from .death import IN_JOURNAL, Death, doom, pardon
 from .ground import POISON, Violation
-from .scale import CHUNK_BYTES, RING_BYTES, WINDOW_BYTES
+from .scale import CHUNK_BYTES, FULL_BYTES, RING_BYTES, WINDOW_BYTES
 
 if TYPE_CHECKING:
     from .stage import Stage
@@ -81,7 +81,10 @@ class Producer:
         self.journal = Journal(stage.folder.journals, name, ring_bytes, stage.database.identity)
         on_full: Any = rng.choice(["raise", "drop"])
         self.outbox = Outbox(self.journal, lambda: None, on_full=on_full, timeout=0, log_failures=False)
-        self.protocol = ProducerProtocol(name, stage.database.identity, os.getpid())
+        linger_s = rng.choice((0.0, 0.02, 0.2, 2.0))
+        self.protocol = ProducerProtocol(
+            name, stage.database.identity, os.getpid(), linger_s=linger_s, full_bytes=FULL_BYTES
+        )
         self.inbox: list[bytes] = []
         self.stopped = False
         self._moment = ""
@@ -91,6 +94,10 @@ class Producer:
     def submit(self, jobs: int) -> None:
         for _ in range(jobs):
             self._submit_one()
+
+    def wait(self) -> None:
+        """A process waits for what has been submitted so far."""
+        self.outbox.hurry(self.outbox.last)
 
     def turn(self) -> None:
         """As the sender's loop: hear, push, say."""
@@ -110,15 +117,16 @@ class Producer:
         ever = stage.ground.ever[self.name]
         if max(self.outbox.committed, self.journal.trimmed[0]) > ever:
             raise Violation(f"job {self.outbox.committed} of {self.name!r} is acknowledged and not committed")
-        tail = self.journal.end
-        while (wanted := protocol.next_slice(tail)) is not None:
-            jobs = self.outbox.read(wanted)
+        protocol.look(self.journal.end, now, self.outbox.wanted)
+        while (part := protocol.next_slice()) is not None:
+            jobs = self.outbox.read(part)
+            stage.tally["patient jobs sent" if jobs.patient else "jobs sent that are waited for"] += jobs.count
             self._check(jobs)
             self._passes("message not sent")
             network.send(stage.writer_jobs, (jobs.stream, stage.life, jobs.encode()))
             self._passes("message sent")
             protocol.sent(jobs, now)
-        for message in protocol.due(now, tail):
+        for message in protocol.due(now):
             network.send(stage.writer_control, (self.name, encode_control(message)))
         if stage.writer is None and protocol.welcomed and self._random() < 0.3:
             protocol.unreachable()

@@ -13,12 +13,11 @@ import pytest
 
 from telemetry_bus.journal import orphan
 from telemetry_bus.journal import ring as journal
-from telemetry_bus.protocol import producer as producer_protocol
 from telemetry_bus.protocol import writer as writer_protocol
 from telemetry_bus.writer import adoption
 
 RING_BYTES = (1500, 3000)
-CHUNK_BYTES, WINDOW_BYTES = 200, 1000
+CHUNK_BYTES, WINDOW_BYTES, FULL_BYTES = 200, 1000, 50
 
 
 @contextmanager
@@ -35,7 +34,6 @@ def small_world() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         for module, name, value in (
             (journal, "CHUNK_BYTES", CHUNK_BYTES),
-            (producer_protocol, "CHUNK_BYTES", 50),
             (journal, "DEFINITIONS_BYTES", 400),
             (orphan, "CHUNK_BYTES", 250),
             (orphan, "_PIECE_BYTES", 300),

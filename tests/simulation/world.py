@@ -83,6 +83,7 @@ class World(Stage):
             self._writer_goes_on: 3,
             self._producers_go_on: 3,
             self._child_wakes: 2,
+            self._process_waits: 3,
         }
         if self._only_loss:
             return work
@@ -110,6 +111,10 @@ class World(Stage):
         if producer := self.any_producer():
             jobs = self.rng.choice((1, 1, 3, 10))
             self.have_producer(producer, lambda producer: producer.submit(jobs))
+
+    def _process_waits(self) -> None:
+        if producer := self.any_producer():
+            self.have_producer(producer, Producer.wait)
 
     def _producers_turn(self) -> None:
         for producer in [each for each in self.producers if not each.stopped]:

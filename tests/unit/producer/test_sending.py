@@ -37,11 +37,15 @@ class Stream:
     def submit(self, size: int = 1) -> None:
         self.outbox.put_row(INSERT, ("x" * size,), ())
 
+    def look(self) -> None:
+        self.protocol.look(self.outbox.journal.end, 0.0, self.outbox.wanted)
+
     def send(self) -> list[int]:
         """The numbers of the first and the last job of each message that goes out now."""
         numbers = []
-        while (wanted := self.protocol.next_slice(self.outbox.journal.end)) is not None:
-            message = self.outbox.read(wanted)
+        self.look()
+        while (part := self.protocol.next_slice()) is not None:
+            message = self.outbox.read(part)
             self.protocol.sent(message, 0.0)
             numbers += [message.first, message.last]
         return numbers
@@ -55,7 +59,8 @@ class Stream:
 
     def sleep(self) -> None:
         """As the sender's thread before it polls."""
-        self.outbox.wake_at = self.protocol.wake_behind(self.outbox.journal.end)
+        self.look()
+        self.outbox.wake_at = self.protocol.wake_behind()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry_bus.encoding.records import CHUNK_BYTES, MIN_RECORD_BYTES
+from telemetry_bus.encoding.records import CHUNK_BYTES, MIN_RECORD_BYTES, Definitions
 from telemetry_bus.encoding.values import INT64_MAX
 from telemetry_bus.errors import ProtocolError
 from telemetry_bus.jobs import MAX_JOB_BYTES, Failure
@@ -59,15 +59,17 @@ def with_stream(message: Ack) -> Ack:
 def job_messages(draw: st.DrawFn) -> Jobs:
     records = draw(st.binary(min_size=MIN_RECORD_BYTES, max_size=100))
     definitions = draw(st.binary(max_size=30))
+    many = draw(st.integers(1, len(definitions))) if definitions else 0
     return Jobs(
         draw(STREAMS),
         draw(st.integers(0, 2**32 - 1)),
         draw(st.integers(1, INT64_MAX - len(records))),
         draw(st.integers(1, len(records) // MIN_RECORD_BYTES)),
         draw(st.integers(1, 2**32 - 1)),
-        draw(st.integers(0, len(definitions))),
+        many,
         definitions,
         records,
+        not many and draw(st.booleans()),
     )
 
 
@@ -102,6 +104,19 @@ def test_a_damaged_message_of_jobs(message: Jobs, data: st.DataObject) -> None:
     for wrong in (flipped, frames[:2], [*frames, b""], [], [frames[0][:-1], *frames[1:]], frames[::-1]):
         with pytest.raises(ProtocolError):
             Jobs.decode(wrong)
+
+
+def test_patience_is_for_readers_that_know_it() -> None:
+    """It lies where definitions would, and a reader of none does not look there; with definitions there is none."""
+    patient = Jobs(b"s" * 16, 0, 1, 2, 3, 0, b"", b"r" * 20, patient=True)
+    hasty = replace(patient, patient=False)
+    assert [b"\0", b""] == [message.encode()[1] for message in (patient, hasty)]
+    assert (patient, hasty) == (Jobs.decode(patient.encode()), Jobs.decode(hasty.encode()))
+    definitions = Definitions()
+    definitions.extend(1, 0, patient.encode()[1])
+    assert 0 == len(definitions)
+    with_definitions = replace(patient, definitions_count=1, definitions=b"d")
+    assert replace(with_definitions, patient=False) == Jobs.decode(with_definitions.encode())
 
 
 MESSAGE = Jobs(b"s" * 16, 0, 1, 2, 1, 0, b"", b"r" * 20)

@@ -40,36 +40,43 @@ def sending(*messages: int, now: float = 0.0) -> ProducerProtocol:
 
 
 def send(protocol: ProducerProtocol, jobs: int, now: float = 0.0) -> None:
-    wanted = protocol.next_slice(ENDLESS)
-    assert wanted is not None
-    start, end, known, rewind = wanted
+    start, end, known, rewind, _ = next_slice(protocol)
     count, size = (end[0] - start[0], end[1] - start[1]) if end else (jobs, MESSAGE)
     definitions = bytes(30 - known[1])
     message = Jobs(STREAM, rewind, start[0] + 1, count, known[0] + 1, 3 - known[0], definitions, bytes(size))
     protocol.sent(message, now)
 
 
-def tail_of(protocol: ProducerProtocol, waiting: bool) -> Position:
-    """Of a journal in which a job waits, or none."""
-    return ENDLESS if waiting else protocol.position
+def look(protocol: ProducerProtocol, waiting: bool = True) -> None:
+    """At a journal in which a job waits, or none."""
+    protocol.look(ENDLESS if waiting else protocol.position, 0.0)
 
 
 def may_send(protocol: ProducerProtocol) -> bool:
-    return protocol.next_slice(ENDLESS) is not None
+    look(protocol)
+    return protocol.next_slice() is not None
 
 
 def next_slice(protocol: ProducerProtocol) -> Slice:
-    wanted = protocol.next_slice(ENDLESS)
+    look(protocol)
+    wanted = protocol.next_slice()
     assert wanted is not None
     return wanted
 
 
 def said(protocol: ProducerProtocol, now: float, waiting: bool = True) -> list[Control]:
-    return [*protocol.due(now, tail_of(protocol, waiting))]
+    look(protocol, waiting)
+    return [*protocol.due(now)]
 
 
 def deadline(protocol: ProducerProtocol, waiting: bool) -> float | None:
-    return protocol.deadline(tail_of(protocol, waiting))
+    look(protocol, waiting)
+    return protocol.deadline()
+
+
+def waits(protocol: ProducerProtocol) -> bool:
+    look(protocol, waiting=False)
+    return protocol.waits
 
 
 def test_knocks_until_it_is_welcomed() -> None:
@@ -109,10 +116,10 @@ def test_acknowledgements_free_whole_messages() -> None:
     assert (5, (3, MESSAGE)) == (protocol.committed, protocol.acknowledged)
     protocol.receive(ack(12, 7), 0.0)
     assert (7, (7, 2 * MESSAGE)) == (protocol.committed, protocol.acknowledged)
-    assert protocol.waits(protocol.position)
+    assert waits(protocol)
     protocol.receive(ack(12, 12), 0.0)
     assert (12, (12, 3 * MESSAGE)) == (protocol.committed, protocol.acknowledged)
-    assert not protocol.waits(protocol.position)
+    assert not waits(protocol)
 
 
 def test_old_acknowledgements_take_nothing_back() -> None:
@@ -253,9 +260,9 @@ def test_failures_are_told_once_and_confirmed() -> None:
         Failure(STREAM, 4, "IntegrityError", "no", None),
     )
     assert [first] == protocol.receive(ack(5, 2, first), 0.0)
-    assert 0.0 == protocol.deadline((5, 5)), "the confirmation need not wait for the next question"
+    assert 0.0 == deadline(protocol, waiting=False), "the confirmation need not wait for the next question"
     assert [Confirm(STREAM, 2)] == said(protocol, 0.0)
-    assert 0.0 != protocol.deadline((5, 5))
+    assert 0.0 != deadline(protocol, waiting=False)
     assert [second] == protocol.receive(ack(5, 5, first, second), 0.0)
     assert [] == protocol.receive(ack(5, 2, first), 0.0)
     assert [Confirm(STREAM, 4), Confirm(STREAM, 4)] == said(protocol, 0.0)
@@ -269,6 +276,102 @@ def test_messages_to_others() -> None:
     assert (0, None) == (protocol.committed, protocol.refused)
 
 
+# Jobs that no process waits for are gathered.
+
+LINGER_S = 10.0
+
+
+def lingering() -> ProducerProtocol:
+    protocol = ProducerProtocol(STREAM, DATABASE, 7, linger_s=LINGER_S, full_bytes=1000)
+    protocol.receive(welcome(), 0.0)
+    return protocol
+
+
+def sends(protocol: ProducerProtocol, tail: Position, now: float, wanted: int = 0) -> list[tuple[int, bool]]:
+    """Where the messages end that go out now, of jobs of a hundred bytes, and whether they are patient."""
+    protocol.look(tail, now, wanted)
+    found = []
+    while (part := protocol.next_slice()) is not None:
+        found.append((tail[0], part.patient))
+        size = tail[1] - part.start[1]
+        message = Jobs(STREAM, 0, part.start[0] + 1, size // 100, 1, 0, b"", bytes(size), part.patient)
+        protocol.sent(message, now)
+    return found
+
+
+def test_jobs_are_gathered_until_the_interval_is_over() -> None:
+    """From the first one on, until the next multiple of the interval: all producers of a machine send together."""
+    protocol = lingering()
+    assert [] == sends(protocol, (1, 100), 23.0)
+    assert 30.0 == protocol.deadline()
+    assert [] == sends(protocol, (2, 200), 29.9)
+    assert [(3, True)] == sends(protocol, (3, 300), 30.5)
+
+
+def test_none_wakes_while_jobs_keep_coming() -> None:
+    """Nor does an answer; when no job has come in an interval, the next one does."""
+    protocol = lingering()
+    protocol.look((0, 0), 20.0)
+    assert 0 == protocol.wake_behind()
+    assert protocol.deadline() is None
+    sends(protocol, (1, 100), 23.0)
+    assert 999 == protocol.wake_behind()
+    assert not protocol.listens
+    sends(protocol, (2, 200), 30.0)
+    assert (1199, False) == (protocol.wake_behind(), protocol.listens)
+    protocol.receive(ack(2, 2), 40.0)
+    assert [] == sends(protocol, (2, 200), 40.0)
+    assert (200, None, True) == (protocol.wake_behind(), protocol.deadline(), protocol.listens)
+
+
+def test_failures_are_heard_of_one_after_the_other() -> None:
+    """An acknowledgement holds a few of them; the next one comes when these are confirmed, and is not waited for."""
+    protocol = lingering()
+    sends(protocol, (1, 100), 23.0)
+    sends(protocol, (2, 200), 30.0)
+    protocol.receive(ack(2, 1, Failure(STREAM, 1, "IntegrityError", "no")), 30.1)
+    assert protocol.listens
+    protocol.receive(ack(2, 2), 30.2)
+    assert not protocol.listens
+
+
+def test_what_a_process_waits_for_is_sent_at_once() -> None:
+    """And what is before it; the next jobs are gathered again. The answer matters as long as it is waited for."""
+    protocol = lingering()
+    assert [(2, False)] == sends(protocol, (2, 200), 23.0, wanted=2)
+    assert protocol.listens
+    protocol.receive(ack(2, 2), 23.1)
+    assert not protocol.listens
+    assert [] == sends(protocol, (3, 300), 23.2, wanted=2)
+    assert [(3, True)] == sends(protocol, (3, 300), 30.0, wanted=2)
+
+
+def test_waited_for_behind_what_is_in_flight() -> None:
+    """It does not wait for the acknowledgement of what was sent before."""
+    protocol = lingering()
+    sends(protocol, (1, 100), 23.0)
+    assert [(1, True)] == sends(protocol, (1, 100), 30.0)
+    assert [(2, False)] == sends(protocol, (2, 200), 31.0, wanted=2)
+
+
+def test_a_full_message_is_sent_at_once() -> None:
+    """However much of the interval is left."""
+    protocol = lingering()
+    assert [] == sends(protocol, (9, 900), 23.0)
+    assert [(10, False)] == sends(protocol, (10, 1000), 23.0)
+
+
+def test_what_is_gathered_is_not_asked_after() -> None:
+    """The writer owes no answer for what it was not sent; one that has not answered at all is knocked for at once."""
+    protocol = lingering()
+    assert [] == sends(protocol, (1, 100), 23.0)
+    assert [] == [*protocol.due(23.0)]
+    stranger = ProducerProtocol(STREAM, DATABASE, 7, linger_s=LINGER_S)
+    stranger.look((1, 100), 23.0)
+    assert [Hello(STREAM, DATABASE, 0, 7)] == [*stranger.due(23.0)]
+    assert stranger.listens
+
+
 # A writer that asks for what has left the journal is told so at once, or the two would go round in circles.
 
 
@@ -280,6 +383,11 @@ def small(first: int, count: int) -> Jobs:
     return Jobs(STREAM, 0, first, count, 1, 0, b"", bytes(100 * count))
 
 
+def said_of_small(protocol: ProducerProtocol, now: float) -> list[Control]:
+    protocol.look(SMALL_TAIL, now)
+    return [*protocol.due(now)]
+
+
 @pytest.fixture
 def acknowledged() -> ProducerProtocol:
     """Jobs 1 to 9 are acknowledged, 10 is in flight; it was all said and sent at 0.0."""
@@ -288,7 +396,7 @@ def acknowledged() -> ProducerProtocol:
     for first, count in ((1, 9), (10, 1)):
         protocol.sent(small(first, count), 0.0)
     protocol.receive(Ack(STREAM, EPOCH, 99, 10, 9, WINDOW), 0.0)
-    assert [] == [*protocol.due(0.0, SMALL_TAIL)]
+    assert [] == said_of_small(protocol, 0.0)
     return protocol
 
 
@@ -297,18 +405,18 @@ def test_resend_from_before_the_watermark(acknowledged: ProducerProtocol) -> Non
     although there is always something that looks like progress."""
     acknowledged.receive(Resend(STREAM, EPOCH, 1, acknowledged.rewind), 0.1)
     acknowledged.sent(small(10, 1), 0.1)
-    assert [Hello(STREAM, DATABASE, 9, 7)] == [*acknowledged.due(0.1, SMALL_TAIL)]
+    assert [Hello(STREAM, DATABASE, 9, 7)] == said_of_small(acknowledged, 0.1)
 
 
 def test_writer_that_welcomed_it_without_the_watermark(acknowledged: ProducerProtocol) -> None:
     """The last acknowledgement of the writer before it came after the Hello: another one is due."""
     acknowledged.receive(Welcome(STREAM, LATER, 99, 0, 0, WINDOW), 0.1)
     acknowledged.sent(small(10, 1), 0.1)
-    assert [Hello(STREAM, DATABASE, 9, 7)] == [*acknowledged.due(0.1, SMALL_TAIL)]
+    assert [Hello(STREAM, DATABASE, 9, 7)] == said_of_small(acknowledged, 0.1)
 
 
 def test_nothing_to_tell_when_the_journal_has_it(acknowledged: ProducerProtocol) -> None:
     """An ordinary loss is answered with the jobs and nothing else."""
     acknowledged.receive(Resend(STREAM, EPOCH, 10, acknowledged.rewind), 0.1)
     assert (9, 900) == acknowledged.position
-    assert [] == [*acknowledged.due(0.1, SMALL_TAIL)]
+    assert [] == said_of_small(acknowledged, 0.1)

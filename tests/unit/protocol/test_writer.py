@@ -73,10 +73,11 @@ def state(reply: Control) -> tuple[int, int]:
 
 
 def test_nothing_is_acknowledged_before_it_is_committed(writer: Conversation, sender: Sender) -> None:
-    """Received is said at once, committed after the commit."""
+    """Nor is anything said of it: what is received is told to a producer that asks."""
     assert [(0, 0)] == [state(reply) for reply in writer.hello(sender)]
     writer.protocol.jobs(sender.message(1, 3), 0.0)
-    assert [(3, 0)] == [state(reply) for reply in writer.replies()]
+    assert [] == writer.replies()
+    assert [(3, 0)] == [state(reply) for reply in writer.hello(sender)]
     assert [(3, 3)] == [state(reply) for reply in writer.commit()]
     assert [] == writer.replies()
 

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_a_batch_is_one_commit(intake: Intake[bytes], writer: MemoryWriter, send
     intake.jobs(sender.message(1, 2))
     intake.jobs(sender.message(3, 3))
     assert 0.0 == intake.due_in()
-    assert [0] == committed(intake)
+    assert [] == committed(intake)
     intake.commit()
     assert ([1, 2, 3], 1) == (writer.numbers(sender.stream), writer.batches)
     assert [3] == committed(intake)
@@ -234,6 +235,22 @@ def test_delay_counts_from_the_oldest_job(writer: MemoryWriter, clock: Clock) ->
     assert 0.5 == intake.due_in()
     clock.now += 10.0
     assert 0.0 == intake.due_in()
+
+
+def test_patient_jobs_wait_for_those_of_other_producers(writer: MemoryWriter, clock: Clock) -> None:
+    """A few milliseconds from the first of them, unless a process waits for any job of the batch."""
+    intake = make(writer, clock, BatchLimits(step_s=0.5))
+    one, other = Sender(), Sender("another")
+    intake.jobs(replace(one.message(1, 1), patient=True))
+    clock.now += 0.25
+    intake.jobs(replace(other.message(1, 1), patient=True))
+    assert 0.25 == intake.due_in()
+    intake.jobs(one.message(2, 2))
+    assert 0.0 == intake.due_in()
+    intake.commit()
+    assert [[1, 2], [1]] == [writer.numbers(sender.stream) for sender in (one, other)]
+    intake.jobs(replace(one.message(3, 3), patient=True))
+    assert 0.5 == intake.due_in()
 
 
 def test_malformed_messages_are_counted_and_logged_seldom(
