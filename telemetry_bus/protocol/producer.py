@@ -78,6 +78,7 @@ class ProducerProtocol:
         self._ends: deque[Position] = deque()
         self._sent = 0
         self._confirmed = 0
+        self._more_failures = False  # there may be more than the last acknowledgement had room for
         self._definitions_sent: Position = (0, 0)
         self._outbox: deque[Control] = deque()
         self._asked_received: int | None = None
@@ -177,7 +178,11 @@ class ProducerProtocol:
     def listens(self) -> bool:
         """Whether what the writer says matters before the deadline."""
         return (
-            self._send_at is None or self.wanted > self.committed or self._unanswered > 0 or self._sends_behind() == inf
+            self._send_at is None
+            or self.wanted > self.committed
+            or self._unanswered > 0
+            or self._more_failures
+            or self._sends_behind() == inf
         )
 
     @property
@@ -266,6 +271,7 @@ class ProducerProtocol:
         while self._ends and self._ends[0][0] <= message.committed:
             self.acknowledged = self._ends.popleft()
             self._sent = max(0, self._sent - 1)
+        self._more_failures = bool(message.failures)
         news = [failure for failure in message.failures if failure.sequence > self._confirmed]
         if message.failures:
             self._confirmed = max(self._confirmed, message.failures[-1].sequence)

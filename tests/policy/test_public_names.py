@@ -103,6 +103,7 @@ def test_signature_of_a_store() -> None:
         "journal_bytes": None,
         "job_reads": None,
         "engine": None,
+        "linger_ms": None,
     } == given
     positional = [name for name, each in signature.parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
     assert ["database"] == positional
