@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -154,12 +155,19 @@ def _sqlite(name: str) -> Database:
     if name.startswith("file:"):
         raise ConfigError("file: names are not supported", operation="database", subject=name, hint="use a path")
     try:
-        path = Path(os.path.realpath(os.path.expanduser(name)))
-        text = os.fspath(path).encode().decode()
+        path = absolute(name, "database")
+        text = os.fspath(path)
+        same = os.fsencode(path) == text.encode()
     except UnicodeEncodeError:
+        same = False
+    if not same:  # SQLite, the URL and other programs would mean another file by it
+        encoding = sys.getfilesystemencoding()
         raise ConfigError(
-            "the path is not UTF-8", operation="database", subject=repr(name), hint="choose another name"
-        ) from None
+            "the path is not UTF-8" if encoding == "utf-8" else f"the file system's encoding is {encoding}, not UTF-8",
+            operation="database",
+            subject=ascii(name),
+            hint="choose another name" if encoding == "utf-8" else "set PYTHONUTF8=1, or choose a name in ASCII",
+        )
     if os.path.isdir(path):
         raise ConfigError("is a folder", operation="database", subject=str(path), hint="name a file in it")
     if os.path.exists(path) and not os.path.isfile(path):  # to open a pipe would last for ever
@@ -167,6 +175,21 @@ def _sqlite(name: str) -> Database:
     for special in "%?#":  # a URL means something else by these
         text = text.replace(special, f"%{ord(special):02X}")
     return Database(f"sqlite:///{text}", "sqlite", path)
+
+
+def absolute(name: str, operation: str) -> Path:
+    """A path without links, from the current folder or a home. Raises `ConfigError` where there is none of these."""
+    expanded = os.path.expanduser(name)
+    if expanded.startswith("~") and expanded.partition("/")[0] == name.partition("/")[0]:
+        raise ConfigError(
+            "there is no such home", operation=operation, subject=name, hint="set HOME, or name an absolute path"
+        )
+    try:
+        return Path(os.path.realpath(expanded))
+    except FileNotFoundError:
+        raise ConfigError(
+            "the current folder was removed", operation=operation, subject=name, hint="name an absolute path"
+        ) from None
 
 
 def env_flag(name: str, default: bool, environ: Mapping[str, str] = os.environ) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from .config import Database
 from .errors import DatabaseFault, ReadOnly
 from .runtime import sqlite
+from .runtime.files import make_private
 
 #: What a connection that cannot write is told of a database whose last writer was killed in the middle
 #: (https://www.sqlite.org/rescode.html#readonly_rollback).
@@ -65,7 +66,7 @@ def _open(path: Path | None, timeout: float, factory: type[sqlite3.Connection]) 
     try:
         if path is not None:
             with suppress(FileExistsError):  # private from its beginning, as the writer makes it
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+                os.close(make_private(path))
         connection = sqlite.connect(uri or name, uri=uri is not None, timeout=timeout, factory=factory)
         try:
             _set_up(connection)

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.umask(0o077 if folder.group is None else 0o007)
         folder.prepare()
         logs.configure(given.log_level, given.log_format, folder.log if given.spawned else None)
-    except TelemetryError as error:
+    except (TelemetryError, OSError) as error:
         logs.complain(f"telemetry-writer: {error}")
         return exit_codes.USAGE
     _spare_the_collector()

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Literal
 
 from telemetry_bus.errors import printable
+from telemetry_bus.runtime.files import open_inside
+from telemetry_bus.runtime.locks import leads_to
 
 #: A writer that a producer started keeps this much log, and so many older ones.
 LOG_BYTES = 1024 * 1024
@@ -150,7 +152,9 @@ class LogFile(Lines):
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError):  # go on in the old one
-            if os.fstat(self._fd).st_size >= LOG_BYTES:
+            if not leads_to(self._path, self._fd):  # somebody has rotated or removed it
+                self._begin()
+            elif os.fstat(self._fd).st_size >= LOG_BYTES:
                 self._rotate()
         super().emit(record)
 
@@ -164,12 +168,18 @@ class LogFile(Lines):
         for older, newer in zip(names[:0:-1], names[-2::-1], strict=True):
             with suppress(FileNotFoundError):
                 newer.rename(older)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Go on in the file that now has the name, or in a new one; what libraries write to standard error too."""
         fresh = self._open()
+        if os.path.sameopenfile(_STDERR, self._fd):
+            os.dup2(fresh, _STDERR)
         os.dup2(fresh, self._fd, inheritable=False)
         os.close(fresh)
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        return open_inside(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
 def _record(text: str, *args: object) -> logging.LogRecord:

@@ -27,6 +27,7 @@ from telemetry_bus.database.stats import HistogramSnapshot
 from telemetry_bus.errors import ConfigError, JournalCorrupt
 from telemetry_bus.journal.dropped import dropped_jobs
 from telemetry_bus.journal.layout import DROPPED, PAGE_BYTES, TAIL, Header, lock_file, read_watermark
+from telemetry_bus.runtime.files import open_inside
 from telemetry_bus.runtime.folder import BusFolder
 
 from .status import WriterStatus
@@ -244,7 +245,7 @@ def _journals(folder: BusFolder, adopting: bytes | None) -> tuple[dict[str, floa
             state = "orphaned" if fd is not None or (adopting and path.stem == adopting.hex()) else "waiting"
             with suppress(FileNotFoundError, JournalCorrupt):
                 if fd is None:
-                    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                    fd = open_inside(path, os.O_RDONLY)
                 try:
                     page = os.pread(fd, PAGE_BYTES, 0).ljust(PAGE_BYTES, b"\0")
                 finally:

@@ -16,7 +16,7 @@ from ..config import DEFAULT_TIMEOUT, Database
 from ..errors import ConfigError, DatabaseFault
 from ..reading import connect
 from ..runtime import sqlite
-from ..runtime.folder import sync_folder
+from ..runtime.files import sync_folder
 from . import exit_codes
 from .arguments import Parser
 from .output import Output, counted, size

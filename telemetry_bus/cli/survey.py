@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,12 @@ from ..config import Database, parse_database
 from ..errors import DatabaseFault, JournalCorrupt
 from ..journal.dropped import dropped_jobs
 from ..journal.orphan import JournalState, inspect
-from ..runtime.folder import BusFolder
-from ..runtime.locks import is_held
+from ..runtime.folder import JOURNAL_SUFFIX, BusFolder
+from ..runtime.locks import holder, is_held
 
 #: For those who look often: what waits in a journal beyond this is reckoned, see `inspect`. To count all that waits
 #: under load would take a core from the writer.
 COUNTED_BYTES = 256 * 1024
-#: Every lock that is held on a Linux machine: proc_locks(5).
-_LOCKS = Path("/proc/locks")
 
 
 class NoDatabase(DatabaseFault):
@@ -89,10 +86,14 @@ class Bus:
         return Journals(readable, damaged, dropped)
 
     def owner(self, journals: Journals | None = None) -> Owner:
-        """Who holds the lock, as far as can be told without asking, and with a look at the journals."""
-        pid = _holder(self.folder.writer_lock)
-        streams = (journals or self.journals()).readable
-        return Owner(pid, pid is not None and any(journal.alive and journal.pid == pid for journal in streams))
+        """Who holds the lock, as far as can be told without asking. A journal of its own is one that it has locked, for
+        another container may have a process of the same number."""
+        pid = holder(self.folder.writer_lock)
+        own = [found for found in (journals or self.journals()).readable if found.alive and found.pid == pid]
+        return Owner(pid, any(holder(self._path(found)) == pid for found in own))
+
+    def _path(self, journal: JournalState) -> Path:
+        return self.folder.journals / f"{journal.stream.hex()}{JOURNAL_SUFFIX}"
 
 
 @dataclass(frozen=True)
@@ -109,18 +110,3 @@ class Owner:
         if self.pid is not None:
             return f"process {self.pid} owns the database and does not answer: it is stopped, or busy for long"
         return "the owner of the database does not answer: a program in thread mode, or a writer that is stopped"
-
-
-def _holder(lock: Path, locks: Path = _LOCKS) -> int | None:
-    """The process that holds the `flock` on a file; None when nobody does or it cannot be told."""
-    try:
-        status = lock.stat()
-        lines = locks.read_text().splitlines()
-    except OSError:
-        return None
-    file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    for line in lines:  # number, kind, ADVISORY, READ or WRITE, process, file, range
-        match line.split():
-            case [_, "FLOCK", _, "WRITE", pid, where, *_] if where == file and pid.isdigit() and pid != "0":
-                return int(pid)
-    return None

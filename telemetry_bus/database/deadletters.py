@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 
 from ..encoding.values import pack_job, unpack_job
-from ..errors import JobFailed, ProtocolError, shorten, split_error, without_values
+from ..errors import DatabaseFault, JobFailed, ProtocolError, shorten, split_error, without_values
 from ..jobs import Failure, Job, Row, Template
 from ..runtime.throttle import Pace
 from .ledger import timestamp
@@ -56,6 +56,14 @@ class DeadLetter:
     error: str
     statement: str | None
     job: bytes = b""
+
+    def __post_init__(self) -> None:
+        """Raises `DatabaseFault` for values that the bus does not write: another program has made the row."""
+        numbers, data = (self.id, self.sequence), (self.stream, self.job)
+        texts = (self.failed_at, self.error_type, self.error, self.statement or "")
+        kinds = ((numbers, int), (texts, str), (data, bytes))
+        if not all(isinstance(value, kind) for values, kind in kinds for value in values):
+            raise DatabaseFault("a row is not of the bus's making", operation="dead letters", subject=f"id {self.id!r}")
 
     @property
     def first_line(self) -> str:

@@ -19,6 +19,7 @@ from zlib import crc32
 
 from ..encoding.records import Position
 from ..errors import JournalCorrupt, JournalUnavailable, JournalVersion
+from ..runtime.files import open_inside
 from ..runtime.locks import leads_to, try_lock
 
 DEFINITIONS_BYTES = 256 * 1024
@@ -39,7 +40,9 @@ _MAGIC = b"TBUSJRN1"
 #: magic, stream, bytes of the ring, bytes for definitions, process id, length of the database's identity
 _HEADER = struct.Struct("<8s16sQQII")
 _MAX_IDENTITY = 2048
-_MAX_RING_BYTES, _MAX_DEFINITIONS_BYTES = 1 << 40, 1 << 30
+_MAX_RING_BYTES = 1 << 40
+#: They are read as a whole, into memory.
+_MAX_DEFINITIONS_BYTES = 1 << 24
 _CHECKSUM = struct.Struct("<I")
 _SLOTS = (3200, 3264)
 _SLOT = struct.Struct("<QQQ")  # generation, sequence, offset
@@ -123,7 +126,7 @@ def read_watermark(page: bytes) -> Position:
 def lock_file(path: Path) -> int | None:
     """A descriptor that holds the lock of the file at `path`; None when another holds it or the file is gone."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = open_inside(path, os.O_RDWR)
     except FileNotFoundError:
         return None
     try:

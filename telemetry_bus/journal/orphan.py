@@ -12,7 +12,7 @@ from pathlib import Path
 from ..encoding.records import CHUNK_BYTES, scan, scan_definitions
 from ..errors import JournalCorrupt
 from ..jobs import MAX_JOB_BYTES
-from ..runtime.folder import sync_folder
+from ..runtime.files import open_inside, remove_inside, sync_folder
 from ..runtime.locks import is_locked
 from .dropped import keep_dropped
 from .layout import DEFINITIONS_TAIL, DROPPED, PAGE_BYTES, TAIL, Header, lock_file, read_watermark
@@ -104,7 +104,7 @@ class OrphanJournal:
         """Everything in it is decided: unlink the file, make that durable, let go of the lock."""
         self.keep_dropped()
         with suppress(FileNotFoundError):  # somebody has removed it, perhaps with its folder
-            self.path.unlink()
+            remove_inside(self.path)
             sync_folder(self.path.parent)
         self.close()
 
@@ -157,7 +157,7 @@ def inspect(path: Path, most_bytes: int = sys.maxsize) -> JournalState:
     reckoned from their size: a million jobs take a second to count.
     Raises `JournalCorrupt`, or `FileNotFoundError` when it is gone.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    fd = open_inside(path, os.O_RDONLY)
     try:
         for _ in range(_LOOKS):
             journal = OrphanJournal(path, fd)

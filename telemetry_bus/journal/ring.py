@@ -11,7 +11,8 @@ from zlib import crc32
 
 from ..encoding.records import CHUNK_BYTES, Position, seal
 from ..errors import JournalUnavailable
-from ..runtime.folder import JOURNAL_SUFFIX, share, sync_folder
+from ..runtime.files import open_inside, remove_inside, rename_inside, sync_folder
+from ..runtime.folder import JOURNAL_SUFFIX
 from ..runtime.locks import leads_to, try_lock
 from .dropped import keep_dropped
 from .layout import (
@@ -165,7 +166,7 @@ class Journal:
         if self.path is not None:
             keep_dropped(self.path.parent, self.stream, self.dropped)
             with suppress(FileNotFoundError):  # somebody has removed it, perhaps with its folder
-                self.path.unlink()
+                remove_inside(self.path)
                 sync_folder(self.path.parent)
         self.close()
 
@@ -198,19 +199,19 @@ class Journal:
         """
         unfinished = path.with_suffix(UNFINISHED_SUFFIX)
         try:
-            mapped = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            mapped = open_inside(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             try:
-                self._lock_fd = os.open(unfinished, os.O_RDWR | os.O_CLOEXEC)
+                self._lock_fd = open_inside(unfinished, os.O_RDWR)
                 try_lock(self._lock_fd)  # nobody else knows the file
-                share(mapped, path.parent)
                 os.posix_fallocate(mapped, 0, total)
                 os.pwrite(mapped, content, 0)
                 memory = mmap.mmap(mapped, total)
-                os.rename(unfinished, path)
+                rename_inside(unfinished, path)
                 return memory
             except BaseException:
                 self.abandon()
-                unfinished.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    remove_inside(unfinished)
                 raise
             finally:
                 os.close(mapped)

@@ -10,21 +10,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ..config import Database
+from ..config import Database, absolute
 from ..errors import ConfigError
+from .files import files_inside
 
 #: `sun_path` of a unix socket holds 108 bytes with the terminating zero; see unix(7).
 MAX_SOCKET_PATH_BYTES = 107
 
 
 JOURNAL_SUFFIX = ".journal"
-
-
-def share(fd: int, folder: Path) -> None:
-    """A file of ours in a group's folder is the group's too, whatever the umask."""
-    mode = os.stat(folder).st_mode
-    if mode & stat.S_ISGID and not mode & 0o007 and os.fstat(fd).st_uid == os.geteuid():
-        os.fchmod(fd, 0o660)
 
 
 def group_id(name: str, option: str) -> int:
@@ -38,12 +32,13 @@ def group_id(name: str, option: str) -> int:
 class BusFolder:
     """The folder of one database's bus, and the names in it.
 
-    It is private: 0700 and ours. With a group, 2770 and the group's.
+    It is private: 0700 and ours. With a group, 2770 and the group's, where only its owner removes another's journal.
     """
 
-    def __init__(self, path: Path, group: int | None = None) -> None:
+    def __init__(self, path: Path, group: int | None = None, database: Path | None = None) -> None:
         self.path = path
         self.group = group
+        self._database = database
         self.writer_lock = path / "writer.lock"
         self.spawn_lock = path / "spawn.lock"
         self.log = path / "writer.log"
@@ -62,15 +57,14 @@ class BusFolder:
             group = group_id(name, "TELEMETRY_BUS_GROUP")
         parent = environ.get("TELEMETRY_BUS_DIR") or None
         if parent is None and database.path is not None:
-            return cls(database.path.with_name(database.path.name + ".bus"), group)
+            return cls(database.path.with_name(database.path.name + ".bus"), group, database.path)
         if parent is None:
-            state = environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-            parent = os.path.join(state, "telemetry-bus")
+            parent = os.path.join(environ.get("XDG_STATE_HOME") or "~/.local/state", "telemetry-bus")
         import hashlib  # 3 ms and a megabyte, for this alone
 
         digest = hashlib.sha256(database.identity.encode()).hexdigest()[:12]
         name = os.path.basename(database.identity.rstrip("/")) or database.dialect
-        return cls(Path(os.path.abspath(parent), f"{name}-{digest}"), group)
+        return cls(absolute(parent, "bus folder") / f"{name}-{digest}", group, database.path)
 
     def prepare(self) -> None:
         """Make the folder and what is in it, or check that what stands there may be used.
@@ -130,22 +124,14 @@ class BusFolder:
 
     def journal_paths(self) -> list[Path]:
         """The journals there are, living or not; empty when there is no folder."""
-        try:
-            with os.scandir(self.journals) as entries:
-                return sorted(
-                    Path(entry.path)
-                    for entry in entries
-                    if entry.name.endswith(JOURNAL_SUFFIX) and entry.is_file(follow_symlinks=False)
-                )
-        except FileNotFoundError:
-            return []
+        return files_inside(self.journals, JOURNAL_SUFFIX)
 
     def _private(self, folder: Path) -> None:
         try:
             folder.mkdir(mode=0o700)
             if self.group is not None:
                 os.chown(folder, -1, self.group)
-                folder.chmod(0o2770)
+            folder.chmod(0o700 if self.group is None else self._shared_mode(folder))
         except FileExistsError:
             pass
         found = folder.lstat()
@@ -158,6 +144,13 @@ class BusFolder:
                 hint="remove it; nothing is read through it",
             )
         shared = self._shared(found)
+        if shared and not self._is_rightful(found.st_uid):
+            raise ConfigError(
+                f"user {found.st_uid} has made the bus folder, and owns neither the database nor the folder around it",
+                operation="bus folder",
+                subject=str(folder),
+                hint="have it removed, or set TELEMETRY_BUS_DIR to a folder that only the bus's owner may write to",
+            )
         if found.st_uid != os.geteuid() and not shared:
             another = self.group not in (None, found.st_gid)
             raise ConfigError(
@@ -170,6 +163,24 @@ class BusFolder:
             )
         if found.st_uid == os.geteuid() and not shared and stat.S_IMODE(found.st_mode) & 0o077:
             folder.chmod(0o700)
+        if found.st_uid == os.geteuid() and shared and stat.S_IMODE(found.st_mode) != self._shared_mode(folder):
+            folder.chmod(self._shared_mode(folder))
+
+    def _shared_mode(self, folder: Path) -> int:
+        """Journals stay until their owner, or the folder's, removes them; sockets belong to any member that writes."""
+        return 0o3770 if folder == self.journals else 0o2770
+
+    def _is_rightful(self, user: int) -> bool:
+        """Whether this user may have made the folder for us. Where each may make what is not there yet, as in /tmp, a
+        member of the group could be first, and have all that the others submit."""
+        parent = self.path.parent.stat()
+        if not parent.st_mode & stat.S_ISVTX:
+            return True
+        owners = {os.geteuid(), 0, parent.st_uid}
+        with suppress(OSError):
+            if self._database is not None:
+                owners.add(self._database.stat().st_uid)
+        return user in owners
 
     def _shared(self, found: os.stat_result) -> bool:
         """Whether a folder is a group's on purpose, and the group is ours, and the configured one. A producer that
@@ -179,15 +190,6 @@ class BusFolder:
         if self.group is not None and found.st_gid != self.group:
             return False
         return found.st_gid == os.getegid() or found.st_gid in os.getgroups()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make what was renamed or unlinked in `folder` durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _way_in(parent: Path) -> str:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from ..config import Database
 from ..errors import ConfigError, WriterAbsent, shorten
+from .files import open_inside
 from .folder import BusFolder
 from .launch import VARIABLE, launch
 from .lifecycle import importing
-from .locks import InstanceLock, is_held
+from .locks import InstanceLock, holder, is_held
 
 if TYPE_CHECKING:
     import subprocess
@@ -53,6 +54,12 @@ class Spawner:
 
     def ensure(self) -> None:
         """Start a writer unless one runs, is being started, is not wanted, or has just failed to start."""
+        try:
+            self._ensure()
+        except (ConfigError, WriterAbsent, OSError) as error:
+            self._failed(f"could not be started: {error}")
+
+    def _ensure(self) -> None:
         self._reap()
         _collect()
         self._folder.follow()
@@ -65,22 +72,15 @@ class Spawner:
             return
         if self._clock() < self._retry_at or self._starting is not None:
             return
-        try:
-            self._folder.prepare()  # somebody may have removed it
-            self._starting = InstanceLock.acquire(self._folder.spawn_lock)
-        except (ConfigError, OSError) as error:
-            self._failed(f"could not be started: {error}")
-            return
+        self._folder.prepare()  # somebody may have removed it
+        self._starting = InstanceLock.acquire(self._folder.spawn_lock)
         if self._starting is None and not self._other_is_slow():
             return
         if is_held(self._folder.writer_lock):
             self._let_others()
             return
-        try:
-            self._child = self._start()
-            self._answered = False
-        except (WriterAbsent, OSError) as error:
-            self._failed(f"could not be started: {error}")
+        self._child = self._start()
+        self._answered = False
 
     def settled(self) -> None:
         """A writer has answered: others may start the next one."""
@@ -96,8 +96,15 @@ class Spawner:
         """What is known of the writer, for an error's text."""
         if self._trouble:
             return self._trouble
-        if is_held(self._folder.writer_lock):
-            return "one runs and has not answered"
+        try:
+            held = is_held(self._folder.writer_lock)
+        except OSError as error:
+            return f"cannot be looked for: {error}"
+        if held:
+            owner = holder(self._folder.writer_lock)
+            if owner == os.getpid():
+                return "this very process owns the database, with a store in mode thread: use one mode for both"
+            return "one runs and has not answered" if owner is None else f"process {owner} runs and has not answered"
         return "one is being started" if self._child is not None else "none runs"
 
     def close(self) -> None:
@@ -130,7 +137,7 @@ class Spawner:
         command, environment = launch()
         if environment.get("TELEMETRY_BUS_DIR"):  # the writer stands in another folder
             environment["TELEMETRY_BUS_DIR"] = str(self._folder.path.parent)
-        log = os.open(self._folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        log = open_inside(self._folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             self._log_begins = os.fstat(log).st_size
             child = subprocess.Popen(
@@ -182,7 +189,7 @@ class Spawner:
 
     def _log_tail(self) -> str:
         try:
-            with open(self._folder.log, "rb") as file:
+            with open(open_inside(self._folder.log, os.O_RDONLY), "rb") as file:
                 end = file.seek(0, os.SEEK_END)
                 begins = self._log_begins if self._log_begins <= end else 0  # it was rotated
                 file.seek(max(begins, end - _LOG_TAIL_BYTES))

@@ -14,7 +14,8 @@ from ..errors import DatabaseFault, JournalCorrupt, JournalVersion
 from ..journal.layout import UNFINISHED_SUFFIX, lock_file
 from ..journal.orphan import OrphanJournal
 from ..protocol.messages import Jobs
-from ..runtime.folder import BusFolder, sync_folder
+from ..runtime.files import files_inside, remove_inside, rename_inside, sync_folder
+from ..runtime.folder import BusFolder
 from .intake import Intake, log_gone
 
 logger = logging.getLogger("telemetry_bus.writer")
@@ -45,6 +46,8 @@ class Adopter:
         self.quarantined = 0
         #: Orphans of another version: they stay where they are, for a writer that can read them.
         self.unread: set[Path] = set()
+        #: Those that are decided, and that this user may not remove.
+        self._kept: set[Path] = set()
 
     @property
     def busy(self) -> bool:
@@ -60,7 +63,8 @@ class Adopter:
             self._intake.pace.log(logging.ERROR, "cannot look for journals: %s", error)
             return True
         self.unread.intersection_update(paths)
-        self._found = [path for path in paths if path not in self.unread]
+        self._kept.intersection_update(paths)
+        self._found = [path for path in paths if path not in self.unread | self._kept]
         return bool(self._found) or self._current is not None
 
     def step(self, messages: int | None = None) -> None:
@@ -148,7 +152,8 @@ class Adopter:
             else:
                 journal.keep_dropped()
                 self._quarantine(journal.path, journal.damage)
-        except OSError as error:  # it is found again, and dropped as a duplicate
+        except OSError as error:  # it is found again by the next writer, and dropped as a duplicate
+            self._kept.add(journal.path)
             self._trouble("journal %s is decided and cannot be put away: %s", journal.path, error)
         journal.close()
         self._let_go()
@@ -183,7 +188,7 @@ class Adopter:
         self.quarantined += 1
         self._folder.quarantine.mkdir(mode=0o700, exist_ok=True)
         kept = self._folder.quarantine / f"{path.name}.{time.time_ns()}"
-        os.rename(path, kept)
+        rename_inside(path, kept)
         sync_folder(path.parent)
         logger.error(
             "journal %s is damaged, %s; kept as %s",
@@ -199,11 +204,11 @@ class Adopter:
 
     def _remove_unfinished(self) -> None:
         """Files of producers that died while they made their journal: nothing was submitted to them."""
-        for path in self._folder.journals.glob(f"*{UNFINISHED_SUFFIX}"):
+        for path in files_inside(self._folder.journals, UNFINISHED_SUFFIX):
             try:
                 old = time.time() - path.lstat().st_mtime > _UNFINISHED_AGE_S
                 if old and (fd := lock_file(path)) is not None:
-                    path.unlink(missing_ok=True)
+                    remove_inside(path)
                     os.close(fd)
             except OSError as error:  # gone meanwhile, a link, a folder, or another user's
                 logger.debug("cannot remove %s: %s", path, error)

@@ -237,10 +237,10 @@ def shared(place: Path, writers: list[subprocess.Popen[str]]) -> tuple[Path, Bus
 
 
 def test_rights_of_a_group(shared: tuple[Path, BusFolder, int]) -> None:
-    """Folders are 2770 and sockets 0660, all of the group; nothing is open to others."""
+    """Folders are 2770, that of the journals with the sticky bit, and sockets 0660, all of the group; nothing is open
+    to others."""
     _, folder, group = shared
-    for path in (folder.path, folder.journals):
-        assert 0o2770 == stat.S_IMODE(path.stat().st_mode)
+    assert [0o2770, 0o3770] == [stat.S_IMODE(path.stat().st_mode) for path in (folder.path, folder.journals)]
     for name in ("jobs", "control"):
         assert 0o660 == stat.S_IMODE(folder.socket_path(name).stat().st_mode)
     for path in (folder.path, *folder.path.rglob("*")):
@@ -303,3 +303,80 @@ def test_an_unfinished_journal_of_another_member_is_left_alone(shared: tuple[Pat
     assert "100\n" == ended.stdout, ended.stderr
     wait_until(lambda: ask(folder, "status", 5.0)["uptime_s"] > before["uptime_s"] + 2.2, "it has looked around twice")
     assert before["pid"] == ask(folder, "status", 5.0)["pid"]
+
+
+def test_a_member_does_not_remove_anothers_journal(shared: tuple[Path, BusFolder, int]) -> None:
+    """Nor rename it, or make another in its place: only its owner, and the owner of the bus, may."""
+    _, folder, group = shared
+    journal = folder.journals / "anothers"
+    ended = as_user(OWNER, "open(sys.argv[1], 'x').close()", journal, home=folder.path, group=group)
+    assert 0 == ended.returncode, ended.stderr
+    code = """
+for attempt in (lambda: os.unlink(sys.argv[1]), lambda: os.rename(sys.argv[1], sys.argv[1] + ".mine")):
+    try:
+        attempt()
+    except OSError as error:
+        print(type(error).__name__)
+"""
+    ended = as_user(MEMBER, code, journal, home=folder.path, group=group)
+    assert ["PermissionError"] * 2 == ended.stdout.split(), ended.stderr
+    assert journal.exists()
+
+
+MEMBER_IS_FIRST = """
+import os, sys
+os.umask(0)
+for folder in (sys.argv[1], sys.argv[1] + "/journals"):
+    os.mkdir(folder)
+    os.chmod(folder, 0o2770)
+"""
+OWNER_COMES = """
+import sys
+from telemetry_bus import ConfigError, TelemetryStore
+store = TelemetryStore(sys.argv[1], spawn=False, timeout=1)
+try:
+    store.execute("INSERT INTO t VALUES (?)", (1,), ensure=["CREATE TABLE IF NOT EXISTS t (a)"])
+except ConfigError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_member_that_was_first_in_a_folder_like_tmp(place: Path, known: bool) -> None:
+    """It would have all that the others submit: refused, unless the database is its own."""
+    group = grp.getgrnam(the_group()).gr_gid
+    place.chmod(0o1777)
+    database = place / "telemetry.db"
+    if known:
+        database.touch()
+        os.chown(database, MEMBER, group)
+    ended = as_user(MEMBER, MEMBER_IS_FIRST, f"{database}.bus", home=place, group=group)
+    assert 0 == ended.returncode, ended.stderr
+    ended = as_user(OWNER, OWNER_COMES, database, home=place, group=group)
+    assert ("has made the bus folder" not in ended.stdout) == known, ended.stdout + ended.stderr
+    assert known == bool(list(Path(f"{database}.bus/journals").iterdir()))
+
+
+UNDER_A_HARSH_UMASK = """
+import os, sys
+os.umask(0o777)
+from telemetry_bus import TelemetryStore
+with TelemetryStore(sys.argv[1], timeout=60, mode="thread") as store:
+    store.execute("INSERT INTO t VALUES (?)", (1,), ensure=["CREATE TABLE IF NOT EXISTS t (a)"])
+    store.flush()
+    with store.connection() as connection:
+        print(connection.execute("SELECT a FROM t").fetchall())
+"""
+
+
+def test_the_umask_of_a_program_is_its_own(place: Path) -> None:
+    """What the bus makes has the rights that it needs."""
+    home = place / "home"
+    home.mkdir()
+    os.chown(home, OWNER, OWNER)
+    database = home / "telemetry.db"
+    ended = as_user(OWNER, UNDER_A_HARSH_UMASK, database, home=home)
+    assert "[(1,)]\n" == ended.stdout, ended.stderr
+    bus = Path(f"{database}.bus")
+    assert {0o700} == {stat.S_IMODE(path.stat().st_mode) for path in (bus, bus / "journals")}
+    assert {0o600} == {stat.S_IMODE(path.stat().st_mode) for path in bus.glob("*.lock")}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from telemetry_bus.config import (
     store_options,
 )
 from telemetry_bus.errors import ConfigError
+from telemetry_bus.runtime.folder import BusFolder
 
 FILE = "/somewhere/x.db"
 
@@ -282,3 +285,53 @@ def test_seconds() -> None:
     for text in ("", "soon", "-1", "nan", "inf"):
         with pytest.raises(ConfigError, match="X"):
             env_seconds("X", 7.0, {"X": text})
+
+
+def test_a_current_folder_that_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path cannot be told then, an absolute one can; the same for the folder of bus folders."""
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ConfigError, match="the current folder was removed"):
+        parse_database("x.db")
+    database = parse_database(tmp_path / "x.db")
+    with pytest.raises(ConfigError, match="the current folder was removed"):
+        BusFolder.of(database, None, {"TELEMETRY_BUS_DIR": "relative"})
+
+
+@pytest.mark.parametrize("name", ["~/x.db", "~", "~nobody-of-this-name/x.db"])
+def test_a_home_that_there_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    """As in a container whose user has no name: no folder is called `~`. One that is named so all the same is taken."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.getuid", lambda: 2**30)
+    with pytest.raises(ConfigError, match="there is no such home"):
+        parse_database(name)
+    monkeypatch.chdir(tmp_path)
+    assert tmp_path.resolve() / "~" / "x.db" == parse_database("./~/x.db").path
+
+
+def test_an_encoding_of_the_file_system_that_is_not_utf8(tmp_path: Path) -> None:
+    """The same name would be two files: refused where it is not ASCII, and fine where it is."""
+    program = """
+import sys
+from telemetry_bus import ConfigError, TelemetryStore
+print(sys.getfilesystemencoding())
+for name in ("x", chr(0xE4)):
+    try:
+        TelemetryStore(f"{sys.argv[1]}/{name}.db", spawn=False)
+    except ConfigError as error:
+        print(error)
+"""
+    environ = {
+        **os.environ,
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    encoding, *refused = ended.stdout.splitlines()
+    assert encoding != "utf-8"
+    assert len(refused) == 1
+    assert "PYTHONUTF8=1" in refused[0]

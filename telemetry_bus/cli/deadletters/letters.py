@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,10 @@ from ...database.deadletters import DeadLetter, DeadLetters
 from ...errors import DatabaseFault
 from ...reading import connect
 
-_IS_THERE = "SELECT 1 FROM sqlite_master WHERE name = 'telemetry_bus_dead_letters'"
+_KIND = "SELECT type, rootpage FROM sqlite_master WHERE name = 'telemetry_bus_dead_letters'"
+#: Virtual machine instructions between two looks at the clock, and how long a statement may take.
+_STEPS = 100_000
+_MOST_S = 30.0
 
 
 def summary(letter: DeadLetter) -> dict[str, Any]:
@@ -43,9 +47,23 @@ def whole(letter: DeadLetter) -> dict[str, Any]:
 
 
 def letters_of(connection: sqlite3.Connection) -> DeadLetters:
-    """The dead letters that a connection reads; a database that the bus has never written to has none."""
-    there = connection.execute(_IS_THERE).fetchone() is not None
-    return DeadLetters(connection.execute if there else lambda sql, row: ())
+    """The dead letters that a connection reads; a database that the bus has never written to has none.
+
+    Raises `DatabaseFault` when a view or a virtual table has the name: it could run for ever. What else another program
+    may have put into its columns is bounded in time.
+    """
+    found = connection.execute(_KIND).fetchone()
+    if found is None:
+        return DeadLetters(lambda sql, row: ())
+    if found[0] != "table" or not found[1]:
+        raise DatabaseFault(
+            "telemetry_bus_dead_letters is not the table of the bus",
+            operation="dead letters",
+            hint="another program has made it: rename it",
+        )
+    deadline = time.monotonic() + _MOST_S
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    return DeadLetters(connection.execute)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from ...config import Database
 from ...errors import ConfigError, DatabaseFault
 from ...runtime import sqlite
+from ...runtime.files import make_private
 from ..dialects import Settings
 
 #: The largest the log may grow before it is moved into the database, and what it is cut back to. A longer log makes
@@ -127,7 +128,7 @@ def _prepare_file(path: Path, *, create: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         # Closing a file drops this process's locks on it. This one is new, so that nobody can have any.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.close(make_private(path))
 
 
 def _connect(database: Database) -> sqlite3.Connection:

@@ -211,7 +211,7 @@ def test_an_owner_is_degraded_where_the_system_does_not_tell_who_it_is(
     report: Report, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the list of locks, and in a container where process ids are those of others."""
-    monkeypatch.setattr(survey, "_holder", lambda lock: None)
+    monkeypatch.setattr(survey, "holder", lambda lock: None)
     with TelemetryStore(database, mode="thread") as store:
         store.execute("CREATE TABLE t (a)")
         found = report(exit_codes.DEGRADED)

@@ -403,7 +403,7 @@ def test_leftover_of_the_same_name(tmp_path: Path) -> None:
 def test_interrupted_creation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupt while the journal is made leaves neither a file nor a descriptor."""
 
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     before = len(os.listdir("/proc/self/fd"))

@@ -190,7 +190,7 @@ def test_with_a_group(tmp_path: Path) -> None:
     folder = bus(tmp_path, os.getegid())
     folder.prepare()
     folder.prepare()
-    assert [0o2770, 0o2770] == [mode_of(folder.path), mode_of(folder.journals)]
+    assert [0o2770, 0o3770] == [mode_of(folder.path), mode_of(folder.journals)]
     bus(tmp_path).prepare()
     assert 0o2770 == mode_of(folder.path), "one who knows nothing of the group leaves it"
 

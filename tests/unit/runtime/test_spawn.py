@@ -126,11 +126,17 @@ def test_the_writer_finds_the_same_folder(
     assert folder.path == BusFolder.of(parse_database(started[0].command[-2]), None, environ).path
 
 
-def test_not_when_one_runs(spawner: Spawner, started: Started, folder: BusFolder) -> None:
-    """Who owns the database is seen by the lock, whether it answers or not."""
+def test_not_when_one_runs(
+    spawner: Spawner, started: Started, folder: BusFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who owns the database is seen by the lock, whether it answers or not; this very process is told as that."""
     lock = hold(folder.writer_lock)
     spawner.ensure()
-    assert ([], "one runs and has not answered") == (started, spawner.known())
+    assert [] == started
+    assert spawner.known().startswith("this very process owns the database")
+    for owner, says in ((4711, "process 4711 runs and has not answered"), (None, "one runs and has not answered")):
+        monkeypatch.setattr(spawn, "holder", lambda path, owner=owner: owner)
+        assert says == spawner.known()
     lock.release()
     assert "none runs" == spawner.known()
 

@@ -300,6 +300,25 @@ def test_a_file_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert [*range(numbers[0], 100)] == numbers
 
 
+@pytest.mark.parametrize("how", ["renamed", "removed", "replaced"])
+def test_a_file_that_another_program_has_rotated(tmp_path: Path, how: str) -> None:
+    """As logrotate does: the next line stands in a file of the name, and lines before it where they went."""
+    path, moved = tmp_path / "writer.log", tmp_path / "writer.log-20260101"
+    handler = LogFile(path)
+    handler.setFormatter(Text())
+    handler.emit(record("first"))
+    path.rename(moved)
+    if how == "removed":
+        moved.unlink()
+    if how == "replaced":
+        path.touch()
+    handler.emit(record("second"))
+    handler.emit(record("third"))
+    handler.close()
+    assert ["second", "third"] == [line.rpartition(" ")[2] for line in path.read_text().splitlines()]
+    assert how == "removed" or moved.read_text().endswith("first\n")
+
+
 def test_a_file_whose_folder_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It goes on in the file that nobody sees any more."""
     monkeypatch.setattr(logs, "LOG_BYTES", 10)
