@@ -178,7 +178,7 @@ class Spawner:
         ended = f"exit code {code}" if seen else "an exit code that another part of this program has taken"
         tail = self._log_tail()
         way_out = f" ({VARIABLE} names another way to start one)" if "No module named" in tail or not code else ""
-        self._failed(f"the last one ended with {ended} before it answered; the end of its log: {tail}{way_out}")
+        self._failed(f"the last one ended with {ended}; the end of its log: {tail}{way_out}")
 
     def _failed(self, trouble: str) -> None:
         self._failures += 1

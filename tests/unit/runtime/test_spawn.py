@@ -228,7 +228,7 @@ def test_only_an_answer_is_a_success(spawner: Spawner, started: Started, clock: 
         spawner.ensure()
         assert BACKOFF_S * 2 ** (failure - 1) == pytest.approx(spawner._retry_at - clock.now)
         assert failure == len(started), "not at once"
-        assert f"the last one ended with exit code {code} before it answered" in spawner.known()
+        assert f"the last one ended with exit code {code}; " in spawner.known()
         clock.now = spawner._retry_at
 
 
@@ -258,7 +258,7 @@ def test_what_is_known_of_a_failure(spawner: Spawner, started: Started, folder: 
     spawner.ensure()
     started[0].returncode = -9
     spawner.ensure()
-    known = "the last one ended with exit code -9 before it answered; the end of its log: last line of the log"
+    known = "the last one ended with exit code -9; the end of its log: last line of the log"
     assert known == spawner.known()
     assert not is_held(folder.spawn_lock)
     assert not spawner.busy
