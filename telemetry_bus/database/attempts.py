@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..jobs import Run
-from ..runtime.folder import share
+from ..runtime.files import open_inside
 
 logger = logging.getLogger("telemetry_bus.writer")
 
@@ -163,10 +163,9 @@ class Attempts:
 def _map(path: Path) -> mmap.mmap | None:
     """The file, all of it on the disk: a store into a hole of a full disk would be a signal."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = open_inside(path, os.O_RDWR | os.O_CREAT)
         try:
             if os.fstat(fd).st_size != FILE_BYTES:
-                share(fd, path.parent)
                 os.ftruncate(fd, 0)
                 os.posix_fallocate(fd, 0, FILE_BYTES)
             return mmap.mmap(fd, FILE_BYTES)

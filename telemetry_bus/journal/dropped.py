@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ..runtime.folder import share
+from ..runtime.files import open_inside
 
 _NAME = "dropped"
 #: stream, jobs: one for each journal that has gone and whose program had dropped any.
@@ -24,9 +24,8 @@ def keep_dropped(journals: Path, stream: bytes, jobs: int) -> None:
         return
     with suppress(OSError):
         path = journals.parent / _NAME
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = open_inside(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
-            share(fd, path.parent)
             torn = os.fstat(fd).st_size % _ENTRY.size  # by a full disk
             os.write(fd, bytes(-torn % _ENTRY.size) + _ENTRY.pack(stream, jobs))  # at once, behind those of others
         finally:
@@ -42,12 +41,8 @@ def dropped_jobs(journals: Path, living: Iterable[tuple[bytes, int]]) -> int:
 
 def _kept(path: Path) -> Iterable[tuple[bytes, int]]:
     try:
-        with open(path, "rb", opener=_open) as file:
+        with open(open_inside(path, os.O_RDONLY), "rb") as file:
             data = file.read()
     except OSError:  # there is none, or something else has taken its place
         return ()
     return _ENTRY.iter_unpack(data[: len(data) - len(data) % _ENTRY.size])
-
-
-def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
