@@ -103,6 +103,9 @@ def refused(error: BaseException, statement: str | None) -> JobFailed:
     return failed
 
 
+#: An honest payload has three levels of lists.
+_MAX_LEVELS = 32
+
 #: Runs a statement of the bus: its rows.
 Execute = Callable[[str, Row], Iterable[tuple[Any, ...]]]
 
@@ -194,5 +197,12 @@ def _pack(template: Template, payload: Any) -> bytes:
     try:
         return pack_job(template.job(payload))
     except (TypeError, ValueError):  # the payload does not fit its template: keep it as it came
-        kept: bytes = msgpack.packb([template.ensure, template.statements, payload])
+        kept: bytes = msgpack.packb([template.ensure, template.statements, _packable(payload)])
         return kept
+
+
+def _packable(payload: Any, levels: int = _MAX_LEVELS) -> Any:
+    """msgpack reads lists in lists that some of its versions cannot write: those below so many levels become text."""
+    if not isinstance(payload, list):
+        return payload
+    return [_packable(value, levels - 1) for value in payload] if levels else "lists within lists, left out"

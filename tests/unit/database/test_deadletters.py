@@ -11,7 +11,7 @@ import pytest
 
 from telemetry_bus.database.deadletters import LOGGED_PER_PERIOD, MAX_ERROR_TEXT, UNKNOWN, FailureLog, refused
 from telemetry_bus.database.sqlite.connection import SqliteConnection
-from telemetry_bus.encoding.values import unpack_job
+from telemetry_bus.encoding.values import unpack, unpack_job
 from telemetry_bus.errors import DatabaseFault, ProtocolError
 from telemetry_bus.jobs import Failure, Job, Statement
 from telemetry_bus.runtime.throttle import PERIOD_S
@@ -149,6 +149,22 @@ def test_purge_deletes_what_was_asked_for(tmp_path: Path) -> None:
         assert 3 == writer.purge()
         assert [] == rows(tmp_path, IDS)
         assert [] == writer.retry()
+
+
+@pytest.mark.parametrize("levels", [40, 700, 1000])
+@pytest.mark.parametrize("branches", [1, 2])
+def test_lists_within_lists_are_kept_to_a_measure(tmp_path: Path, levels: int, branches: int) -> None:
+    """msgpack reads more of them than some of its versions write, and the writer must be able to keep the job."""
+    head = bytes([0x90 | branches]) + b"\x01" * (branches - 1)
+    payload = unpack(head * levels + b"\xc0")
+    with opened(tmp_path) as writer:
+        assert 1 == len(writer.apply([Stream().run(EVENT, payload)]))
+        assert [] == writer.apply([Stream("next").run(EVENT, ["a", 1])])
+    ((job,),) = rows(tmp_path, "SELECT job FROM telemetry_bus_dead_letters")
+    kept, found = unpack(job)[2], 0
+    while isinstance(kept, list):
+        kept, found = kept[-1], found + 1
+    assert ("lists within lists, left out", True) == (kept, found < 40)
 
 
 def test_a_long_error_is_cut_in_its_middle() -> None:
