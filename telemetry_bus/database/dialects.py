@@ -129,6 +129,12 @@ class Connection(Protocol):
         False when a reader kept it from being done.
         """
 
+    def keep_statistics(self, rows_written: int) -> None:
+        """While idle: keep what the planner of readers' queries knows of the tables. Takes a moment, never waits.
+
+        `rows_written`: through this writer, ever.
+        """
+
     def free_space(self) -> FreeSpace:
         """What could be given back."""
 

@@ -184,8 +184,12 @@ class Writer:
         return after, before.free_bytes - after.free_bytes
 
     def maintain(self, *, idle: bool) -> None:
-        """Checkpoint when the log has grown long or the writer is idle; never waits. Call it about once a second."""
+        """Checkpoint when the log has grown long or the writer is idle; when idle, keep the planner's statistics, too.
+        Never waits. Call it about once a second."""
         self._failure_log.tick()
+        if idle:
+            with self._connected() as connection:
+                connection.keep_statistics(self._statistics.rows)
         self.checkpoint(idle=idle)
 
     def checkpoint(self, *, idle: bool) -> None:

@@ -8,8 +8,8 @@ import resource
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from math import inf
 from string import ascii_lowercase, ascii_uppercase
@@ -24,6 +24,7 @@ from ..dialects import Columns, FreeSpace, Settings, TableFacts
 from . import errors as sqlite_errors
 from .guard import Guard, allowed_functions
 from .opening import AUTO_VACUUM, CACHED_STATEMENTS, LOG_BYTES, open_sqlite
+from .planning import PlannerStatistics
 from .regexp import Regexp
 from .watchdog import Watchdog
 
@@ -136,6 +137,7 @@ class SqliteConnection:
         driver.create_function("regexp", 2, Regexp(self._is_late), deterministic=True)
         self._guard = Guard(allowed_functions(driver))
         self._cursor = driver.cursor()
+        self._planner = PlannerStatistics(self._execute_own, settings.clock)
         self._last_entry = 0
         self._long_texts: set[str] = set()
         self._long_chars = 0
@@ -281,13 +283,23 @@ class SqliteConnection:
         log_bytes = self.log_bytes()
         if log_bytes == 0 or (not idle and log_bytes <= LOG_BYTES):
             return True
-        self.own("PRAGMA busy_timeout=0")
-        try:
+        with self._without_waiting():
             mode = "TRUNCATE" if idle else "PASSIVE"
             busy, pages, moved = self.own(f"PRAGMA wal_checkpoint({mode})")[0]
+        return not busy and pages == moved
+
+    def keep_statistics(self, rows_written: int) -> None:
+        with self._without_waiting():
+            self._planner.keep(rows_written)
+
+    @contextmanager
+    def _without_waiting(self) -> Iterator[None]:
+        """For a lock that another connection holds."""
+        self.own("PRAGMA busy_timeout=0")
+        try:
+            yield
         finally:
             self.own(f"PRAGMA busy_timeout={round(self._settings.busy_timeout * 1000)}")
-        return not busy and pages == moved
 
     def free_space(self) -> FreeSpace:
         mode, pages, page_bytes = (
