@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -172,3 +173,35 @@ def test_content_type_detections(telemetry: ComprehensiveExtractionTelemetry) ->
     telemetry.flush()
     assert ["now"] == statuses(days=30)
     assert ["{", ["now"], "{"] == [detection["evidence"] for detection in telemetry.get_content_type_detections()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["sync"])
+def test_memory_does_not_grow_with_the_table(
+    telemetry: ComprehensiveExtractionTelemetry, store: TelemetryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are read some at a time: of four times as many no more are in memory at once."""
+    for module in ("producers.destination", "producers.extraction.reads"):
+        monkeypatch.setattr(f"{module}.CHUNK_ROWS", 200)
+    record(telemetry)
+
+    def add(first: int, last: int) -> None:
+        sql = """INSERT INTO extraction_telemetry_v2 (operation_id, article_id, url, start_time, methods_attempted,
+            method_timings, method_success, field_extraction) VALUES ('o', 'a', 'u', '2026-01-01', '["m"]', ?, ?, ?)"""
+        numbers = range(first, last)
+        store.executemany(sql, [(f'{{"m": {n}}}', f'{{"x": {n}}}', f'{{"m": {{"title": {n}}}}}') for n in numbers])
+
+    def peak(read: Callable[[], list[dict[str, Any]]], rows: int) -> int:
+        tracemalloc.start()
+        try:
+            assert [rows] == [row["count"] for row in read()]
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    reads = (telemetry.get_method_effectiveness, telemetry.get_field_extraction_stats)
+    add(0, 5000)
+    few = [max(peak(read, 5000), peak(read, 5000)) for read in reads]  # what is remembered is full after the first
+    add(5000, 20_000)
+    many = [peak(read, 20_000) for read in reads]
+    assert [] == [(before, after) for before, after in zip(few, many, strict=True) if after > 1.5 * before]
