@@ -45,6 +45,18 @@ def test_an_idle_writer_keeps_them(tmp_path: Path) -> None:
     assert int(stat.split()[0]) > LEAST_ROWS / 2  # an estimate
 
 
+def test_an_index_of_few_values_does_not_look_selective(tmp_path: Path) -> None:
+    """Statistics of too few rows would be worse than none: the planner would prefer it to all others."""
+    stream = Stream()
+    index = "CREATE INDEX IF NOT EXISTS events_parity ON events (size % 2)"
+    jobs = template((INSERT_EVENT, True), ensure=(EVENTS, index))
+    with opened(tmp_path) as writer:
+        assert [] == writer.apply([stream.run(jobs, [[str(n), n] for n in range(LEAST_ROWS)])])
+        writer.maintain(idle=True)
+    ((stat,),) = rows(tmp_path, "SELECT stat FROM sqlite_stat1 WHERE idx = 'events_parity'")
+    assert int(stat.split()[1]) >= LEAST_ROWS / 4
+
+
 def test_another_writer_is_not_waited_for(tmp_path: Path) -> None:
     """Nothing is raised while another program holds the lock; it is done when that has gone."""
     stream = Stream()
