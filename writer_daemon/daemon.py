@@ -27,6 +27,7 @@ from telemetry_bus.writer.intake import Intake
 from . import exit_codes, operator
 from .notify import Notifier
 from .options import WriterOptions
+from .ownership import Ownership
 from .signals import Signals
 from .sockets import Sockets
 from .status import WriterStatus, take_status
@@ -136,6 +137,7 @@ class Daemon:
         self.database = options.database
         self.intake: Intake[bytes] = Intake(writer, options.database, options.limits)
         self.adopter = Adopter(folder, self.intake)
+        self._ownership = Ownership(folder, self.intake.protocol)
         self._queue = FairQueue()
         self._unread = False
         self.leaving = False
@@ -254,7 +256,10 @@ class Daemon:
                 continue
             if isinstance(message, Command):
                 self._send(route, encode_control(operator.answer(self, message)))
+            elif (heard := self._ownership.heard(route, message)) is None:
+                self.intake.count_malformed(ProtocolError("another process speaks for a stream", operation="control"))
             else:
+                message = heard
                 unread = self._unread or (self._queue.bytes and self._queue.holds(getattr(message, "stream", b"")))
                 self.intake.control(route, message, unread=bool(unread))
 

@@ -52,6 +52,8 @@ class Sockets:
         socket: zmq.Socket[bytes] = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, _LINGER_MS)
         socket.setsockopt(zmq.MAXMSGSIZE, limit)
+        if kind == zmq.ROUTER:  # a producer that connects again may come before its old connection is seen to end
+            socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         with suppress(FileNotFoundError):
             self._folder.socket_path(name).unlink()
         socket.bind(self._folder.endpoint(name))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from ..config import StoreOptions
-from ..encoding.records import STREAM_BYTES
+from ..encoding.streams import new_secret, stream_of
 from ..errors import FlushTimeout, JournalUnavailable, ReentrantSubmit, StoreClosed
 from ..jobs import Failure, Job, Row
 from ..journal.ring import Journal
@@ -141,12 +140,11 @@ class JournaledBackend:
         return self._outbox
 
     def _new_journal(self, folder: BusFolder | None) -> Journal:
-        return Journal(
-            folder.journals if folder else None,
-            os.urandom(STREAM_BYTES),
-            self._options.journal_bytes,
-            self._options.database.identity,
-        )
+        secret = new_secret()
+        size, database = self._options.journal_bytes, self._options.database.identity
+        journal = Journal(folder.journals if folder else None, stream_of(secret), size, database)
+        journal.secret = secret
+        return journal
 
     def _start(self) -> Outbox:
         raise AssertionError("a subclass says how its jobs move")

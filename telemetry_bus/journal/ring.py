@@ -40,6 +40,8 @@ class Journal:
         Raises `JournalUnavailable` when the file cannot be made or there is no room on the disk for all of it.
         """
         self.stream = stream
+        #: What proves to the writer that the stream is this process's, see `encoding.streams`; empty: nothing does.
+        self.secret = b""
         self.path = None if folder is None else folder / (stream.hex() + JOURNAL_SUFFIX)
         self.ring_bytes = ring_bytes
         self.end: Position = (0, 0)
@@ -199,9 +201,9 @@ class Journal:
         """
         unfinished = path.with_suffix(UNFINISHED_SUFFIX)
         try:
-            mapped = open_inside(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            mapped = open_inside(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, others=os.O_RDONLY)
             try:
-                self._lock_fd = open_inside(unfinished, os.O_RDWR)
+                self._lock_fd = open_inside(unfinished, os.O_RDWR, others=os.O_RDONLY)
                 try_lock(self._lock_fd)  # nobody else knows the file
                 os.posix_fallocate(mapped, 0, total)
                 os.pwrite(mapped, content, 0)

@@ -110,6 +110,8 @@ class Transport:
                 socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_LIMIT_MS)
                 socket.setsockopt(zmq.IMMEDIATE, 1)  # queue for a connected writer only
             control.setsockopt(zmq.MAXMSGSIZE, MAX_CONTROL_BYTES)
+            if secret := self._outbox.journal.secret:
+                control.setsockopt(zmq.ROUTING_ID, secret)
             push.connect(self._folder.endpoint("jobs"))
             control.connect(self._folder.endpoint("control"))
             yield push, control

@@ -178,6 +178,11 @@ class WriterProtocol(Generic[Route]):
         known = self._streams.get(stream)
         return known.received if known else 0
 
+    def route(self, stream: bytes) -> Route | None:
+        """Where a stream's producer is answered; None for one that has not spoken."""
+        known = self._streams.get(stream)
+        return known.route if known else None
+
     def watermark(self, name: bytes, trimmed: int, now: float) -> int:
         """A producer or its journal says that jobs up to `trimmed` were acknowledged: see that the ledger agrees.
 

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def open_inside(path: Path, flags: int) -> int:
-    """A descriptor of a file, private to its owner or its folder's group when it is made. Raises `OSError` for a link,
-    and for whatever is no file: to open a pipe would last for ever."""
+def open_inside(path: Path, flags: int, *, others: int = os.O_RDWR) -> int:
+    """A descriptor of a file, private to its owner or its folder's group when it is made; `others` is what the group
+    may do with it. Raises `OSError` for a link, and for whatever is no file: to open a pipe would last for ever."""
     try:
         with folder_of(path) as folder:
             fd = os.open(path.name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=folder)
@@ -26,7 +26,7 @@ def open_inside(path: Path, flags: int) -> int:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "not a file", str(path))
-        share(fd, path.parent)
+        share(fd, path.parent, others)
     except BaseException:
         os.close(fd)
         raise
@@ -81,12 +81,13 @@ def folder_of(path: Path) -> Iterator[int]:
         os.close(fd)
 
 
-def share(fd: int, folder: Path) -> None:
+def share(fd: int, folder: Path, others: int) -> None:
     """Whatever the umask was when it was made: a file of ours is ours, and in a group's folder the group's too."""
     found = os.fstat(fd)
     if found.st_uid != os.geteuid():
         return
     mode = os.stat(folder).st_mode
-    wanted = 0o660 if mode & stat.S_ISGID and not mode & 0o007 else 0o600
+    shared = mode & stat.S_ISGID and not mode & 0o007
+    wanted = 0o600 if not shared else 0o640 if others == os.O_RDONLY else 0o660
     if found.st_mode & wanted != wanted:
         os.fchmod(fd, wanted)

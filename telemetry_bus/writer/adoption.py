@@ -104,8 +104,16 @@ class Adopter:
             except OSError as error:
                 self._trouble("cannot open journal %s: %s", path, error)
                 continue
-            if journal is not None and self._begin(journal):
+            if journal is not None and self._is_named(journal) and self._begin(journal):
                 return True
+        return False
+
+    def _is_named(self, journal: OrphanJournal) -> bool:
+        """A journal that speaks of another stream than its name says could have that one's jobs taken for known."""
+        if journal.path.stem == journal.stream.hex():
+            return True
+        journal.close()
+        self._found_damaged(journal.path, f"it is of stream {journal.stream.hex()}")
         return False
 
     def _begin(self, journal: OrphanJournal) -> bool:

@@ -238,7 +238,8 @@ class Journals(Bench):
     """What a dead producer may have left: read, then adopted."""
 
     def take(self, given: Input) -> bool:
-        path = self.folder.journals / f"{self._taken:032x}.journal"
+        stream = given.frames[0][8:24].ljust(16, b"\0")  # a journal has the name of its stream
+        path = self.folder.journals / f"{stream.hex()}.journal"
         path.write_bytes(given.frames[0])
         try:
             journal = OrphanJournal.claim(path)

@@ -36,7 +36,9 @@ import scenes  # type: ignore[import-not-found]  # they lie beside this script
 from peer import Peer  # type: ignore[import-not-found]
 
 from telemetry_bus import JobFailed, TelemetryStore
+from telemetry_bus.backends import journaled
 from telemetry_bus.config import MIN_JOURNAL_BYTES, Database, parse_database
+from telemetry_bus.encoding.records import STREAM_BYTES
 from telemetry_bus.jobs import Failure
 from telemetry_bus.protocol.messages import VERSION, Ack
 from telemetry_bus.runtime.folder import BusFolder
@@ -103,6 +105,7 @@ def _produce(scene: str, folder: Path) -> None:
     for name in ("TELEMETRY_DEBUG", "TELEMETRY_BUS_DIR", "TELEMETRY_BUS_MODE"):
         os.environ.pop(name, None)
     os.urandom = lambda length: _id(scene, length)
+    journaled.new_secret, journaled.stream_of = bytes, lambda secret: _id(scene, STREAM_BYTES)  # type: ignore[attr-defined]
     os.getpid = lambda: _PID
     Database.identity = property(lambda self: IDENTITY)  # type: ignore[assignment,method-assign]
     play = {"wrapped": _wrapped, "conversation": _conversation, "database": _database}.get(scene)
