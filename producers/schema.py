@@ -53,17 +53,21 @@ class Index(NamedTuple):
     replaced: bool = False
 
 
+def _nothing(dialect: DialectName) -> dict[str, str]:
+    return {}
+
+
 class Upsert(NamedTuple):
     """What tells rows apart, by a unique index on them where it says `where`, and what becomes of the one there.
 
-    Rows that another program has left under one key become one, with the `united` values: an aggregate by column. The
-    first of them stays, which `id` tells.
+    Rows that another program has left under one key become one, with `united` values: an aggregate by column. The first
+    of them stays, which `id` tells.
     """
 
     key: tuple[str, ...]
     changes: Changes
     where: str | None = None
-    united: tuple[tuple[str, str], ...] = ()
+    united: Changes = _nothing
 
 
 class Table:
@@ -122,8 +126,9 @@ def _unite(table: Table, upsert: Upsert, index: str, dialect: DialectName) -> It
     name, where = table.name, f" AND {upsert.where}" if upsert.where else ""
     missing = f"NOT EXISTS (SELECT 1 FROM {_CATALOG[dialect]} = '{index}'){where}"
     groups = f"FROM {name} WHERE {missing} GROUP BY {', '.join(upsert.key)}"
-    values = ", ".join(f"{aggregate} AS {column}" for column, aggregate in upsert.united)
-    changes = ", ".join(f"{column} = united.{column}" for column, _ in upsert.united)
+    aggregates = upsert.united(dialect)
+    values = ", ".join(f"{aggregate} AS {column}" for column, aggregate in aggregates.items())
+    changes = ", ".join(f"{column} = united.{column}" for column in aggregates)
     united = f"SELECT min(id) AS id, {values} {groups} HAVING count(*) > 1"
     yield f"UPDATE {name} SET {changes} FROM ({united}) AS united WHERE {name}.id = united.id"
     yield f"DELETE FROM {name} WHERE {missing} AND id NOT IN (SELECT min(id) {groups})"

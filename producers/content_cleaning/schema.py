@@ -5,7 +5,7 @@ from __future__ import annotations
 from telemetry_bus.config import DialectName
 
 from ..kinds import BIG_INTEGER, FLAG, INTEGER, MOMENT, REAL, TEXT
-from ..moments import later
+from ..moments import comparable, later
 from ..schema import NOW, Column, Index, Table, Upsert, defaults_to_now
 
 SESSIONS = Table(
@@ -131,14 +131,13 @@ def _seen_again(dialect: DialectName) -> dict[str, str]:
     }
 
 
-SEEN_AGAIN = Upsert(
-    ("domain", "text_hash"),
-    _seen_again,
-    where=IS_DIGEST,
-    united=(
-        ("occurrences_total", "sum(coalesce(occurrences_total, 0))"),
-        ("first_seen", "min(first_seen)"),
-        ("last_seen", "max(last_seen)"),
-        ("confidence_score", "max(confidence_score)"),
-    ),
-)
+def _patterns_united(dialect: DialectName) -> dict[str, str]:
+    return {
+        "occurrences_total": "sum(coalesce(occurrences_total, 0))",
+        "first_seen": f"min({comparable('first_seen', dialect)})",
+        "last_seen": f"max({comparable('last_seen', dialect)})",
+        "confidence_score": "max(confidence_score)",
+    }
+
+
+SEEN_AGAIN = Upsert(("domain", "text_hash"), _seen_again, where=IS_DIGEST, united=_patterns_united)

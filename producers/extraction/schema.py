@@ -5,7 +5,7 @@ from __future__ import annotations
 from telemetry_bus.config import DialectName
 
 from ..kinds import BIG_INTEGER, FLAG, INTEGER, JSON, MOMENT, REAL, TEXT
-from ..moments import later
+from ..moments import comparable, later
 from ..schema import NOW, Column, Index, Table, Upsert, defaults_to_now, serial_id
 
 EXTRACTIONS = Table(
@@ -95,12 +95,12 @@ def _count_error(dialect: DialectName) -> dict[str, str]:
     }
 
 
-COUNT_ERROR = Upsert(
-    ("host", "status_code"),
-    _count_error,
-    united=(
-        ("count", "sum(coalesce(count, 0))"),
-        ("first_seen", "min(first_seen)"),
-        ("last_seen", "max(last_seen)"),
-    ),
-)
+def _errors_united(dialect: DialectName) -> dict[str, str]:
+    return {
+        "count": "sum(coalesce(count, 0))",
+        "first_seen": f"min({comparable('first_seen', dialect)})",
+        "last_seen": f"max({comparable('last_seen', dialect)})",
+    }
+
+
+COUNT_ERROR = Upsert(("host", "status_code"), _count_error, united=_errors_united)

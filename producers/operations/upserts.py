@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from telemetry_bus.config import DialectName
 
-from ..moments import later
+from ..moments import comparable, later
 from ..schema import Upsert
 from .enums import FINAL, DiscoveryMethodStatus
 from .status_codes import last_status_codes
@@ -71,23 +71,22 @@ def _effectiveness_update(dialect: DialectName) -> dict[str, str]:
     }
 
 
-#: The mean over all attempts of rows that have a mean each.
-_WEIGHTED = "coalesce(sum({0} * attempt_count) / nullif(sum(attempt_count), 0), 0.0)"
+def _attempts_united(dialect: DialectName) -> dict[str, str]:
+    """Of rows that have a mean each, the mean over all attempts."""
+    mean = "coalesce(sum({0} * attempt_count) / nullif(sum(attempt_count), 0), 0.0)"
+    return {
+        "attempt_count": "sum(attempt_count)",
+        "success_rate": mean.format("success_rate"),
+        "avg_response_time_ms": mean.format("avg_response_time_ms"),
+        "success_count": "CASE WHEN count(success_count) = count(*) THEN sum(success_count) END",
+        "articles_found": "max(articles_found)",
+        "last_attempt": f"max({comparable('last_attempt', dialect)})",
+    }
+
 
 OPERATION = Upsert(("id",), _operation_update)
 JOB = Upsert(("id",), _job_update)
-EFFECTIVENESS = Upsert(
-    ("source_id", "discovery_method"),
-    _effectiveness_update,
-    united=(
-        ("attempt_count", "sum(attempt_count)"),
-        ("success_rate", _WEIGHTED.format("success_rate")),
-        ("avg_response_time_ms", _WEIGHTED.format("avg_response_time_ms")),
-        ("success_count", "CASE WHEN count(success_count) = count(*) THEN sum(success_count) END"),
-        ("articles_found", "max(articles_found)"),
-        ("last_attempt", "max(last_attempt)"),
-    ),
-)
+EFFECTIVENESS = Upsert(("source_id", "discovery_method"), _effectiveness_update, united=_attempts_united)
 
 
 def _latest(name: str) -> str:

@@ -131,14 +131,14 @@ def test_rows_of_one_key_become_one(store: TelemetryStore, database: Path, store
         " first_seen DATETIME NOT NULL, last_seen DATETIME NOT NULL)",
         "INSERT INTO http_error_summary VALUES (1, 'a.com', 503, 'x', 2, '2024-01-02 00:00:00', '2024-01-03 00:00:00'),"
         " (2, 'b.com', 503, 'y', 7, '2024-01-02 00:00:00', '2024-01-03 00:00:00'),"
-        " (3, 'a.com', 503, 'z', 3, '2024-01-01 00:00:00', '2024-01-02 00:00:00'),"
+        " (3, 'a.com', 503, 'z', 3, '2024-01-02T01:00:00+02:00', '2024-01-02 00:00:00'),"
         " (4, 'a.com', 404, 'x', 1, '2024-01-02 00:00:00', '2024-01-03 00:00:00')",
     )
     telemetry = ComprehensiveExtractionTelemetry(store=store)
     for _ in range(2):
         telemetry.record_extraction(failing())
     assert [
-        (1, "a.com", 503, 7, "2024-01-01 00:00:00"),
+        (1, "a.com", 503, 7, "2024-01-01 23:00:00.000"),
         (2, "b.com", 503, 7, "2024-01-02 00:00:00"),
         (4, "a.com", 404, 1, "2024-01-02 00:00:00"),
     ] == [
