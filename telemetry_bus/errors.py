@@ -35,8 +35,33 @@ from __future__ import annotations
 import re
 
 _TRACEBACK = "\nTraceback (most recent call last):\n"
-#: From the first quote to the last one of its kind: what is quoted may hold others. Without a last one, to the end.
-_QUOTED = r"""(?s)(['"])(.*)\1|(['"])(.*)"""
+#: It names columns and indexes, or what the schema says.
+_CONSTRAINT = re.compile(r"(UNIQUE|NOT NULL|CHECK|FOREIGN KEY|PRIMARY KEY) constraint failed(: .*)?", re.S)
+#: The words of messages of SQLite, its extensions and Python's driver; any other may be a value.
+_SAFE = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    a abort access after aggregate all allowed already ambiguous an and any api arguments as at attempt
+    authorized bad be because binding blob boolean both bytes call called can cannot change changed check clause
+    closed cols column columns command commit compound conflict connection constraint contain content convert
+    corrupt count create created cursor data database datatype decode default defined depth deterministic disk
+    does doesn doubles drop duplicate empty encoding end error exceeds existing exists expected expression
+    failed failure few file first float for foreign found from full function functions generated group has have
+    host id image in incomplete index input insert integer interrupted into invalid is it its join json key
+    large length library limit limited locked malformed many match memory mismatch misuse modified more must
+    name named near negative nested new no not null number numbers of offset on one only open operator or order
+    out overflow own parameter parameters parse parser path pattern permitted pragma primary prior probably
+    prohibited query raised range read readonly real recognized recursive reference rename required result row
+    rowid rows rtree savepoint schema select set should size special sqlite sqlite3 stack statement statements
+    string strict subquery such supplied supported syntax t table tables term terms text than that the there
+    this time to token too took transaction triggers type types unable unexpected unicode union unique unknown
+    unrecognized unsafe unsupported unterminated update use used user using utf value values vacuum view views
+    virtual was when where window with within without write wrong you longer fts3 fts4 fts5 highlight snippet
+    regexp expressions escape
+    """,
+    )
+)
 
 
 class TelemetryError(Exception):
@@ -92,11 +117,17 @@ def split_error(text: str) -> tuple[str, str]:
 def without_values(error: str, sql: str) -> tuple[str, str]:
     """The text of a database's error for a log, and the traceback in it, without what may be a value of a row.
 
-    SQLite quotes what it stumbled over (``near "x": syntax error``, ``JSON path error near '$.x'``): what is quoted
-    stays if it stands in the statement.
+    SQLite quotes what it stumbled over, and full-text search prints it as it is (``no such column: secret``): of a
+    message there stay SQLite's own words, those of the statement, and the names in a failed constraint.
     """
     message, traceback = split_error(error)
-    safe = re.sub(_QUOTED, lambda found: found[0] if (found[2] or found[4] or "") in sql else "'…'", message)
+    if _CONSTRAINT.fullmatch(message):
+        return message, traceback
+    stated = set(re.findall(r"\w+", sql.lower()))
+    safe = re.sub(
+        r"\w+", lambda word: word[0] if word[0].lower() in _SAFE or word[0].lower() in stated else "…", message
+    )
+    safe = re.sub(r"…(\W?…)+", "…", safe)
     return safe, traceback.replace(message, safe)
 
 

@@ -25,6 +25,7 @@ from telemetry_bus.writer.fairness import LIMIT_BYTES, FairQueue
 from telemetry_bus.writer.intake import Intake
 
 from . import exit_codes, operator
+from .discretion import Discretion
 from .notify import Notifier
 from .options import WriterOptions
 from .ownership import Ownership
@@ -137,6 +138,7 @@ class Daemon:
         self.database = options.database
         self.intake: Intake[bytes] = Intake(writer, options.database, options.limits)
         self.adopter = Adopter(folder, self.intake)
+        self.discretion = Discretion(folder, options.database.path)
         self._ownership = Ownership(folder, self.intake.protocol)
         self._queue = FairQueue()
         self._unread = False
@@ -217,7 +219,7 @@ class Daemon:
         if self.leaving or self.intake.due_in() == 0:
             self.intake.commit()
         for route, message in self.intake.replies():
-            self._send(route, encode_control(message))
+            self._send(route, encode_control(self.discretion.told(message)))
 
     def _fetch(self) -> None:
         """Messages of jobs, as long as there are any and not too many wait."""

@@ -48,6 +48,8 @@ logger = logging.getLogger("telemetry_bus.writer")
 #: A connection that says or takes nothing for so long is closed; more than so many at once are not taken.
 SILENCE_LIMIT_S = 10.0
 CONNECTIONS = 16
+#: A connection keeps its place at least so long, and gives it up within so much more when it is told to.
+PLACE_KEPT_S, PLACE_FREED_S = 1.0, 0.5
 #: The figures cost no more than this part of the loop's time, however many journals there are.
 SHARE = 0.02
 _PREFIX = "telemetry_writer_"
@@ -290,6 +292,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     def __init__(self, *arguments: Any) -> None:
         self._places = threading.BoundedSemaphore(CONNECTIONS)
+        self._since: dict[socket.socket, float] = {}  # when each was accepted, in that order
         super().__init__(*arguments)
 
     def server_bind(self) -> None:
@@ -301,16 +304,42 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._places.acquire(blocking=False):
+        """Without a place the oldest one's is taken, if it has had its time: clients that send a byte now and then must
+        not keep others out."""
+        free = self._places.acquire(blocking=False)
+        if not free and self._end_those_older_than(PLACE_KEPT_S, most=1):
+            free = self._places.acquire(timeout=PLACE_FREED_S)
+        if not free:
+            self.shutdown_request(request)
+            return
+        self._since[request] = time.monotonic()
+        try:
             super().process_request(request, client_address)
-        else:
+        except RuntimeError:  # no thread can be started
+            self._release(request)
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._places.release()
+            self._release(request)
+
+    def service_actions(self) -> None:
+        self._end_those_older_than(SILENCE_LIMIT_S, most=CONNECTIONS)
+
+    def _release(self, request: Any) -> None:
+        self._since.pop(request, None)
+        self._places.release()
+
+    def _end_those_older_than(self, age_s: float, most: int) -> int:
+        """How many were ended; their threads go when they notice."""
+        now = time.monotonic()
+        old = [request for request, since in list(self._since.items()) if now - since >= age_s][:most]
+        for request in old:
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+        return len(old)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         logger.debug("a scraper of the metrics was not answered: %s", sys.exc_info()[1])

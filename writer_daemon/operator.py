@@ -13,6 +13,7 @@ from telemetry_bus.errors import DatabaseFault, TelemetryError, shorten
 from telemetry_bus.protocol.messages import Answer, Command
 from telemetry_bus.writer.intake import Intake
 
+from .discretion import Discretion
 from .status import WriterStatus
 
 #: Producers wait while pages are given back: 500 take 12 to 30 ms.
@@ -23,6 +24,7 @@ class Operated(Protocol):
     """What is operated: the writer's loop."""
 
     intake: Intake[Any]
+    discretion: Discretion
 
     def status(self) -> WriterStatus: ...
     def leave(self) -> None: ...
@@ -47,7 +49,8 @@ def answer(writer: Operated, command: Command) -> Answer:
 
 
 def _status(writer: Operated) -> dict[str, Any]:
-    return writer.status().report()
+    report = writer.status().report()
+    return {**report, "last_error": writer.discretion.text(report["last_error"])}
 
 
 def _stop(writer: Operated) -> dict[str, Any]:
@@ -59,7 +62,12 @@ def _retry(writer: Operated, ids: list[int] | None) -> list[dict[str, Any]]:
     """The first line of an error only: the answer to many must fit into one message, and the letter has it all."""
     writer.note_activity()
     results = writer.intake.writer.retry(_checked(ids))
-    return [{"id": id, "ok": not error, "error": shorten(error.partition("\n")[0])} for id, error in results]
+    told = writer.discretion.text
+    return [{"id": id, "ok": not error, "error": error and told(_first_line(error))} for id, error in results]
+
+
+def _first_line(error: str) -> str:
+    return shorten(error.partition("\n")[0])
 
 
 def _purge(writer: Operated, ids: list[int] | None) -> int:

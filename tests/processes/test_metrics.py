@@ -8,9 +8,11 @@ import re
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from http.client import HTTPException
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -161,6 +163,37 @@ def test_clients_that_hang_disturb_nobody(bus: Bus) -> None:
     finally:
         for one in silent:
             one.close()
+
+
+@pytest.mark.slow
+def test_clients_that_send_a_byte_now_and_then_keep_nobody_out(bus: Bus) -> None:
+    """As many as there are places, each within its time to say something: a scrape has its turn all the same."""
+    writer = bus.answering_writer("--metrics", "127.0.0.1:0")
+    port = port_of(bus, writer)
+    ended = threading.Event()
+
+    def drip() -> None:
+        while not ended.is_set():
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as one:
+                one.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+                while not ended.wait(0.2):
+                    one.sendall(b"x")
+
+    def scraped() -> bool:
+        with suppress(OSError, HTTPException):
+            return "telemetry_writer_jobs_committed_total" in scrape(port)
+        return False
+
+    clients = [threading.Thread(target=drip) for _ in range(PLACES)]
+    for client in clients:
+        client.start()
+    try:
+        for _ in range(3):
+            wait_until(scraped, "a scrape among them")
+    finally:
+        ended.set()
+        for client in clients:
+            client.join()
 
 
 def closed(connection: socket.socket) -> bool:

@@ -380,3 +380,39 @@ def test_the_umask_of_a_program_is_its_own(place: Path) -> None:
     bus = Path(f"{database}.bus")
     assert {0o700} == {stat.S_IMODE(path.stat().st_mode) for path in (bus, bus / "journals")}
     assert {0o600} == {stat.S_IMODE(path.stat().st_mode) for path in bus.glob("*.lock")}
+
+
+OWNER_WRITES = """
+import sys
+from telemetry_bus import TelemetryStore
+with TelemetryStore(sys.argv[1], spawn=False, timeout=20) as store:
+    store.execute("INSERT INTO t VALUES ('hunter2canary')", ensure=["CREATE TABLE IF NOT EXISTS t (a)"])
+    store.flush()
+"""
+MEMBER_READS = """
+import sys
+from telemetry_bus import TelemetryStore
+store = TelemetryStore(sys.argv[1], spawn=False, timeout=20)
+store.execute("INSERT INTO t VALUES (json_extract('{}', 'x' || (SELECT group_concat(a) FROM t)))",
+              ensure=["CREATE TABLE IF NOT EXISTS t (a)"])
+store.flush()
+print(store.stats().failed, store.stats().last_error)
+from telemetry_bus.control import ask
+from telemetry_bus.config import parse_database
+from telemetry_bus.runtime.folder import BusFolder
+print(ask(BusFolder.of(parse_database(sys.argv[1])), "status", 20.0)["last_error"])
+"""
+
+
+@pytest.mark.parametrize("readable", [False, True])
+def test_an_error_tells_a_member_nothing_of_rows(shared: tuple[Path, BusFolder, int], readable: bool) -> None:
+    """Unless the group may read the database: then its text is told as ever."""
+    database, folder, group = shared
+    ended = as_user(OWNER, OWNER_WRITES, database, home=folder.path, group=group)
+    assert 0 == ended.returncode, ended.stderr
+    if readable:
+        os.chown(database, OWNER, group)
+        database.chmod(0o640)
+    ended = as_user(MEMBER, MEMBER_READS, database, home=folder.path, group=group)
+    assert ended.stdout.startswith("1 "), ended.stderr
+    assert readable == ("hunter2canary" in ended.stdout)

@@ -410,7 +410,10 @@ def test_failures(outbox: Outbox, caplog: pytest.LogCaptureFixture, monkeypatch:
     monkeypatch.setattr(outbox_module, "_FAILURES_KEPT", 2)
     for number in (1, 2, 3):
         outbox.put_row(INSERT, (number,), ())
-    failures = [Failure(b"s", number, "IntegrityError", f"no {number}\ntrace", "SQL") for number in (1, 2, 3)]
+    failures = [
+        Failure(b"s", number, "IntegrityError", f"no {number}\nTraceback (most recent call last):\ntrace", "SQL")
+        for number in (1, 2, 3)
+    ]
     decide(outbox, *failures)
     counts = outbox.counts()
     assert (3, "no 3") == (counts.failed, counts.last_error)
