@@ -24,6 +24,7 @@
     │   ├── WriterBusy                  somebody else owns the database
     │   ├── WriterAbsent                nobody owns it, and none may be started
     │   ├── DatabaseFault               the database's fault: locked, full, broken; try again
+    │   ├── LedgerMoved                 another writer wrote, or the database was restored: look again
     │   └── EndedWriter                 why a job is a dead letter: writers have ended in it
     └── ProtocolError                   a message that is not of this protocol
 
@@ -225,6 +226,10 @@ class WriterAbsent(WriterError):
 
 class DatabaseFault(WriterError):
     """The database's fault, not a job's: locked, full, read-only, broken. Trying again may help."""
+
+
+class LedgerMoved(WriterError):
+    """The ledger does not stand where a batch begins: nothing of the batch is applied, and the writer looks again."""
 
 
 class EndedWriter(WriterError):

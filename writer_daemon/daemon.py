@@ -15,7 +15,7 @@ import zmq
 from telemetry_bus import __version__
 from telemetry_bus.control import ask
 from telemetry_bus.database.writer import Writer
-from telemetry_bus.errors import ProtocolError, WriterAbsent, WriterBusy
+from telemetry_bus.errors import DatabaseFault, ProtocolError, WriterAbsent, WriterBusy
 from telemetry_bus.protocol.messages import Answer, Command, Jobs, decode_control, encode_control
 from telemetry_bus.runtime.folder import BusFolder
 from telemetry_bus.runtime.locks import InstanceLock, is_held
@@ -37,6 +37,8 @@ logger = logging.getLogger("telemetry_bus.writer")
 
 #: How often the writer looks for orphans, at its files, and whether anybody is there.
 LOOK_AROUND_S = 1.0
+#: How often streams that have long been over are deleted from the ledger, some at a time.
+PRUNE_EVERY_S = 60.0
 #: A writer that finds the lock held asks its holder, waiting so long for an answer, and tries again so soon.
 ASK_HOLDER_S = 0.5
 TRY_AGAIN_S = 0.05
@@ -153,7 +155,7 @@ class Daemon:
         self._waker = waker
         self._notifier = notifier or Notifier()
         self._started = self._last_seen = time.monotonic()
-        self._look_at = 0.0
+        self._look_at = self._prune_at = 0.0
         self._gone_since: float | None = None
         self._begun = False
         self._spoken_to = True  # whether the poll has found something on the control socket
@@ -307,6 +309,11 @@ class Daemon:
         self.intake.protocol.expire(now)
         idle = not self.intake.protocol.pending and now - self.intake.last_commit > LOOK_AROUND_S
         self.intake.maintain(idle=idle)
+        if self.intake.fault is None and now >= self._prune_at:
+            try:
+                self._prune()
+            except DatabaseFault as fault:
+                self.intake.degrade(fault)
         waiting = self.intake.protocol.pending or self._queue.bytes
         return 0 < self._idle_timeout <= now - self._last_seen and not waiting
 
@@ -337,7 +344,8 @@ class Daemon:
         self._register()
 
     def _prune(self) -> None:
-        """Ledger rows that are old and without a journal go; before anything that is older could arrive."""
+        """Rows of the ledger go whose streams have been over for long, some at a time."""
+        self._prune_at = time.monotonic() + PRUNE_EVERY_S
         keep = {bytes.fromhex(path.stem) for path in self._folder.journal_paths() if _STREAM_NAME.fullmatch(path.stem)}
         pruned = self.intake.writer.prune_ledger(keep)
         if pruned:

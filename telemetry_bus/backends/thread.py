@@ -34,6 +34,8 @@ _SCAN_EVERY_S = 1.0
 _RESTART_AFTER_S = 1.0
 #: SQLite waits so long for a lock; then the thread looks at its streams and tries again.
 _BUSY_TIMEOUT_S = 1.0
+#: How long a goodbye waits for the thread.
+_SAY_LIMIT_S = 0.1
 
 
 #: The writers of this process by bus folder, each shared by all stores of its database.
@@ -111,6 +113,10 @@ class ThreadBackend(JournaledBackend):
         return outbox
 
     def _stop(self, outbox: Outbox) -> None:
+        assert self._thread is not None
+        assert self._stream is not None
+        if outbox.drain(EXIT_LIMIT_S):
+            self._thread.say(self._stream, self._stream.protocol.bye())
         self._detach(EXIT_LIMIT_S)
         if not outbox.release():
             self._late()
@@ -204,6 +210,14 @@ class ThreadWriter:
         self._streams = [*self._streams, stream]
         self.wake()
 
+    def say(self, stream: _Stream, message: Control) -> None:
+        """Take a producer's word, unless the thread is busy with the database: none is worth waiting for."""
+        if self._database_lock.acquire(timeout=_SAY_LIMIT_S):
+            try:
+                self._intake.control(stream, message)
+            finally:
+                self._database_lock.release()
+
     def detach(self, stream: _Stream) -> None:
         """Serve a stream no more; after the last one the thread ends and the database is free."""
         with _writers_lock:
@@ -217,6 +231,7 @@ class ThreadWriter:
             self._thread.join(EXIT_LIMIT_S)
             if not self._thread.is_alive():  # within the lock: the next store of this process finds the database free
                 self._intake.pace.flush()
+                self._intake.end_streams()
                 self._writer.close()
                 self._release()
 
@@ -319,10 +334,10 @@ class ThreadWriter:
     def _maintain(self) -> None:
         if self._adopter is not None:
             self._adopter.scan()
-        self._intake.protocol.expire(time.monotonic())
         for stream in self._streams:
             stream.outbox.tell_dropped()
         with self._database_lock:
+            self._intake.protocol.expire(time.monotonic())
             self._intake.maintain(idle=not any(stream.outbox.pending for stream in self._streams))
 
     def _sleep(self, next_scan: float) -> None:

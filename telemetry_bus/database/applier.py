@@ -15,7 +15,7 @@ from .attempts import MAX_ENDED_WRITERS, MAX_FAULTS, Attempts
 from .batching import Lanes, Planner, consecutive
 from .deadletters import DeadLetter, DeadLetters, refused
 from .dialects import Connection, Dialect
-from .ledger import Ledger
+from .ledger import Ledger, add_move, moves
 from .schema import Schema
 from .stats import Statistics
 from .transactions import bus_transaction
@@ -72,8 +72,9 @@ def no_failpoint(name: str) -> None:
 class Applier:
     """Applies jobs through one connection.
 
-    Every method is one or more whole transactions. What they raise is `DatabaseFault`; the transaction that stood
-    was rolled back, except that nobody knows when COMMIT itself failed.
+    Every method is one or more whole transactions. What they raise is `DatabaseFault`, and `LedgerMoved` when the
+    ledger does not stand where the jobs begin; the current transaction was rolled back, except that its outcome is
+    unknown when COMMIT itself failed.
     """
 
     def __init__(
@@ -140,8 +141,9 @@ class Applier:
             refusal = self._believed(self._attempt(template, parts[0] if len(parts) == 1 else parts))
             if refusal is not None:
                 return refusal
-            self._letters.delete([letter.id])
-            return self._believed(self._commit(1))
+            if self._letters.delete([letter.id]):
+                return self._believed(self._commit(1))
+        return refused(LookupError("the dead letter is gone: it was retried or purged meanwhile"), None)
 
     def _believed(self, refusal: JobFailed | None) -> JobFailed | None:
         """Raises `DatabaseFault` when the error speaks of the database; whoever waits for this job can try again."""
@@ -160,7 +162,7 @@ class Applier:
             finally:
                 self._connection.limit_time(None)
             self._points.failpoint("in-batch")
-            return self._seal({run.stream: run.last for run in runs}, sum(len(run.payloads) for run in runs))
+            return self._seal(moves(runs), sum(len(run.payloads) for run in runs))
 
     def _pour(self, runs: Sequence[Run]) -> None:
         lanes = Lanes(self._connection)
@@ -231,7 +233,7 @@ class Applier:
         `condemned` holds the jobs that can only be buried, because they spoil the transaction that they stand in.
         """
         failures: list[Failure] = []
-        last: dict[bytes, int] = {}
+        done: dict[bytes, tuple[int, int]] = {}
         end, refusal = start, None
         with self._transaction():
             for job in jobs[start:stop]:
@@ -244,7 +246,7 @@ class Applier:
                 if refusal is not None:
                     failures.append(_failure(job, refusal))
                     self._letters.store(failures[-1], job.template, job.payload)
-                last[job.stream] = job.sequence
+                add_move(done, job.stream, job.sequence, job.sequence)
                 end, refusal = end + 1, None
                 if self._clock() >= deadline:
                     break
@@ -252,7 +254,7 @@ class Applier:
                 if end > start + 1:
                     self._attempts.together()
                 self._points.failpoint("in-batch")
-                refusal = self._seal(last, end - start - len(failures))
+                refusal = self._seal(done, end - start - len(failures))
                 if refusal is None:
                     return _Replayed(end, failures)
                 if end > start + 1:
@@ -361,10 +363,10 @@ class Applier:
                 self.schema.abandon()
                 self._connection.rollback()
 
-    def _seal(self, last: Mapping[bytes, int], jobs: int) -> JobFailed | None:
+    def _seal(self, done: Mapping[bytes, tuple[int, int]], jobs: int) -> JobFailed | None:
         """Ledger and COMMIT; or the error with which they refuse what the jobs did, and which names none of them."""
         try:
-            self._ledger.record(last)
+            self._ledger.advance(done)
         except DatabaseFault as fault:
             error = fault.__cause__
             if error is None or self._dialect.blames_database(error):
@@ -372,7 +374,7 @@ class Applier:
             return refused(error, None)
         refusal = self._commit(jobs)
         if refusal is None and self._attempts.suspicious:
-            self._attempts.settled(last)
+            self._attempts.settled({stream: last for stream, (_, last) in done.items()})
         return refusal
 
     def _commit(self, jobs: int) -> JobFailed | None:

@@ -76,7 +76,8 @@ class Connection(Protocol):
         """Begin a transaction that holds the write lock."""
 
     def commit(self) -> None:
-        """COMMIT. Raises what the driver raises: the outcome of a failed COMMIT depends on it."""
+        """COMMIT. Raises what the driver raises: the outcome of a failed COMMIT depends on it. Raises `DatabaseFault`
+        when it went into a database that its URL does not name any more."""
 
     def rollback(self) -> None:
         """Roll back if a transaction stands."""
@@ -96,6 +97,9 @@ class Connection(Protocol):
     def own(self, sql: str, row: Row = ()) -> list[tuple[Any, ...]]:
         """Run a statement of the bus itself; its rows."""
 
+    def own_many(self, sql: str, rows: Sequence[Row]) -> int:
+        """Run an INSERT, UPDATE or DELETE of the bus itself once with each row; how many rows it changed in all."""
+
     def run(self, sql: str, row: Row) -> None:
         """Run a statement of a job. Rows that it returns are read and dropped."""
 
@@ -104,6 +108,9 @@ class Connection(Protocol):
 
     def define(self, sql: str) -> None:
         """Run a definition of a job; what is there already counts as done."""
+
+    def foreign_changes(self) -> object:
+        """Another value whenever another connection has committed, where the database tells; else always the same."""
 
     def schema_version(self) -> object:
         """Another value whenever the schema may have changed."""

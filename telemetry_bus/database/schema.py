@@ -19,8 +19,11 @@ _LEDGER = """
     stream {bytes} NOT NULL,
     last_sequence {integer} NOT NULL,
     updated_at {timestamp} NOT NULL,
+    ended {integer} NOT NULL DEFAULT 0,
     PRIMARY KEY (stream)
 """
+#: What the ledger lacks that an earlier version made.
+_LATER = "ALTER TABLE telemetry_bus_ledger ADD COLUMN ended {integer} NOT NULL DEFAULT 0"
 _DEAD_LETTERS = """
     id {serial} NOT NULL,
     stream {bytes} NOT NULL,
@@ -39,12 +42,14 @@ BUS_TABLES = {"telemetry_bus_ledger": _LEDGER, "telemetry_bus_dead_letters": _DE
 
 
 def create_bus_tables(connection: Connection, dialect: Dialect) -> None:
-    """Make the tables of the bus where they are not there yet. Raises `DatabaseFault`."""
-    if BUS_TABLES.keys() <= connection.tables().keys():
+    """Make the tables of the bus where they are not there yet, or not as they are now. Raises `DatabaseFault`."""
+    if BUS_TABLES.keys() <= connection.tables().keys() and "ended" in connection.columns("telemetry_bus_ledger"):
         return
     with bus_transaction(connection, dialect):
         for table, columns in BUS_TABLES.items():
             connection.own(f"CREATE TABLE IF NOT EXISTS {table} ({columns.format_map(dialect.types)})")
+        if "ended" not in connection.columns("telemetry_bus_ledger"):
+            connection.own(_LATER.format_map(dialect.types))
 
 
 class Schema:

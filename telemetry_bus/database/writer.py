@@ -69,6 +69,7 @@ class Writer:
         self._in_doubt: dict[bytes, int] = {}
         self._closed = False
         self._sound = True
+        self._seen_changes: object = None
         self.behind = False
         self._use(self._dialect.open(database, Settings(durability, busy_timeout, ledger, clock, self._stuck)))
 
@@ -99,7 +100,8 @@ class Writer:
         All of them in one transaction, as a rule. A job that the database refuses becomes a dead letter; the jobs are
         then run in order, in transactions of a bounded time, and what is left after the first ones is `rest`. A single
         job has no rest. Raises `DatabaseFault` when the database is at fault: calling again with the same runs is
-        right, whatever has been committed.
+        right, whatever has been committed. Raises `LedgerMoved` when the ledger does not stand where they begin,
+        because another writer has written or the database was restored: then ask `last_sequences` first.
         """
         failures: list[Failure] = []
         left = list(runs)
@@ -128,10 +130,16 @@ class Writer:
         if refusal is not None:
             raise refusal
 
+    def written_by_others(self) -> bool:
+        """Whether another connection has committed since this was last asked, as far as the database tells."""
+        with self._connected() as connection:
+            before, self._seen_changes = self._seen_changes, connection.foreign_changes()
+        return bool(self._seen_changes != before)
+
     def raise_watermark(self, stream: bytes, sequence: int) -> None:
         """The ledger stands at `sequence` at least: its producer no longer has the jobs up to there."""
         with self._transaction():
-            self._ledger.record({stream: sequence})
+            self._ledger.raise_to(stream, sequence)
 
     def failures_after(self, stream: bytes, sequence: int, limit: int = 100) -> list[Failure]:
         """The first `limit` dead letters of a stream above a sequence, in order."""
@@ -163,10 +171,16 @@ class Writer:
         with self._transaction():
             return self._letters.delete(self._letters.ids() if ids is None else ids)
 
-    def prune_ledger(self, keep: Collection[bytes], older_than_s: float = 7 * 86400) -> int:
-        """Delete the ledger's rows of streams that are not in `keep` and as old as that. Their number."""
+    def end_streams(self, streams: Collection[bytes]) -> None:
+        """These streams are over, and their journals deleted: some day the ledger may forget them."""
         with self._transaction():
-            return self._ledger.prune(keep, older_than_s)
+            self._ledger.end(streams)
+
+    def prune_ledger(self, keep: Collection[bytes], older_than_s: float = 7 * 86400, limit: int = 1000) -> int:
+        """Delete at most `limit` of the ledger's rows of streams that have been over for so long and are not in `keep`.
+        Their number."""
+        with self._transaction():
+            return self._ledger.prune(keep, older_than_s, limit)
 
     def give_back(self, pages: int) -> tuple[FreeSpace, int]:
         """Cut off at most so many pages that hold nothing: what is left, and how many bytes went.
@@ -314,6 +328,7 @@ class Writer:
             connection.close(clean=False)
             raise
         self._connection = connection
+        self._seen_changes = connection.foreign_changes()
         self._ledger = Ledger(connection)
         self._letters = DeadLetters(connection.own)
         self._applier = Applier(

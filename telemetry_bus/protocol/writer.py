@@ -7,7 +7,7 @@ decided. The ledger says what was decided before this writer began.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -51,6 +51,7 @@ class _Stream(Generic[Route]):
     route: Route | None = None
     confirmed: int = 0
     failed: bool = False  # there may be dead letters above `confirmed`
+    welcome: bool = False  # its producer must be told of the epoch
     seen: float = 0.0
 
 
@@ -66,7 +67,9 @@ class WriterProtocol(Generic[Route]):
         self.duplicates = 0
         self.resends = 0
         self.jobs_gone = 0
-        self.adopting: bytes | None = None  # a stream whose journal is being read: it is not forgotten meanwhile
+        #: A stream whose journal is being read: it is not forgotten meanwhile. None when it must be read once more.
+        self.adopting: bytes | None = None
+        self.ended: set[bytes] = set()  # streams that are over; the ledger has not been told yet
         self._database = database
         self._ledger = ledger
         self._streams: dict[bytes, _Stream[Route]] = {}
@@ -116,7 +119,7 @@ class WriterProtocol(Generic[Route]):
                     stream.confirmed = max(stream.confirmed, sequence)
                     self._touched[name] = None
             case Bye(stream=name):
-                self.forget(name)
+                self.end(name)
             case _:
                 raise ProtocolError(f"a producer does not say {message.kind!r}", operation="control")
 
@@ -150,13 +153,16 @@ class WriterProtocol(Generic[Route]):
             self._streams[failure.stream].failed = True
         before = self.pending_jobs
         if runs is self.pending and not rest:
-            self.pending, self.pending_jobs, self.pending_bytes = [], 0, 0
+            self._drop_pending()
             return
         self.pending = [
             left for run in self.pending if (left := _behind(run, committed.get(run.stream, 0))) is not None
         ]
         self.pending_jobs = sum(len(run.payloads) for run in self.pending)
         self.pending_bytes = self.pending_bytes * self.pending_jobs // before if before else 0
+
+    def _drop_pending(self) -> None:
+        self.pending, self.pending_jobs, self.pending_bytes = [], 0, 0
 
     def replies(self) -> Iterator[tuple[Route, Control]]:
         """What to tell whom now. May raise `DatabaseFault`; what was not told is told the next time."""
@@ -165,7 +171,8 @@ class WriterProtocol(Generic[Route]):
         for name in list(self._touched):
             stream = self._streams.get(name)
             if stream and stream.route is not None:
-                yield stream.route, self._state(name, stream, Ack)
+                yield stream.route, self._state(name, stream, Welcome if stream.welcome else Ack)
+                stream.welcome = False
             del self._touched[name]
 
     def settled(self, stream: bytes) -> bool:
@@ -190,28 +197,54 @@ class WriterProtocol(Generic[Route]):
         restored. It is set to the watermark, or the stream could never go on.
         """
         stream = self._stream(name, now)
-        gone = trimmed - stream.committed
-        if gone <= 0 or stream.received != stream.committed:
+        if trimmed <= stream.committed or stream.received != stream.committed:
             return 0
-        self._ledger.raise_watermark(name, trimmed)
-        stream.received = stream.committed = trimmed
+        last = self._ledger.last_sequences([name])[name]  # another writer may have been here
+        gone = max(0, trimmed - last)
+        if gone:
+            self._ledger.raise_watermark(name, trimmed)
+        stream.received = stream.committed = max(trimmed, last)
+        stream.failed = True
         self.jobs_gone += gone
         return gone
 
-    def compare(self) -> Iterator[tuple[bytes, int]]:
-        """After a fault: the database may be another one now, deleted, replaced or restored from a backup.
+    def look_again(self) -> dict[bytes, int]:
+        """Compare what is known with the ledger: after a fault, when a batch met the fence, when others have written.
 
-        Which streams miss how many jobs in the ledger that were decided here; it is set to what was decided.
+        Where the ledger went forward another writer has committed, which the next batch or watermark finds. Where it
+        went back the database was deleted, replaced or restored: begin again, as the next writer would, with another
+        epoch and from what the ledger says. Producers go back to that and send what they still have; what they no
+        longer have they tell with their watermark. Returns by how many jobs which streams went back.
         """
-        for name, last in self._ledger.last_sequences(list(self._streams)).items():
-            stream = self._streams[name]
-            if last < stream.committed:
-                self._ledger.raise_watermark(name, stream.committed)
-                gone = stream.committed - last
-                self.jobs_gone += gone
-                if stream.route is not None:
-                    self.warn(stream.route, name, _gone(gone))
-                yield name, gone
+        ledger = self._ledger.last_sequences(list(self._streams))
+        behind = {name: stream.committed - ledger[name] for name, stream in self._streams.items()}
+        behind = {name: jobs for name, jobs in behind.items() if jobs > 0}
+        if behind:
+            self._begin_again(ledger)
+        return behind
+
+    def _begin_again(self, ledger: Mapping[bytes, int]) -> None:
+        self.epoch = ((int.from_bytes(self.epoch, "big") + 1) % (1 << 64)).to_bytes(8, "big")
+        self._drop_pending()
+        self.adopting = None
+        known, self._streams = self._streams, {}
+        for name, stream in known.items():
+            if stream.route is not None:
+                self._streams[name] = _Stream(
+                    ledger[name],
+                    ledger[name],
+                    route=stream.route,
+                    confirmed=stream.confirmed,
+                    failed=True,
+                    welcome=True,
+                    seen=stream.seen,
+                )
+        self._touched = dict.fromkeys(self._streams)
+
+    def end(self, name: bytes) -> None:
+        """A stream is over: everything in it is settled, and its journal deleted."""
+        self.ended.add(name)
+        self.forget(name)
 
     def forget(self, name: bytes) -> None:
         """Drop what is known of a stream, unless some of it is pending or being adopted. The ledger keeps its row."""

@@ -69,6 +69,7 @@ class Adopter:
 
     def step(self, messages: int | None = None) -> None:
         """Feed the intake as long as it has room, or so many messages; let go of an orphan whose jobs are settled."""
+        self._notice_new_beginning()
         while self._intake.room and messages != 0:
             if self._current is None and not self._next():
                 return
@@ -142,21 +143,31 @@ class Adopter:
         intake.jobs(message)
         if intake.protocol.received(journal.stream) >= message.last:
             adoption.last = message.last
-        elif intake.fault is not None:  # begin anew when the database works again
-            adoption.journal.close()
-            self._let_go()
-            self._found.insert(0, journal.path)
+        elif intake.fault is not None:  # begin again when the database works again
+            self._put_back(adoption)
         else:
             reason = "malformed" if intake.malformed > malformed else "not readable without its definitions"
             journal.damage = journal.damage or f"jobs from {message.first} on are {reason}"
             adoption.read = True
 
+    def _notice_new_beginning(self) -> None:
+        """The ledger has moved, and nothing of the orphan is pending any more: read it from its beginning."""
+        if self._current is not None and self._intake.protocol.adopting is None:
+            self._put_back(self._current)
+
+    def _put_back(self, adoption: _Adoption) -> None:
+        adoption.journal.close()
+        self._let_go()
+        self._found.insert(0, adoption.journal.path)
+
     def _finish(self, adoption: _Adoption) -> None:
         journal = adoption.journal
         jobs = adoption.last - journal.trimmed[0]
+        leave = self._intake.protocol.forget
         try:
             if journal.damage is None:
                 journal.delete()
+                leave = self._intake.protocol.end
             else:
                 journal.keep_dropped()
                 self._quarantine(journal.path, journal.damage)
@@ -165,7 +176,7 @@ class Adopter:
             self._trouble("journal %s is decided and cannot be put away: %s", journal.path, error)
         journal.close()
         self._let_go()
-        self._intake.protocol.forget(journal.stream)
+        leave(journal.stream)  # one that is kept somewhere may come back, and must be known then
         self.adopted += 1
         if jobs:
             logger.info(

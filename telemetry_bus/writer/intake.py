@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from ..config import Database
 from ..database.stats import Histogram
 from ..database.writer import Writer
-from ..errors import DatabaseFault, ProtocolError, shorten
+from ..errors import DatabaseFault, LedgerMoved, ProtocolError, shorten
 from ..jobs import Failure
 from ..protocol.messages import Control, Hello, Jobs
 from ..protocol.writer import WriterProtocol
@@ -176,8 +176,7 @@ class Intake(Generic[Route]):
             return
         try:
             if self.fault is not None:
-                for stream, gone in self.protocol.compare():
-                    log_gone(gone, stream)
+                self._look_again()
             if self.protocol.pending:
                 enough = self.protocol.pending_jobs <= self._portion
                 runs = self.protocol.pending if enough else self.protocol.portion(self._portion)
@@ -190,6 +189,9 @@ class Intake(Generic[Route]):
                     self.last_failure = failures[-1].error.partition("\n")[0]
             elif self.fault is not None:
                 self.writer.last_sequences([b""])  # is it well again?
+        except LedgerMoved as moved:
+            self._met_fence(moved)
+            return
         except DatabaseFault as fault:
             self.degrade(fault)
             return
@@ -215,9 +217,44 @@ class Intake(Generic[Route]):
         try:
             self.writer.maintain(idle=idle)
             self._count_checkpoint()
+            if self.writer.written_by_others():
+                self._look_again()
+            self.end_streams()
         except DatabaseFault as fault:
             self.checkpoints["failed"] += 1
             self.degrade(fault)
+
+    def end_streams(self) -> None:
+        """Tell the ledger which streams are over. When that fails it is no loss: it remembers them for longer."""
+        if (ended := self.protocol.ended) and self.fault is None:
+            try:
+                self.writer.end_streams(ended)
+            except DatabaseFault as fault:
+                self.degrade(fault)
+            self.protocol.ended = set()
+
+    def _met_fence(self, moved: LedgerMoved) -> None:
+        """Nothing of the batch was applied. What is left of it is due at once."""
+        self.pace.log(logging.WARNING, "a batch is looked at again: %s", moved)
+        try:
+            self._look_again()
+        except DatabaseFault as fault:
+            self.degrade(fault)
+
+    def _look_again(self) -> None:
+        """Compare what is known with the ledger, and say what it lacks. Raises `DatabaseFault`."""
+        behind = sum(self.protocol.look_again().values())
+        if not self.protocol.pending:
+            self._since = None
+            self._patient = True
+        self._look_for_room()
+        if behind:
+            logger.error(
+                "the ledger has gone back by %d jobs: the database was deleted, replaced or restored; "
+                "producers are asked for what they still have",
+                behind,
+                extra={"jobs": behind},
+            )
 
     def degrade(self, fault: DatabaseFault) -> None:
         """The database is at fault: take nothing more until it works again."""

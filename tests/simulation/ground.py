@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+from telemetry_bus.database import ledger
 from telemetry_bus.database.applier import Settled
-from telemetry_bus.errors import DatabaseFault
+from telemetry_bus.errors import DatabaseFault, LedgerMoved
 from telemetry_bus.jobs import Failure, Run, Template
 
 if TYPE_CHECKING:
@@ -31,33 +32,70 @@ class Ground:
         self.ever: dict[bytes, int] = defaultdict(int)
         #: What a restored backup did not have, unless it was applied again.
         self.gone: dict[bytes, set[int]] = defaultdict(set)
-        self._backup: tuple[dict[bytes, int], dict[bytes, int]] = ({}, {})
+        #: What a restored backup ever did not have.
+        self.taken_back: dict[bytes, set[int]] = defaultdict(set)
+        #: Streams that are over, as the ledger knows.
+        self.ended: set[bytes] = set()
+        #: How many jobs writers have said to be gone, and whether that can be.
+        self.told_gone = 0
+        self.restored = False
+        self._backup: tuple[dict[bytes, int], dict[bytes, int], set[bytes]] = ({}, {}, set())
 
     def commit(self, stream: bytes, sequence: int, template: Template, payload: Any) -> None:
         if sequence != self.ledger[stream] + 1:
             raise Violation(f"job {sequence} of {stream!r} is applied after job {self.ledger[stream]}")
         self.ledger[stream] = sequence
+        self.ended.discard(stream)
         self.ever[stream] = max(self.ever[stream], sequence)
         self.gone[stream].discard(sequence)
         self.applied[stream].append((sequence, template, payload))
         if _is_poison(template, payload):
             self.letters[stream][sequence] = f"failure {sequence}"
 
+    def own_many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        """The ledger's own statements, as a `Connection` runs them; the rows of jobs come behind them."""
+        match sql:
+            case ledger._ADVANCE:
+                return sum(self.ledger.get(stream, 0) == first > 0 for _, _, stream, first in rows)
+            case ledger._BEGIN:
+                return sum(self.ledger.get(stream, 0) == 0 for _, _, stream in rows)
+            case ledger._END:
+                self.ended.update(stream for _, stream in rows)
+            case ledger._DELETE:
+                for (stream,) in rows:
+                    self.ledger.pop(stream, None)
+                    self.ended.discard(stream)
+        return len(rows)
+
+    def own(self, sql: str, row: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """Either raises the ledger, or asks for streams that have been over for long, which are all that are over. (A
+        defect may ask for all that are old.)"""
+        if sql == ledger._RAISE:
+            stream, sequence, _ = row
+            self.ledger[stream] = max(sequence, self.ledger.get(stream, 0))
+            return []
+        old = self.ended if "ended = 1" in sql else self.ledger
+        return [(stream,) for stream in sorted(old)]
+
     def back_up(self) -> None:
-        self._backup = dict(self.ledger), {stream: len(jobs) for stream, jobs in self.applied.items()}
+        lengths = {stream: len(jobs) for stream, jobs in self.applied.items()}
+        self._backup = dict(self.ledger), lengths, set(self.ended)
 
     def restore(self) -> int:
         """Put the backup in the place of everything. The number of jobs that are not in it."""
-        ledger, lengths = self._backup
+        ledger, lengths, ended = self._backup
         lost = 0
-        for stream, last in list(self.ledger.items()):
-            kept = ledger.get(stream, 0)
-            lost += last - kept
-            self.gone[stream].update(range(kept + 1, last + 1))
-            self.ledger[stream] = kept
-            del self.applied[stream][lengths.get(stream, 0) :]
-            for sequence in [number for number in self.letters[stream] if number > kept]:
-                del self.letters[stream][sequence]
+        self.ended = set(ended)
+        self.restored |= bool(self.ever)
+        for stream, jobs in self.applied.items():
+            self.ledger[stream] = ledger.get(stream, 0)
+            missing = [sequence for sequence, _, _ in jobs[lengths.get(stream, 0) :]]
+            lost += len(missing)
+            self.gone[stream].update(missing)
+            self.taken_back[stream].update(missing)
+            del jobs[lengths.get(stream, 0) :]
+            for sequence in missing:
+                self.letters[stream].pop(sequence, None)
         return lost
 
 
@@ -93,6 +131,7 @@ class GroundWriter:
         left = [job for job in jobs if job[1] > self._in_doubt.get(job[0], 0) or job[1] > ground.ledger[job[0]]]
         for stream, sequence, _, _ in left:
             self._in_doubt[stream] = max(sequence, self._in_doubt.get(stream, 0))
+        self._at_fence(left)
         if len(left) > 1 and self._stage.misfortune("between two commits"):
             for job in left[: self._stage.rng.randrange(1, len(left))]:
                 ground.commit(*job)
@@ -109,10 +148,35 @@ class GroundWriter:
             self._failure(stream, sequence) for stream, sequence, _, _ in jobs if sequence in ground.letters[stream]
         ]
 
+    def _at_fence(self, jobs: Sequence[tuple[bytes, int, Template, Any]]) -> None:
+        """The real ledger's own. Raises `LedgerMoved`."""
+        connection: Any = self._ground
+        try:
+            runs = [Run(stream, number, template, [payload]) for stream, number, template, payload in jobs]
+            ledger.Ledger(connection).advance(ledger.moves(runs))
+        except LedgerMoved:
+            self._stage.tally["batch that met the fence"] += 1
+            raise
+
+    def written_by_others(self) -> bool:
+        return self._stage.rng.random() < 0.3
+
+    def maintain(self, *, idle: bool) -> None:
+        self._fault("looking after the database")
+
+    def end_streams(self, streams: Collection[bytes]) -> None:
+        self._fault("ending a stream")
+        connection: Any = self._ground
+        ledger.Ledger(connection).end(streams)
+
+    def prune_ledger(self, keep: Collection[bytes]) -> int:
+        connection: Any = self._ground
+        return ledger.Ledger(connection).prune(keep, 0.0, 1000)
+
     def last_sequences(self, streams: Collection[bytes]) -> dict[bytes, int]:
         self._passes("reading the ledger")
         self._fault("reading the ledger")
-        return {stream: self._ground.ledger[stream] for stream in streams}
+        return {stream: self._ground.ledger.get(stream, 0) for stream in streams}
 
     def raise_watermark(self, stream: bytes, sequence: int) -> None:
         self._fault("raising a watermark", often=4)
@@ -123,7 +187,8 @@ class GroundWriter:
         known = self._stage.acknowledged(stream)
         if known is not None and known < sequence:
             raise Violation(f"jobs up to {sequence} of {stream!r} are given up, up to {known} are acknowledged")
-        ground.ledger[stream] = sequence
+        connection: Any = ground
+        ledger.Ledger(connection).raise_to(stream, sequence)
         self._stage.tally["watermark raised"] += 1
 
     def failures_after(self, stream: bytes, sequence: int, limit: int = 100) -> list[Failure]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from telemetry_bus.database.ledger import Ledger
 from telemetry_bus.encoding import records
 from telemetry_bus.journal import orphan
 from telemetry_bus.journal.orphan import OrphanJournal
@@ -67,12 +68,12 @@ def _change(owner: Any, name: str, *texts: str) -> Change:
 
 MUTATIONS = [
     # the writer
-    _mutation(
-        "the ledger is not read at the first sight of a stream",
-        WriterProtocol,
-        "_stream",
-        "self._ledger.last_sequences([name]).get(name, 0)",
-        "0",
+    Mutation(
+        "the ledger is neither read at the first sight of a stream nor asked by a batch",
+        (
+            _change(WriterProtocol, "_stream", "self._ledger.last_sequences([name]).get(name, 0)", "0"),
+            _change(Ledger, "advance", "if changed != len(moves):", "if False:"),
+        ),
     ),
     _mutation(
         "what is received is acknowledged before it is committed",
@@ -85,8 +86,8 @@ MUTATIONS = [
         "a goodbye deletes the ledger's row",
         WriterProtocol,
         "control",
-        "self.forget(name)",
-        "self.forget(name) or self._ledger._ground.ledger.pop(name, None)",
+        "self.end(name)",
+        "self.end(name) or self._ledger._ground.ledger.pop(name, None)",
     ),
     _mutation(
         "a gap is ignored: what comes behind it is applied",
@@ -162,7 +163,7 @@ MUTATIONS = [
         "a producer's watermark is not compared with the ledger",
         WriterProtocol,
         "watermark",
-        "if gone <= 0 or stream.received != stream.committed:",
+        "if trimmed <= stream.committed or stream.received != stream.committed:",
         "if True:",
     ),
     _mutation(
@@ -193,6 +194,57 @@ MUTATIONS = [
         "try_lock",
         "fcntl.flock(fd, kind | fcntl.LOCK_NB)",
         "pass",
+    ),
+    # the fence
+    _mutation(
+        "a batch is applied wherever the ledger stands",
+        Ledger,
+        "advance",
+        "if changed != len(moves):",
+        "if False:",
+    ),
+    _mutation(
+        "a batch of a stream without a row is applied without a look",
+        Ledger,
+        "advance",
+        "changed += self._connection.own_many(_BEGIN, fresh) if fresh else 0",
+        "changed += len(fresh)",
+    ),
+    _mutation(
+        "a batch that met the fence is taken for committed",
+        Intake,
+        "_met_fence",
+        "self._look_again()",
+        "self.protocol.decided([])",
+    ),
+    _mutation(
+        "a ledger that went back is taken for one that stands",
+        WriterProtocol,
+        "look_again",
+        "if behind:",
+        "if False:",
+    ),
+    _mutation(
+        "jobs that are settled and not acknowledged are given up when the ledger goes back",
+        WriterProtocol,
+        "_begin_again",
+        "known, self._streams = self._streams, {}",
+        "known, self._streams = self._streams, {}\n"
+        "    [self._ledger.raise_watermark(name, stream.committed) for name, stream in known.items()]",
+    ),
+    _mutation(
+        "an orphan is not read once more when the ledger has moved",
+        Adopter,
+        "_notice_new_beginning",
+        "self._put_back(self._current)",
+        "pass",
+    ),
+    _mutation(
+        "streams that are not over are pruned from the ledger",
+        Ledger,
+        "prune",
+        "self._connection.own(_OLD,",
+        'self._connection.own(_OLD.replace("ended = 1", "1"),',
     ),
     # the producer
     _mutation(
@@ -314,7 +366,7 @@ MUTATIONS = [
         "adoption deletes the ledger's row",
         Adopter,
         "_finish",
-        "self._intake.protocol.forget(journal.stream)",
-        "self._intake.protocol.forget(journal.stream) or self._intake.writer._ground.ledger.pop(journal.stream, None)",
+        "leave(journal.stream)",
+        "leave(journal.stream) or self._intake.writer._ground.ledger.pop(journal.stream, None)",
     ),
 ]

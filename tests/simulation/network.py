@@ -61,6 +61,11 @@ class Network:
         if self._late:
             deliver(self._late.pop(int(self._random() * len(self._late))))
 
+    def forget(self) -> None:
+        """So much time passes that nothing is on its way any more."""
+        self._under_way.clear()
+        self._late.clear()
+
     def heal(self) -> None:
         self.loss = self.doubling = self.disorder = self.delay = 0.0
 

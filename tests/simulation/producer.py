@@ -146,6 +146,15 @@ class Producer:
         self._moment = ""
         pardon(self.journal)
 
+    def lose_journal(self) -> None:
+        """Its file is removed, and made again."""
+        assert self.journal.path is not None
+        self.pardon()
+        self.journal.path.unlink()
+        if not self.journal.lost():
+            raise Violation("a removed journal counts as there")
+        self.outbox.renew_journal()
+
     def fork(self) -> Journal:
         """The child's copy of the journal, which holds on to the lock until the child lets go."""
         inherited = copy.copy(self.journal)

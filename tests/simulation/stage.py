@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from random import Random
 
 from telemetry_bus.config import Database
+from telemetry_bus.journal.layout import lock_file
 from telemetry_bus.journal.ring import Journal
 from telemetry_bus.protocol.messages import encode_control
 from telemetry_bus.runtime.folder import BusFolder
@@ -28,6 +30,10 @@ class Stage:
         self.rng = Random(seed)
         self.tally: Counter[str] = Counter()
         self.folder = _empty(BusFolder(folder))
+        #: Where journals of the dead lie for a while, out of the writer's sight.
+        self.elsewhere = folder / "elsewhere"
+        shutil.rmtree(self.elsewhere, ignore_errors=True)
+        self.elsewhere.mkdir()
         self.database = Database("sqlite:////simulated.db", "sqlite", Path("/simulated.db"))
         self.ground = Ground()
         self.network = Network(self.rng, self.tally)
@@ -37,6 +43,8 @@ class Stage:
         #: Jobs whose producer was killed when they were in the journal, and not published: they may be applied.
         self.limbo: dict[bytes, Known] = {}
         self.writer: WriterProcess | None = None
+        #: Writers whose folder was removed, and who do not know it yet.
+        self.zombies: list[WriterProcess] = []
         self.life = 0  # of how many writers this is the last
         self.producers: list[Producer] = []
         self.children: list[Journal] = []  # what forked children hold that have not used their store yet
@@ -57,7 +65,9 @@ class Stage:
         return deliver
 
     def writer_jobs(self, message: tuple[bytes, int, list[bytes]]) -> None:
-        if self.writer:
+        if self.zombies and self.rng.random() < 0.5:  # a connection outlives the name of its socket
+            self.rng.choice(self.zombies).jobs.append(message[2])
+        elif self.writer:
             stream, life, frames = message
             if stream in self._left:
                 self.tally["late: of a stream that said goodbye"] += 1
@@ -68,7 +78,9 @@ class Stage:
             self.writer.jobs.append(frames)
 
     def writer_control(self, message: tuple[bytes, bytes]) -> None:
-        if self.writer:
+        if self.zombies and self.rng.random() < 0.5:
+            self.rng.choice(self.zombies).control.append(message)
+        elif self.writer:
             self.writer.control.append(message)
 
     def acknowledged(self, name: bytes) -> int | None:
@@ -118,6 +130,46 @@ class Stage:
             self.writer.die()
             self.writer = None
 
+    def remove_folder(self) -> None:
+        """The lock and the journals that have an owner who makes them again; the writer does not know it yet."""
+        if self.writer is None:
+            return
+        self.tally["folder removed under a writer"] += 1
+        self.folder.writer_lock.unlink()
+        for producer in self.producers:
+            if not producer.stopped and self.rng.random() < 0.8:
+                producer.lose_journal()
+        self.zombies.append(self.writer)
+        self.writer = None
+
+    def zombie_goes_on(self, *, ends: bool) -> None:
+        """A turn of a writer that is none any more, which it may end by noticing that."""
+        if self.zombies:
+            zombie = self.zombies.pop(0)
+            zombie.stopped = False
+            self.tally["turn of a writer that is none any more"] += 1
+            try:
+                zombie.turn()
+                zombie.intake.maintain(idle=False)
+            except Death:
+                ends = True
+            if ends:
+                zombie.die()
+            else:
+                self.zombies.append(zombie)
+
+    def take_journals_away(self) -> None:
+        """Those of the dead, to another folder; the ledger must know them when they come back."""
+        for path in self.folder.journal_paths():
+            if (fd := lock_file(path)) is not None:
+                self.tally["journal taken away"] += 1
+                os.rename(path, self.elsewhere / path.name)
+                os.close(fd)
+
+    def bring_journals_back(self) -> None:
+        for path in self.elsewhere.iterdir():
+            os.rename(path, self.folder.journals / path.name)
+
     # Producers
 
     def name(self) -> bytes:
@@ -152,8 +204,9 @@ class Stage:
 
     def close(self) -> None:
         """Let go of every file."""
-        if self.writer:
-            self.writer.die()
+        for writer in (self.writer, *self.zombies):
+            if writer:
+                writer.die()
         for producer in self.producers:
             producer.die()
         for child in self.children:

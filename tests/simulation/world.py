@@ -16,7 +16,7 @@ from telemetry_bus.journal.layout import UNFINISHED_SUFFIX
 
 from . import producer as producers
 from . import writer as writers
-from .ground import Violation
+from .ground import GroundWriter, Violation
 from .producer import Producer
 from .stage import Stage
 from .verdict import judge, judge_economy, judge_told
@@ -102,7 +102,12 @@ class World(Stage):
             self._producer_forks: 1,
         }
         if self.rng.random() < 0.4:
-            trouble |= {self._back_up: 2, self._database_restored: 2}
+            trouble |= {self._back_up: 2, self._database_restored: 2, self._restored_under_a_writer: 6}
+        if self.rng.random() < 0.5:
+            often = self.rng.choice((1, 3, 6))
+            trouble |= {self._folder_removed: 4 * often, self._zombie_goes_on: 10 * often}
+        if self.rng.random() < 0.3:
+            trouble |= {self._journals_taken_away: 2, self._journals_come_back: 1, self._weeks_pass: 2}
         return work | {action: weight * self.rng.choice((0, 1, 1, 2)) for action, weight in trouble.items()}
 
     # Work
@@ -238,12 +243,50 @@ class World(Stage):
         self.tally["database restored"] += 1
         self.tally["job that the backup did not have"] += self.ground.restore()
 
+    def _restored_under_a_writer(self) -> None:
+        """As by `.restore`: the file stays, and its content changes."""
+        self.tally["database restored under a writer"] += self.writer_runs
+        self.tally["job that the backup did not have"] += self.ground.restore()
+
+    def _folder_removed(self) -> None:
+        """Often producers have just sent something, and another writer comes at once."""
+        self._producers_turn()
+        self.network.deliver_some()
+        self.remove_folder()
+        if self.rng.random() < 0.7:
+            self._writer_starts()
+            for producer in self.producers:
+                producer.protocol.unreachable()
+
+    def _zombie_goes_on(self) -> None:
+        self.zombie_goes_on(ends=self.rng.random() < 0.4)
+
+    def _journals_taken_away(self) -> None:
+        self.take_journals_away()
+
+    def _journals_come_back(self) -> None:
+        self.bring_journals_back()
+
+    def _weeks_pass(self) -> None:
+        """Nothing is on its way any more, and no writer stands still; one of another folder forgets what it may."""
+        self.network.forget()
+        while self.zombies:
+            self.zombie_goes_on(ends=True)
+        if self.writer and self.writer.stopped:
+            self._writer_crashes()
+        self._expire()
+        visitor = GroundWriter(self, lambda moment: None)
+        self.tally["ledger row pruned"] += visitor.prune_ledger(keep=())
+
     # The end
 
     def _heal(self) -> None:
         """From now on everything works. All that is pending must be done in bounded time."""
         self.network.heal()
         self.faults = 0.0
+        while self.zombies:
+            self.zombie_goes_on(ends=True)
+        self.bring_journals_back()
         self._writer_goes_on()
         self._producers_go_on()
         for producer in self.producers:

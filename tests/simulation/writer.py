@@ -61,6 +61,8 @@ class WriterProcess:
         self.adopter.step()
         if leaving or intake.due_in() == 0:
             intake.commit()
+        if stage.rng.random() < 0.2:
+            intake.maintain(idle=False)
         for route, message in intake.replies():
             stage.network.send(stage.producer(route), encode_control(message))
             self.passes("between answers")
@@ -75,6 +77,7 @@ class WriterProcess:
 
     def die(self) -> None:
         """Nothing of it is left but what is in the database, and on its way."""
+        self._stage.ground.told_gone += self.intake.protocol.jobs_gone
         self._stage.tally["duplicates dropped"] += self.intake.protocol.duplicates
         self._stage.tally["resend asked for"] += self.intake.protocol.resends
         self._stage.tally["journal adopted"] += self.adopter.adopted

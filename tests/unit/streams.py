@@ -49,6 +49,7 @@ class MemoryWriter:
         self.behind = False
         self.checkpoints = 0
         self.at_most: int | None = None
+        self.ended: set[bytes] = set()
 
     def settle(self, runs: Sequence[Run]) -> Settled:
         """All of them, or the first `at_most`."""
@@ -80,6 +81,12 @@ class MemoryWriter:
     def failures_after(self, stream: bytes, sequence: int, limit: int = 100) -> list[Failure]:
         self._maybe_fail()
         return [letter for letter in self.letters if letter.stream == stream and letter.sequence > sequence][:limit]
+
+    def written_by_others(self) -> bool:
+        return False
+
+    def end_streams(self, streams: Collection[bytes]) -> None:
+        self.ended |= set(streams)
 
     def checkpoint(self, *, idle: bool) -> None:
         self._maybe_fail()

@@ -165,6 +165,8 @@ def _database(path: Path) -> None:
             time.sleep(0.01)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE telemetry_bus_ledger SET updated_at = ?", (_TIME,))
+        # A column with a default, which a writer adds where it is missing, changes no form: earlier versions go on.
+        connection.execute("ALTER TABLE telemetry_bus_ledger DROP COLUMN ended")
         connection.execute("UPDATE telemetry_bus_dead_letters SET failed_at = ?, error = 'recorded'", (_TIME,))
         path.with_name("database.sql").write_text("\n".join(connection.iterdump()) + "\n")
 

@@ -156,6 +156,12 @@ class SqliteConnection:
 
     def commit(self) -> None:
         self._execute_own("COMMIT")
+        if self.vanished():
+            raise DatabaseFault(
+                "the database was deleted or replaced during a COMMIT",
+                operation="commit",
+                subject=self._database.masked,
+            )
 
     def rollback(self) -> None:
         if self.in_transaction:
@@ -183,6 +189,16 @@ class SqliteConnection:
             return self._execute_own(sql, row)
         except (sqlite3.Error, MemoryError) as error:
             raise self._dialect.fault(error, "write", self._database.masked) from error
+
+    def own_many(self, sql: str, rows: Sequence[Row]) -> int:
+        self._guard.own.add(sql)
+        self._guard.trusted = True
+        try:
+            return self._cursor.executemany(sql, rows).rowcount
+        except (sqlite3.Error, MemoryError) as error:
+            raise self._dialect.fault(error, "write", self._database.masked) from error
+        finally:
+            self._guard.trusted = False
 
     def run(self, sql: str, row: Row) -> None:
         self._guard.check(sql)
@@ -218,6 +234,9 @@ class SqliteConnection:
         except sqlite3.OperationalError as error:
             if not sqlite_errors.is_already_there(error):
                 raise
+
+    def foreign_changes(self) -> object:
+        return self.own("PRAGMA data_version")[0][0]
 
     def schema_version(self) -> object:
         return self.own("PRAGMA schema_version")[0][0]

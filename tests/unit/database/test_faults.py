@@ -15,7 +15,7 @@ import pytest
 from telemetry_bus.config import parse_database
 from telemetry_bus.database import Writer
 from telemetry_bus.database.sqlite.connection import SqliteConnection, SqliteDialect
-from telemetry_bus.errors import DatabaseFault, NotRecordable
+from telemetry_bus.errors import DatabaseFault, LedgerMoved, NotRecordable
 
 from ..writing import EVENT, EVENTS, Stream, execute, once, opened, rows, sqlite_error, template
 
@@ -203,6 +203,9 @@ class TestVanished:
             runs = [stream.run(EVENT, ["y", 3])]
             with pytest.raises(DatabaseFault, match="was deleted or replaced"):
                 writer.apply(runs)
+            with pytest.raises(LedgerMoved):  # job 2 may still come
+                writer.apply(runs)
+            writer.raise_watermark(stream.id, 2)
             assert [] == writer.apply(runs)
             assert [("x",), ("y",)] == rows(tmp_path, NAMES)
             assert [("ok",)] == rows(tmp_path, "PRAGMA integrity_check")
@@ -231,6 +234,7 @@ class TestVanished:
             runs = [stream.run(EVENT, ["y", 2])]
             with pytest.raises(DatabaseFault):
                 writer.apply(runs)
+            writer.raise_watermark(stream.id, 1)
             assert [] == writer.apply(runs)
             assert [("y",)] == rows(tmp_path, NAMES)
             assert {stream.id: 2} == writer.last_sequences([stream.id])
@@ -326,5 +330,6 @@ def test_memory_outlives_every_fault() -> None:
         runs = [stream.run(EVENT, ["y", 2])]
         with pytest.raises(DatabaseFault, match="no such table"):
             writer.apply(runs)
+        writer.raise_watermark(stream.id, 1)
         assert [] == writer.apply(runs)
         assert [("x",), ("y",)] == writer.driver_connection.execute(NAMES).fetchall()

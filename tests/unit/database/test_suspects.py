@@ -104,16 +104,16 @@ def test_a_statement_of_the_bus_that_a_job_breaks(tmp_path: Path) -> None:
     stream = Stream()
     with opened(tmp_path) as writer:
         writer.apply([stream.run(EVENT, ["x", 1])])
-        record = writer._applier._ledger.record
+        advance = writer._applier._ledger.advance
         broken: list[bool] = []
 
-        def recording(sequences: Any) -> None:
+        def advancing(moves: Any) -> None:
             if rows_now(writer, "SELECT 1 FROM events WHERE name = 'bad'"):
                 broken.append(True)
                 raise DatabaseFault("foreign key mismatch") from sqlite_error(sqlite3.SQLITE_ERROR)
-            record(sequences)
+            advance(moves)
 
-        writer._applier._ledger.record = recording  # type: ignore[method-assign]
+        writer._applier._ledger.advance = advancing  # type: ignore[method-assign]
         failures = writer.apply([stream.run(EVENT, ["y", 1], ["bad", 2], ["z", 3])])
         assert broken
         assert [3] == [failure.sequence for failure in failures]

@@ -75,23 +75,60 @@ def test_a_watermark_raises_the_ledger_and_never_lowers_it(tmp_path: Path) -> No
         assert {stream.id: 7} == writer.last_sequences([stream.id])
 
 
-def test_only_old_rows_without_a_journal_are_pruned(tmp_path: Path) -> None:
-    """A row goes when it is old and nobody keeps it."""
-    old, kept, young = Stream("old"), Stream("kept"), Stream("young")
+def test_only_streams_that_have_long_been_over_are_pruned(tmp_path: Path) -> None:
+    """A row goes when its stream has ended and that is long ago. However old it is otherwise, its journal may lie in
+    another bus folder; one that goes on has not ended."""
+    old, kept, young, open_, again = (Stream(name) for name in ("old", "kept", "young", "open", "again"))
+    streams = [old, kept, young, open_, again]
+    ages = "UPDATE telemetry_bus_ledger SET updated_at = '2001-01-01 00:00:00' WHERE stream < x'79'"
     with opened(tmp_path) as writer:
-        writer.apply([stream.run(EVENT, [stream.id.decode(), 1]) for stream in (old, kept, young)])
-        execute(tmp_path, "UPDATE telemetry_bus_ledger SET updated_at = '2001-01-01 00:00:00' WHERE stream < x'79'")
+        writer.apply([stream.run(EVENT, [stream.id.decode(), 1]) for stream in streams])
+        writer.end_streams([old.id, kept.id, young.id, again.id])
+        writer.apply([again.run(EVENT, ["after its end", 2])])
+        execute(tmp_path, ages)
         assert 1 == writer.prune_ledger({kept.id})
-        assert {old.id: 0, kept.id: 1, young.id: 1} == writer.last_sequences([old.id, kept.id, young.id])
+        expected = {old.id: 0, kept.id: 1, young.id: 1, open_.id: 1, again.id: 2}
+        assert expected == writer.last_sequences([stream.id for stream in streams])
+
+
+def test_a_ledger_is_pruned_in_steps(tmp_path: Path) -> None:
+    """Others wait while a transaction lasts."""
+    with opened(tmp_path) as writer:
+        writer.apply([stream.run(EVENT, [stream.id.decode(), 1]) for stream in map(Stream, "abcde")])
+        writer.end_streams([Stream(name).id for name in "abcde"])
+        execute(tmp_path, "UPDATE telemetry_bus_ledger SET updated_at = '2001-01-01 00:00:00'")
+        assert [2, 2, 1, 0] == [writer.prune_ledger(set(), limit=2) for _ in range(4)]
+
+
+def test_the_ledger_of_an_earlier_version_is_carried_on(tmp_path: Path) -> None:
+    """What it lacks is added; an earlier version still writes to it then."""
+    stream = Stream()
+    earlier = "CREATE TABLE telemetry_bus_ledger (stream BLOB NOT NULL, last_sequence INTEGER NOT NULL,"
+    execute(
+        tmp_path,
+        f"{earlier} updated_at TIMESTAMP NOT NULL, PRIMARY KEY (stream))",
+        f"INSERT INTO telemetry_bus_ledger VALUES (x'{stream.id.hex()}', 3, '2001-01-01 00:00:00')",
+    )
+    stream.last = 3
+    with opened(tmp_path) as writer:
+        assert 0 == writer.prune_ledger(set())
+        assert [] == writer.apply([stream.run(EVENT, ["x", 1])])
+        assert {stream.id: 4} == writer.last_sequences([stream.id])
+        execute(
+            tmp_path, "INSERT INTO telemetry_bus_ledger (stream, last_sequence, updated_at) VALUES (x'00', 1, 'now')"
+        )
 
 
 def test_the_tables_of_the_bus_are_those_that_are_documented(tmp_path: Path) -> None:
     """Programs outside read them: names, types and order of the columns are a contract."""
     with opened(tmp_path):
         columns = 'SELECT name, type, "notnull" FROM pragma_table_info(?)'
-        assert [("stream", "BLOB", 1), ("last_sequence", "INTEGER", 1), ("updated_at", "TIMESTAMP", 1)] == rows(
-            tmp_path, columns, "telemetry_bus_ledger"
-        )
+        assert [
+            ("stream", "BLOB", 1),
+            ("last_sequence", "INTEGER", 1),
+            ("updated_at", "TIMESTAMP", 1),
+            ("ended", "INTEGER", 1),
+        ] == rows(tmp_path, columns, "telemetry_bus_ledger")
         assert [
             ("id", "INTEGER", 1),
             ("stream", "BLOB", 1),

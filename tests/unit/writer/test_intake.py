@@ -16,12 +16,16 @@ import pytest
 
 from telemetry_bus.config import Database
 from telemetry_bus.database import Writer
+from telemetry_bus.encoding.records import Encoder
 from telemetry_bus.errors import DatabaseFault, ProtocolError
-from telemetry_bus.protocol.messages import Ack, Hello, Refusal, Resend
+from telemetry_bus.journal.ring import Journal
+from telemetry_bus.protocol.messages import Ack, Hello, Refusal, Resend, Welcome
+from telemetry_bus.runtime.folder import BusFolder
+from telemetry_bus.writer.adoption import Adopter
 from telemetry_bus.writer.intake import RETRY_AFTER_S, RETRY_LIMIT_S, BatchLimits, Intake
 
-from ..streams import MemoryWriter, Sender
-from ..writing import database, execute, opened
+from ..streams import INSERT, MemoryWriter, Sender
+from ..writing import database, execute, opened, rows
 
 DATABASE = Database("sqlite:////x.db", "sqlite", Path("/x.db"))
 
@@ -318,7 +322,8 @@ def recover(intake: Intake[bytes], clock: Clock) -> None:
 def test_a_restored_database_is_compared_with_what_is_known(
     tmp_path: Path, real_intake: Intake[bytes], clock: Clock, pending: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With jobs waiting or without: what the older file lacks is counted, logged and told to its producer, once."""
+    """With jobs waiting or without: the producer is told where to go on, and what it does not have any more is
+    counted, logged and told, once."""
     sender = Sender()
     real_intake.control(b"route", Hello(sender.stream, database(tmp_path).identity, 0, 1))
     real_intake.jobs(sender.message(1, 3))
@@ -331,6 +336,7 @@ def test_a_restored_database_is_compared_with_what_is_known(
     real_intake.jobs(sender.message(4, 8, after=1))
     real_intake.commit()
     [*real_intake.replies()]
+    epoch = real_intake.protocol.epoch
     os.replace(tmp_path / "backup.db", tmp_path / "telemetry.db")
     if pending:
         real_intake.jobs(sender.message(9, 10, after=1))
@@ -339,13 +345,203 @@ def test_a_restored_database_is_compared_with_what_is_known(
         real_intake.maintain(idle=False)
     assert real_intake.fault is not None
     recover(real_intake, clock)
-    assert 5 == real_intake.protocol.jobs_gone
-    assert [5] == [int(reply.text.split()[0]) for _, reply in real_intake.replies() if isinstance(reply, Refusal)]
-    assert 1 == caplog.text.count("5 jobs that stream")
-    assert {sender.stream: 10 if pending else 8} == real_intake.writer.last_sequences([sender.stream])
+    ((_, welcome),) = real_intake.replies()
+    assert isinstance(welcome, Welcome)
+    assert (3, 3) == (welcome.received, welcome.committed)
+    assert epoch != welcome.epoch
+    assert 1 == caplog.text.count("the ledger has gone back by 5 jobs")
+    # Jobs 4 to 6 have left its journal, and 7 to 10 have not: they are sent again.
+    real_intake.control(b"route", Hello(sender.stream, database(tmp_path).identity, 6, 1))
+    assert [3] == [int(reply.text.split()[0]) for _, reply in real_intake.replies() if isinstance(reply, Refusal)]
+    assert 3 == real_intake.protocol.jobs_gone
+    assert 1 == caplog.text.count("3 jobs that stream")
+    real_intake.jobs(sender.message(7, 10))
+    real_intake.commit()
+    assert [(n,) for n in (1, 2, 3, 7, 8, 9, 10)] == rows(tmp_path, "SELECT a FROM t ORDER BY rowid")
     real_intake.degrade(DatabaseFault("once more"))
     recover(real_intake, clock)
-    assert 5 == real_intake.protocol.jobs_gone
+    assert 3 == real_intake.protocol.jobs_gone
+
+
+def restored(folder: Path) -> None:
+    """`.restore`: the file stays, and its content is that of the backup."""
+    with closing(sqlite3.connect(folder / "backup.db")) as backup, closing(database_connection(folder)) as target:
+        backup.backup(target)
+
+
+def database_connection(folder: Path) -> sqlite3.Connection:
+    return sqlite3.connect(database(folder).path or "")
+
+
+def backed_up(folder: Path) -> None:
+    with closing(database_connection(folder)) as source, closing(sqlite3.connect(folder / "backup.db")) as backup:
+        source.backup(backup)
+
+
+@pytest.mark.parametrize("idle", [False, True])
+def test_a_database_restored_in_place_is_noticed(
+    tmp_path: Path, real_intake: Intake[bytes], idle: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is wrong with the file: the next batch meets the fence, and without one the writer looks."""
+    sender = Sender()
+    real_intake.control(b"route", Hello(sender.stream, database(tmp_path).identity, 0, 1))
+    real_intake.jobs(sender.message(1, 3))
+    real_intake.commit()
+    backed_up(tmp_path)
+    real_intake.jobs(sender.message(4, 8, after=1))
+    real_intake.commit()
+    real_intake.maintain(idle=False)
+    [*real_intake.replies()]
+    restored(tmp_path)
+    if idle:
+        real_intake.maintain(idle=False)
+    else:
+        real_intake.jobs(sender.message(9, 9, after=1))
+        real_intake.commit()
+    assert real_intake.fault is None
+    assert real_intake.due_in() is None
+    assert 1 == caplog.text.count("the ledger has gone back by 5 jobs")
+    assert [3] == [reply.received for _, reply in real_intake.replies() if isinstance(reply, Welcome)]
+    real_intake.control(b"route", Hello(sender.stream, database(tmp_path).identity, 5, 1))
+    assert 2 == real_intake.protocol.jobs_gone
+    real_intake.jobs(sender.message(6, 9))
+    real_intake.commit()
+    assert [(n,) for n in (1, 2, 3, 6, 7, 8, 9)] == rows(tmp_path, "SELECT a FROM t ORDER BY rowid")
+
+
+@pytest.mark.parametrize("more", [False, True], ids=["the same jobs", "more of them"])
+@pytest.mark.parametrize("known", [False, True], ids=["new streams", "known streams"])
+def test_another_writer_has_committed_what_is_pending_here(
+    tmp_path: Path, real_intake: Intake[bytes], clock: Clock, known: bool, more: bool
+) -> None:
+    """Two that believe to be the writer, each with the same jobs: they are applied once, and both say that they are
+    committed; a stream that the other does not know goes on."""
+    sender, bystander = Sender("a"), Sender("b")
+    with opened(tmp_path) as second:
+        other: Intake[bytes] = Intake(second, database(tmp_path), BatchLimits(), clock)
+        for intake in (real_intake, other):
+            for each in (sender, bystander):
+                intake.control(each.stream, Hello(each.stream, database(tmp_path).identity, 0, 1))
+        first = 1
+        if known:
+            real_intake.jobs(sender.message(1, 2))
+            real_intake.commit()
+            first = 3
+        real_intake.jobs(sender.message(first, 6))
+        real_intake.jobs(bystander.message(1, 1))
+        other.control(sender.stream, Hello(sender.stream, database(tmp_path).identity, 0, 1))
+        other.jobs(sender.message(1, 9 if more else 6))
+        other.commit()
+        other.commit()
+        [*real_intake.replies()]
+        real_intake.commit()
+        assert [] == rows(tmp_path, "SELECT a FROM t WHERE a > 9")
+        for _ in range(3):
+            if real_intake.due_in() == 0:
+                real_intake.commit()
+        answers = {route: reply for route, reply in real_intake.replies() if isinstance(reply, Ack)}
+        assert 6 == answers[sender.stream].committed
+        if not real_intake.protocol.received(bystander.stream):
+            real_intake.jobs(bystander.message(1, 1))
+            real_intake.commit()
+    assert [(n,) for n in sorted([1, *range(1, 10 if more else 7)])] == rows(tmp_path, "SELECT a FROM t ORDER BY a")
+    assert real_intake.fault is None
+    assert 0 == real_intake.protocol.jobs_gone
+
+
+def test_a_file_replaced_during_its_commit_is_noticed_before_anything_is_acknowledged(
+    tmp_path: Path, real_intake: Intake[bytes], clock: Clock
+) -> None:
+    """The rows are in a file that has no name any more; the producer still has the jobs."""
+    sender = Sender()
+    real_intake.control(b"route", Hello(sender.stream, database(tmp_path).identity, 0, 1))
+    real_intake.jobs(sender.message(1, 3))
+    real_intake.commit()
+    backed_up(tmp_path)
+    [*real_intake.replies()]
+    replace = os.replace
+
+    def swapped(name: str) -> None:
+        if name == "before-commit" and (tmp_path / "backup.db").exists():
+            replace(tmp_path / "backup.db", tmp_path / "telemetry.db")
+
+    real_intake.writer.failpoint = swapped
+    real_intake.jobs(sender.message(4, 6, after=1))
+    real_intake.commit()
+    assert real_intake.fault is not None
+    assert [] == [reply for _, reply in real_intake.replies() if isinstance(reply, Ack) and reply.committed > 3]
+    recover(real_intake, clock)
+    while real_intake.protocol.pending:
+        real_intake.commit()
+    real_intake.jobs(sender.message(4, 6))
+    real_intake.commit()
+    assert [(n,) for n in range(1, 7)] == rows(tmp_path, "SELECT a FROM t ORDER BY rowid")
+
+
+def test_an_orphan_is_read_once_more_when_the_ledger_has_moved(
+    tmp_path: Path, real_intake: Intake[bytes], clock: Clock
+) -> None:
+    """A backup is restored in the midst of its adoption."""
+    folder = BusFolder(tmp_path / "telemetry.db.bus")
+    folder.prepare()
+    with closing(Journal(folder.journals, b"o" * 16, 1 << 16, "x")) as journal:
+        encoder = Encoder(journal.define)
+        for number in range(1, 9):
+            assert journal.append(encoder.row(INSERT, (number,), ()))
+    backed_up(tmp_path)
+    real_intake._limits = BatchLimits(jobs=1)
+    with closing(Adopter(folder, real_intake)) as adopter:
+        adopter.scan()
+        adopter.step()
+        real_intake.commit()
+        restored(tmp_path)
+        real_intake.maintain(idle=False)
+        for _ in range(20):
+            adopter.step()
+            real_intake.commit()
+        assert 1 == adopter.adopted
+    assert [(n,) for n in range(1, 9)] == rows(tmp_path, "SELECT a FROM t ORDER BY rowid")
+    assert [] == folder.journal_paths()
+
+
+def test_a_dead_letter_that_another_writer_has_retried(tmp_path: Path, real_intake: Intake[bytes]) -> None:
+    """Its job is not applied once more: its letter is gone by the time of the COMMIT."""
+    execute(tmp_path, "CREATE TABLE u (a UNIQUE)", "INSERT INTO u VALUES (1)")
+    sender = Sender()
+    real_intake.jobs(sender.message(1, 1, sql="INSERT INTO u VALUES (?)"))
+    real_intake.commit()
+    (letter,) = real_intake.writer.dead_letters()
+    execute(tmp_path, "DELETE FROM u")
+
+    def retried(name: str) -> None:
+        execute(tmp_path, "DELETE FROM telemetry_bus_dead_letters", "INSERT INTO u VALUES (1)", "DELETE FROM u")
+        del real_intake.writer.failpoint
+
+    real_intake.writer.failpoint = retried
+    ((_, why),) = real_intake.writer.retry([letter.id])
+    assert "the dead letter is gone" in why
+    assert [] == rows(tmp_path, "SELECT a FROM u")
+
+
+def test_a_stream_that_another_folder_has_is_not_pruned(tmp_path: Path, real_intake: Intake[bytes]) -> None:
+    """Its jobs are committed, and not yet acknowledged in its journal, which a writer elsewhere cannot see."""
+    folder = BusFolder(tmp_path / "telemetry.db.bus")
+    folder.prepare()
+    with closing(Journal(folder.journals, b"o" * 16, 1 << 16, "x")) as journal:
+        encoder = Encoder(journal.define)
+        for number in range(1, 6):
+            assert journal.append(encoder.row(INSERT, (number,), ()))
+    for _ in range(2):
+        with closing(Adopter(folder, real_intake)) as adopter:
+            adopter.scan()
+            adopter.step()
+            real_intake.commit()
+        execute(tmp_path, "UPDATE telemetry_bus_ledger SET updated_at = '2001-01-01 00:00:00'")
+        with opened(tmp_path) as elsewhere:
+            assert 0 == elsewhere.prune_ledger(set())
+        real_intake.protocol.forget(b"o" * 16)
+    assert [] == folder.journal_paths()  # what was committed is known the second time
+    assert [(n,) for n in range(1, 6)] == rows(tmp_path, "SELECT a FROM t ORDER BY rowid")
 
 
 def test_streams_share_a_portion(writer: MemoryWriter, clock: Clock) -> None:
@@ -386,3 +582,13 @@ def test_what_is_left_of_a_batch_comes_next(intake: Intake[bytes], writer: Memor
         found += committed(intake)
     assert [2, 4, 5] == found
     assert [1, 2, 3, 4, 5] == writer.numbers(sender.stream)
+
+
+def test_what_another_writer_has_acknowledged_is_not_gone(
+    intake: Intake[bytes], writer: MemoryWriter, sender: Sender
+) -> None:
+    """A producer is ahead of what this writer remembers, and not of the ledger."""
+    writer.ledger[sender.stream] = 7
+    intake.control(b"route", Hello(sender.stream, DATABASE.identity, 5, 7))
+    assert 0 == intake.protocol.jobs_gone
+    assert [7] == [reply.committed for _, reply in intake.replies() if isinstance(reply, Welcome)]
