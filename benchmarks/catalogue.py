@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from . import direct, latency, memory, one_process, peers, stages, starting, through_bus
+from . import direct, latency, memory, one_process, peers, reports, stages, starting, through_bus
 from .setting import Figures, Measure
 
 MEASURES: dict[str, Measure] = {
@@ -19,6 +19,7 @@ MEASURES: dict[str, Measure] = {
         *latency.MEASURES,
         *memory.MEASURES,
         *starting.MEASURES,
+        *reports.MEASURES,
         *stages.MEASURES,
     )
 }
@@ -118,6 +119,10 @@ def _memory(label: str, measure: str, key: str, goal: Goal | None = None) -> Fig
     return Figure("memory, MB", label, measure, key, "MB", goal=goal)
 
 
+def _report(label: str, key: str, goal: Goal | None = None) -> Figure:
+    return Figure("reports over a million extractions, s", label, "reports", key, "s", goal=goal)
+
+
 def _stage(label: str, key: str) -> Figure:
     return Figure("each step by itself, CPU µs of a row", label, "stages", key, "µs")
 
@@ -191,7 +196,12 @@ FIGURES: tuple[Figure, ...] = (
     _memory(
         "import producers.extraction and a record, above Python", "import-producers", "above_python_mb", _at_most(20)
     ),
+    _memory("a report over a million extractions", "reports", "peak_mb"),
     _memory("pages of its journal", "memory-producer", "journal_mb"),
+    _report("publishers", "publishers_s", _at_most(1)),
+    _report("publishers, the last 7 days", "publishers_week_s", _at_most(1)),
+    _report("methods", "methods_s", _at_most(1)),
+    _report("fields", "fields_s", _at_most(1)),
     _stage("execute, all of it", "execute"),
     _stage("- check and encode", "encode"),
     _stage("  floor: msgpack's packer", "encode_floor"),

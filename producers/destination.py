@@ -163,7 +163,7 @@ class Destination:
                     return
                 raise
             while chunk := cursor.fetchmany(CHUNK_ROWS):
-                yield [tuple(row) for row in chunk]
+                yield chunk if type(chunk[0]) is tuple else [tuple(row) for row in chunk]
 
     def read_dicts(self, query: Select[Any]) -> list[dict[str, Any]]:
         """The same, each row by the names of the query's columns."""

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import islice
-from typing import Any, TypeVar
+from itertools import chain
+from typing import Any
 
 from sqlalchemy import case, func, null, select
 
 from producers.columns import Moment, from_moment
-from producers.destination import CHUNK_ROWS, Destination
+from producers.destination import Destination
 from producers.values import utc_now, utc_text
 
 from .metrics import FIELDS
@@ -27,8 +27,6 @@ _UNREADABLE = (ValueError, TypeError, RecursionError)
 
 #: Half the time of `json.loads` for a small document.
 _raw_decode = json.JSONDecoder().raw_decode
-
-_Row = TypeVar("_Row")
 
 _DETECTION_COLUMNS = (
     "article_id",
@@ -58,7 +56,7 @@ def error_summary(destination: Destination, days: float) -> list[dict[str, Any]]
 
 def method_effectiveness(destination: Destination, publisher: str | None, days: float | None) -> list[dict[str, Any]]:
     methods: defaultdict[str, _Method] = defaultdict(_Method)
-    for row in _texts(destination, publisher, days, "method_timings", "method_success"):
+    for row in chain.from_iterable(_texts(destination, publisher, days, "method_timings", "method_success")):
         try:
             timings, success = _decoded(row[0], dict), _remembered(row[1], dict)
         except _UNREADABLE:
@@ -114,7 +112,8 @@ def field_extraction_stats(
 ) -> list[dict[str, Any]]:
     counts: defaultdict[str, int] = defaultdict(int)
     found: defaultdict[tuple[str, str], int] = defaultdict(int)
-    for row, times in _counted(_texts(destination, publisher, days, "field_extraction", "methods_attempted")):
+    chunks = _texts(destination, publisher, days, "field_extraction", "methods_attempted")
+    for row, times in chain.from_iterable(Counter(chunk).items() for chunk in chunks):
         try:
             fields, attempted = _remembered(row[0], dict), _remembered(row[1], list)
         except _UNREADABLE:
@@ -190,21 +189,14 @@ class _Host:
 
 def _texts(
     destination: Destination, publisher: str | None, days: float | None, *names: str
-) -> Iterator[tuple[str | None, ...]]:
-    """JSON columns of every row, or of a publisher's, or of the last days."""
+) -> Iterator[list[tuple[Any, ...]]]:
+    """JSON columns of every row, or of a publisher's, or of the last days; some thousand rows at a time."""
     query = select(*(EXTRACTIONS.c[name] for name in names))
     if publisher is not None:
         query = query.where(EXTRACTIONS.c.publisher == publisher)
     if days is not None:
         query = query.where(from_moment(EXTRACTIONS.c.created_at, _ago(days)))
-    for chunk in destination.chunks(query):
-        yield from chunk
-
-
-def _counted(rows: Iterator[_Row]) -> Iterator[tuple[_Row, int]]:
-    """Equal rows together, with their number; some thousand at a time."""
-    while chunk := list(islice(rows, CHUNK_ROWS)):
-        yield from Counter(chunk).items()
+    return destination.chunks(query)
 
 
 def _decoded(text: str | None, kind: type) -> Any:
