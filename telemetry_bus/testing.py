@@ -16,7 +16,7 @@ from .errors import JobError, NotRecordable, StoreClosed
 from .jobs import Job, Statement
 from .runtime.lifecycle import ForkSafeLock
 from .sql.memory import remember
-from .sql.tokens import NAMES, Reader, Token, first_statement
+from .sql.tokens import NAMES, Reader, Token, first_statement, fold
 from .store import TelemetryStore
 from .views import StoreStats
 
@@ -94,7 +94,7 @@ class RecordedJobs(TelemetryStore):
         return f"<RecordedJobs {len(self._recorded.jobs)} jobs {'closed' if self._closed else 'open'}>"
 
     def _writing_to(self, table: str) -> Iterator[Statement]:
-        wanted = table.lower()
+        wanted = fold(table)
         return (statement for statement in self.statements if _table(statement.sql) == wanted)
 
 
@@ -141,7 +141,7 @@ def _unreadable(operation: str) -> NotRecordable:
 def _table(sql: str) -> str | None:
     """The table that a statement writes to, in lower case; None for a definition and the like."""
     found = _from_its_verb(sql)
-    return _table_name(Reader(found)).lower() if found else None
+    return fold(_table_name(Reader(found))) if found else None
 
 
 def _from_its_verb(sql: str) -> Sequence[Token]:

@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 from ..encoding import values as codec
 from ..errors import NotRecordable
 from ..jobs import Row
-from ..sql.statements import bind, prepare, reads, says_already_there
+from ..sql.definitions import is_there
+from ..sql.statements import bind, prepare, reads
 from .recording import RecordingConnection
 
 
@@ -105,7 +106,7 @@ class BridgeConnection(RecordingConnection):
             try:
                 connection.execute(definition)
             except sqlite3.OperationalError as error:
-                if not says_already_there(str(error)):
+                if not is_there(connection.execute, definition, str(error)):
                     raise
 
     def _run(self, connection: sqlite3.Connection, sql: str, rows: list[Row]) -> None:

@@ -99,11 +99,6 @@ def reads(sql: str) -> bool:
     return _verb(statement).symbol in _READS
 
 
-def says_already_there(error: str) -> bool:
-    """Whether SQLite says of a definition that what it defines is there."""
-    return "already exists" in error or "duplicate column name" in error
-
-
 def check_definition(ddl: str) -> None:
     """Check an entry of `ensure=`: one definition that can be repeated, without placeholders, not temporary.
 

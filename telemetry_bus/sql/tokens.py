@@ -37,6 +37,14 @@ _TOKEN = re.compile(
 )
 
 
+_FOLD = dict(zip(range(ord("A"), ord("Z") + 1), range(ord("a"), ord("z") + 1), strict=True))
+
+
+def fold(name: str) -> str:
+    """A name as SQLite compares it: without the case of ASCII letters, and of no others."""
+    return name.translate(_FOLD)
+
+
 class Token(NamedTuple):
     """A piece of SQL text. `kind` is the name of a group of the pattern, `start` its place in the text."""
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ...errors import ConfigError, DatabaseFault
+from ...sql.tokens import fold
 from ..output import counted
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -122,7 +123,7 @@ class Old:
                 f"(SELECT 1 FROM {quoted(self.table)} AS parent WHERE {same} AND {self._of_parent})"
             ).fetchall()
             if count:
-                itself = child.lower() == self.table.lower()
+                itself = fold(child) == fold(self.table)
                 hint = "set those references to NULL first" if itself else f"prune {child} first"
                 raise DatabaseFault(
                     f"{counted(count, 'row')} of {child} would refer to nothing; nothing was deleted",
@@ -158,7 +159,7 @@ def quoted(name: str) -> str:
 
 def _key(connection: sqlite3.Connection, table: str, columns: dict[str, int]) -> tuple[str, ...]:
     """What names one row of a table."""
-    taken = {name.lower() for name in columns}
+    taken = {fold(name) for name in columns}
     for name in _ROWIDS:
         if name not in taken:
             try:
@@ -177,8 +178,11 @@ def _primary(connection: sqlite3.Connection, table: str) -> list[tuple[str, int]
 
 
 def _named(name: str, names: list[str]) -> str | None:
-    """The one that SQLite means by `name`, whatever the case."""
-    return next((known for known in names if known.lower() == name.lower()), None)
+    """The one that SQLite means by `name`, whatever the case of its ASCII letters. Of two tables that differ in others,
+    it is the one that is named."""
+    return next((known for known in names if known == name), None) or next(
+        (known for known in names if fold(known) == fold(name)), None
+    )
 
 
 def _mistake(message: str, table: str, hint: str) -> ConfigError:

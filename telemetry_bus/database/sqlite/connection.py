@@ -12,14 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from math import inf
-from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 from ...config import Database
 from ...errors import DatabaseFault
 from ...jobs import Row
 from ...runtime import sqlite
+from ...sql.definitions import is_there
 from ...sql.memory import remember
+from ...sql.tokens import fold
 from ..dialects import Columns, FreeSpace, Settings, TableFacts
 from . import errors as sqlite_errors
 from .guard import Guard, allowed_functions
@@ -47,7 +48,6 @@ _ROOM_BYTES = 64 * 1024 * 1024
 _BATCHABLE = re.compile(r"\s*(insert|update|delete|replace)\b(?!.*\breturning\b)", re.I | re.S)
 #: The database file, its log, and the log's index.
 _SUFFIXES = ("", "-wal", "-shm")
-_FOLD = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 _TABLES = """SELECT name, type = 'table' AND rootpage > 0, coalesce(sql, '') FROM sqlite_master
     WHERE type IN ('table', 'view')"""
@@ -88,7 +88,7 @@ class SqliteDialect:
             raise self.fault(error, "open", database.masked) from error
 
     def fold(self, name: str) -> str:
-        return name.translate(_FOLD)  # SQLite ignores the case of ASCII letters only
+        return fold(name)
 
     def defined_columns(self, ensure: Sequence[str]) -> Mapping[str, Columns]:
         with closing(sqlite.connect(":memory:", isolation_level=None)) as scratch:
@@ -96,7 +96,9 @@ class SqliteDialect:
             for sql in ensure:
                 with suppress(sqlite3.Error):  # it may need tables that other definitions make
                     scratch.execute(sql)
-            names = [name for name, ordinary, _ in scratch.execute(_TABLES) if ordinary]
+            names = [
+                name for name, ordinary, _ in scratch.execute(_TABLES) if ordinary and not name.startswith("sqlite_")
+            ]
             return {name: self.columns(scratch.execute(_COLUMNS, (name,))) for name in names}
 
     def columns(self, rows: Iterable[tuple[str, str]]) -> Columns:
@@ -232,7 +234,7 @@ class SqliteConnection:
         try:
             self.run(sql, ())
         except sqlite3.OperationalError as error:
-            if not sqlite_errors.is_already_there(error):
+            if not is_there(self.own, sql, str(error)):
                 raise
 
     def foreign_changes(self) -> object:

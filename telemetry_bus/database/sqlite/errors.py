@@ -7,7 +7,6 @@ import sqlite3
 
 from ...errors import DatabaseFault
 from ...runtime import sqlite
-from ...sql.statements import says_already_there
 
 #: What the driver raises about a statement, its values or the connection.
 ERRORS: tuple[type[BaseException], ...] = (
@@ -76,11 +75,6 @@ def is_of_memory(error: BaseException) -> bool:
 def is_missing(error: BaseException) -> bool:
     """Whether a table, a column or the index of a conflict clause is not there."""
     return isinstance(error, sqlite3.OperationalError) and _MISSING.search(str(error)) is not None
-
-
-def is_already_there(error: BaseException) -> bool:
-    """Whether a definition failed because what it defines is there."""
-    return isinstance(error, sqlite3.OperationalError) and says_already_there(str(error))
 
 
 def is_interrupt(error: BaseException) -> bool:

@@ -308,3 +308,18 @@ def test_what_the_writer_is_asked_for_is_checked(pages: Any) -> None:
     daemon: Any = SimpleNamespace(note_activity=None, intake=None)
     answer = operator.answer(daemon, Command("vacuum", json.dumps({"pages": pages})))
     assert (False, "bad arguments: pages are 1 to 1000") == (answer.ok, answer.result)
+
+
+def test_a_table_whose_name_differs_in_other_letters(tmp_path: Path) -> None:
+    """SQLite knows no case beyond ASCII: these are two tables, and two columns; the exact name comes first."""
+    with closing(sqlite3.connect(tmp_path / "x.db")) as connection:
+        connection.executescript(
+            """CREATE TABLE "Ärger" (Übrig TEXT, übrig TEXT); CREATE TABLE "ärger" (übrig TEXT, Übrig TEXT);
+            CREATE TABLE plain (made TEXT);"""
+        )
+        cutoff = datetime(2026, 1, 1, tzinfo=UTC)
+        for table, column in (("Ärger", "Übrig"), ("ärger", "übrig"), ("Ärger", "übrig")):
+            found = Old.find(connection, table, column, cutoff)
+            assert (table, column) == (found.table, found.column)
+        assert "plain" == Old.find(connection, "PLAIN", "MADE", cutoff).table
+        assert ["Ärger", "ärger"] == [Old.find(connection, n, "übrig", cutoff).table for n in ("ÄRGER", "äRGER")]

@@ -240,3 +240,28 @@ def test_what_a_definition_adds_is_what_all_tables_tell(tmp_path: Path, sql: str
         added = facts.tables()
         assert connection.tables() == added
         connection.rollback()
+
+
+@pytest.mark.parametrize(
+    "definition",
+    ["CREATE TABLE addresses (address TEXT, Address TEXT)", "CREATE VIRTUAL TABLE taken USING fts5 (body)"],
+)
+def test_a_definition_that_fails_does_not_count_as_done(tmp_path: Path, definition: str) -> None:
+    """The database's reason is told, and not that there is no such table."""
+    execute(tmp_path, "CREATE TABLE taken_data (a)")
+    stream = Stream()
+    with opened(tmp_path) as writer:
+        job = template("INSERT INTO events (name, size) VALUES (?, ?)", ensure=(EVENTS, definition))
+        (failure,) = writer.apply([stream.run(job, ["x", 1])])
+        assert "no such table" not in failure.error
+        assert "duplicate column name" in failure.error or "taken_data" in failure.error
+
+
+def test_drift_is_never_of_sqlites_own_tables(tmp_path: Path) -> None:
+    """AUTOINCREMENT and ANALYZE bring some, in the scratch database too."""
+    ddl = "CREATE TABLE counted (id INTEGER PRIMARY KEY AUTOINCREMENT, a)"
+    execute(tmp_path, "CREATE TABLE counted (id INTEGER PRIMARY KEY, a)")
+    stream = Stream()
+    with opened(tmp_path) as writer:
+        assert [] == writer.apply([stream.run(template("INSERT INTO counted (a) VALUES (?)", ensure=(ddl,)), ["x"])])
+        assert () == writer.snapshot().drift

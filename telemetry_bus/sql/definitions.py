@@ -1,0 +1,67 @@
+"""What a definition makes, and whether that very thing is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from .memory import remember
+from .tokens import Reader, first_statement
+
+#: Runs a statement of the bus: its rows.
+Execute = Callable[[str, tuple[Any, ...]], Iterable[tuple[Any, ...]]]
+
+#: SQLite compares names without the case of ASCII letters, as NOCASE does.
+_THING = "SELECT type, rootpage FROM sqlite_master WHERE name = ? COLLATE NOCASE"
+_COLUMN = "SELECT 1 FROM pragma_table_xinfo(?) WHERE name = ? COLLATE NOCASE"
+_KINDS = ("TABLE", "VIEW", "INDEX", "TRIGGER")
+
+
+class Definition(NamedTuple):
+    """A thing that a definition makes: its kind as in `sqlite_master`, its name; the column of a table if it is one."""
+
+    kind: str
+    name: str
+    virtual: bool = False
+    column: str | None = None
+
+
+@remember
+def defined_by(sql: str) -> Definition | None:
+    """What `CREATE …` or `ALTER TABLE … ADD …` makes; None for any other statement."""
+    statement, _ = first_statement(sql)
+    reader = Reader(statement)
+    if reader.skip("ALTER", "TABLE"):
+        table = _name(reader)
+        if not reader.skip("ADD"):
+            return None
+        reader.skip("COLUMN")
+        return Definition("table", table, column=reader.take().name)
+    if not reader.skip("CREATE"):
+        return None
+    virtual = reader.skip("VIRTUAL")
+    reader.skip("UNIQUE")
+    kind = reader.take().symbol
+    if kind not in _KINDS:
+        return None
+    reader.skip("IF", "NOT", "EXISTS")
+    return Definition(kind.lower(), _name(reader), virtual)
+
+
+def is_there(execute: Execute, sql: str, error: str) -> bool:
+    """Whether a definition failed because what it makes is there, of the same kind: SQLite says the same when a table
+    has one column twice, another thing has the name, or a part of it does."""
+    made = defined_by(sql)
+    if made is None or not ("already exists" in error or "duplicate column name" in error or "already a" in error):
+        return False
+    if made.column is not None:
+        return any(True for _ in execute(_COLUMN, (made.name, made.column)))
+    return any(
+        kind == made.kind and (kind != "table" or made.virtual == (not rootpage))
+        for kind, rootpage in execute(_THING, (made.name,))
+    )
+
+
+def _name(reader: Reader) -> str:
+    name = reader.take().name
+    return reader.take().name if reader.skip(".") else name
