@@ -11,7 +11,7 @@ from .config import Mode, StoreOptions, check_seconds, parse_database, store_opt
 from .errors import BadDefinition, ConfigError, FlushTimeout, JobError, JobFailed, StoreClosed, shorten, split_error
 from .jobs import Failure, Job, Row, Statement
 from .producer.recording import RecordingConnection
-from .runtime.lifecycle import ForkSafeLock
+from .runtime.lifecycle import ForkSafeLock, notice_fork, own
 from .sql.memory import remember
 from .sql.statements import bind, check_definition, prepare
 
@@ -101,13 +101,15 @@ class TelemetryStore:
             raise StoreClosed("the store is closed", operation="submit", hint="submit before shutdown()")
         definitions = () if ensure is None else _definitions(ensure)
         if isinstance(task, Job):
-            return self._settled(self._backend.put(_checked(task, definitions)))
+            return self._settled(self._ours.put(_checked(task, definitions)))
         if not callable(task):
             raise JobError(f"{type(task).__name__} is neither a callable nor a Job", operation="submit")
         if self._options.job_reads == "flush":
             return self._bridged(task, definitions)
         recording = RecordingConnection()
         task(recording)
+        if not own[0]:  # `_ours`, without the call
+            notice_fork()
         return self._settled(self._backend.put(Job(recording.statements(), definitions)))
 
     def execute(
@@ -119,6 +121,8 @@ class TelemetryStore:
             row: Row = parameters  # `bind`, without the call
         else:
             row = bind(prepared, parameters)
+        if not own[0]:  # `_ours`, without the call
+            notice_fork()
         sequence = self._backend.put_row(text, row, () if ensure is None else _definitions(ensure))
         return self._settled(sequence) if self._debug else sequence
 
@@ -128,7 +132,7 @@ class TelemetryStore:
         """Hand in one statement with many rows, as one job. See `submit`."""
         prepared = prepare(sql)
         bound = tuple(bind(prepared, row) for row in rows)
-        return self._settled(self._backend.put(Job((Statement(prepared.sql, bound),), _definitions(ensure))))
+        return self._settled(self._ours.put(Job((Statement(prepared.sql, bound),), _definitions(ensure))))
 
     def insert(self, table: Table, rows: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> int:
         """Hand in rows for a SQLAlchemy `Table`, as one job; its definition comes along. See `submit`.
@@ -137,7 +141,7 @@ class TelemetryStore:
         """
         from .tables import insert_job
 
-        return self._settled(self._backend.put(insert_job(table, rows)))
+        return self._settled(self._ours.put(insert_job(table, rows)))
 
     def upsert(
         self,
@@ -153,7 +157,7 @@ class TelemetryStore:
         """
         from .tables import upsert_job
 
-        return self._settled(self._backend.put(upsert_job(table, rows, key=key, update=update)))
+        return self._settled(self._ours.put(upsert_job(table, rows, key=key, update=update)))
 
     # Waiting and looking
 
@@ -165,9 +169,9 @@ class TelemetryStore:
         store's jobs that have failed since the last such flush, saying how many there are.
         """
         limit = self._options.timeout if timeout is None else check_seconds("timeout", timeout)
-        self._backend.wait(self._backend.last, limit)
+        self._ours.wait(self._ours.last, limit)
         if raise_on_failure:
-            number, first = self._backend.take_failures()
+            number, first = self._ours.take_failures()
             if first is not None:
                 raise _job_failed(first, "telemetry-bus dead-letters list shows them all", number)
 
@@ -187,7 +191,7 @@ class TelemetryStore:
             raise StoreClosed("the store is closed, and :memory: with it", operation="connection")
         from .reading import connect
 
-        return connect(self._options.database, self._options.timeout, readonly, self._backend.memory())
+        return connect(self._options.database, self._options.timeout, readonly, self._ours.memory())
 
     @property
     def engine(self) -> Engine:
@@ -197,9 +201,7 @@ class TelemetryStore:
             from .tables import reading_engine
 
             options = self._options
-            self._engine = reading_engine(
-                lambda: open_reader(options.database, options.timeout, self._backend.memory())
-            )
+            self._engine = reading_engine(lambda: open_reader(options.database, options.timeout, self._ours.memory()))
         return self._engine
 
     @property
@@ -217,11 +219,11 @@ class TelemetryStore:
     @property
     def queue(self) -> QueueView:
         """Jobs that are submitted and not decided, in the manner of `queue.Queue`."""
-        return QueueView(self._backend)
+        return QueueView(self)
 
     def stats(self) -> StoreStats:
         """The figures of this store in this process."""
-        return self._backend.stats()
+        return self._ours.stats()
 
     # Ending
 
@@ -237,7 +239,7 @@ class TelemetryStore:
                 self.flush()
         finally:
             self._closed = True
-            self._backend.close()
+            self._ours.close()
             if self._engine is not None:
                 self._engine.dispose()
 
@@ -257,11 +259,18 @@ class TelemetryStore:
         state = "closed" if self._closed else "open"
         return f"<TelemetryStore {self._options.database.masked} mode={self.mode} {state}>"
 
+    @property
+    def _ours(self) -> Backend:
+        """The backend, in a forked child without what is the parent's."""
+        if not own[0]:
+            notice_fork()
+        return self._backend
+
     def _settled(self, sequence: int) -> int:
         """With `TELEMETRY_DEBUG`, wait for the job's outcome and raise it."""
         if self._debug and sequence:
-            self._backend.wait(sequence, self._options.timeout)
-            if failure := self._backend.failure(sequence):
+            self._ours.wait(sequence, self._options.timeout)
+            if failure := self._ours.failure(sequence):
                 raise _job_failed(failure, "TELEMETRY_DEBUG is set; the job is a dead letter")
         return sequence
 
@@ -274,7 +283,7 @@ class TelemetryStore:
                 task(bridge)
             finally:
                 bridge.close()
-            return self._settled(self._backend.put(Job(bridge.statements(), definitions)))
+            return self._settled(self._ours.put(Job(bridge.statements(), definitions)))
 
 
 class QueueView:
@@ -282,18 +291,18 @@ class QueueView:
 
     maxsize = _NO_LIMIT
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, store: TelemetryStore) -> None:
+        self._store = store
 
     def qsize(self) -> int:
-        return self._backend.pending
+        return self._store._ours.pending
 
     def empty(self) -> bool:
-        return self._backend.pending == 0
+        return self._store._ours.pending == 0
 
     def full(self) -> bool:
         """Whether the last submit found no room, and none has come free since."""
-        return self._backend.full
+        return self._store._ours.full
 
 
 def get_default_database_url() -> str:

@@ -16,6 +16,7 @@ from ..encoding.values import check_size
 from ..errors import ReentrantSubmit, StoreClosed, TelemetryError
 from ..jobs import Job
 from ..runtime import lifecycle
+from ..runtime.lifecycle import Hold
 from ..views import StoreStats, WriterView
 from .immediate import ImmediateBackend
 
@@ -29,6 +30,7 @@ class SyncBackend(ImmediateBackend):
         super().__init__()
         self._options = options
         self._lock = threading.RLock()
+        self._hold = Hold(self._lock)
         self._encoder = Encoder(lambda definition: 0)  # each record carries its template
         self._writer: Writer | None = None
         self._closed = False
@@ -85,16 +87,23 @@ class SyncBackend(ImmediateBackend):
 
     def before_fork(self) -> None:
         """Close the file; parent and child open it again at their next job. The child gets a copy of `:memory:`."""
-        self._lock.acquire()
-        if self._writer is not None and not self._options.database.is_memory:
-            self._writer.close()
-            self._writer = None
+        self._hold.take()
+        if self._writer is not None and not self._busy and not self._options.database.is_memory:
+            writer, self._writer = self._writer, None  # in this order: what follows may be interrupted
+            writer.close()
 
     def after_fork_in_parent(self) -> None:
-        self._lock.release()
+        self._hold.release()
 
     def after_fork(self) -> None:
+        idle = self._lock.acquire(blocking=False) and not self._busy
+        self._hold.release()
         self._lock = threading.RLock()
+        self._hold = Hold(self._lock)
+        self._busy = False
+        if self._writer is not None and not (idle and self._options.database.is_memory):
+            self._writer.abandon(idle=idle)
+            self._writer = None
 
     def at_exit(self, limit: float) -> None:
         """Nothing: nothing is pending, and later exit handlers may still write."""

@@ -20,7 +20,7 @@ from ..protocol.messages import Control
 from ..protocol.producer import ProducerProtocol, full_bytes
 from ..runtime import lifecycle
 from ..runtime.folder import BusFolder
-from ..runtime.lifecycle import EXIT_LIMIT_S, ForkSafeLock
+from ..runtime.lifecycle import EXIT_LIMIT_S, ForkSafeLock, Hold
 from ..runtime.locks import InstanceLock
 from ..runtime.spawn import Spawner
 from ..runtime.waker import Waker
@@ -41,8 +41,6 @@ _SAY_LIMIT_S = 0.1
 #: The writers of this process by bus folder, each shared by all stores of its database.
 _writers: dict[Path, ThreadWriter] = {}
 _writers_lock = ForkSafeLock()
-#: Writers of a parent process, kept for ever in a forked child: closing one there would disturb the parent's.
-_inherited: list[Writer] = []
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -188,6 +186,7 @@ class ThreadWriter:
         self._database_lock = threading.RLock()  # between the thread, readers of :memory:, and a fork
         self._streams: list[_Stream] = []
         self._turn = 0
+        self._hold = Hold(self._database_lock)
         self._waker = Waker()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=options.thread_name, daemon=True)
@@ -254,16 +253,17 @@ class ThreadWriter:
 
     def before_fork(self) -> None:
         """Close the file; the thread opens it again at its next batch."""
-        self._database_lock.acquire()
+        self._hold.take()
         self._writer.rest()
 
     def after_fork_in_parent(self) -> None:
-        self._database_lock.release()
+        self._hold.release()
 
     def after_fork(self) -> None:
         _writers.clear()
-        if self._folder is None:
-            _inherited.append(self._writer)
+        idle = self._folder is not None and self._database_lock.acquire(blocking=False)
+        self._hold.release()
+        self._writer.abandon(idle=idle)
         self._release()
 
     def at_exit(self, limit: float) -> None:

@@ -154,6 +154,9 @@ class Connection(Protocol):
     def close(self, *, clean: bool) -> None:
         """Close; `clean`: with a checkpoint, if nobody is in the way."""
 
+    def abandon(self) -> None:
+        """Close, in a forked child, what its parent has open and nothing was running on."""
+
     def reopen(self) -> Connection:
         """Close this connection without ado and open a fresh one to the database that its URL names now.
 

@@ -12,6 +12,7 @@ from typing import Any
 from ..config import Database
 from ..errors import ConfigError, DatabaseFault, StoreClosed
 from ..jobs import Failure, Run, Template
+from ..runtime import lifecycle
 from .applier import Applier, Settled, no_failpoint
 from .attempts import Attempts
 from .deadletters import UNKNOWN, DeadLetter, DeadLetters, FailureLog
@@ -26,6 +27,10 @@ logger = logging.getLogger("telemetry_bus.writer")
 #: A log of this size that a reader keeps from being moved into the database is worth a warning, so often.
 ALARM_LOG_BYTES = 256 * 1024 * 1024
 ALARM_PERIOD_S = 60.0
+
+
+#: Databases that this process can no longer use: see `Writer.abandon`.
+_torn: set[str] = set()
 
 
 class Writer:
@@ -54,6 +59,13 @@ class Writer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open the database, or make it. Raises `DatabaseFault` and `ConfigError`."""
+        if database.identity in _torn:
+            raise DatabaseFault(
+                "this process was forked in the middle of a transaction, in a way that Python does not see",
+                operation="open",
+                subject=database.masked,
+                hint='fork with os.fork, or before the first job; mode="daemon" takes any fork',
+            )
         self._database = database
         self._dialect = _dialect_of(database)
         self._has_ledger = ledger
@@ -245,6 +257,21 @@ class Writer:
         if self._sound and not self._closed:
             self._sound = False
             self._connection.close(clean=False)
+
+    def abandon(self, *, idle: bool) -> None:
+        """In a forked child whose parent had the database open.
+
+        What SQLite knows of its locks is the parent's. If nothing was running at the fork, closing puts that right, and
+        the next connection of this process has locks of its own; the parent's stay. Otherwise the connection must never
+        be touched again, and this process cannot use the database.
+        """
+        if idle:
+            self._sound = False
+            self._connection.abandon()
+        elif self._sound and not self._closed:
+            if not self._database.is_memory:  # each of those is a database of its own
+                _torn.add(self._database.identity)
+            lifecycle.keep_for_ever(self._connection)
 
     def close(self) -> None:
         """Close the database; idempotent. Leaves no log behind unless somebody else has the database open."""

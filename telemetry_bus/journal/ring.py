@@ -176,10 +176,15 @@ class Journal:
         """Let go of the file and its lock; what is in it is left to the writer."""
         self._release()
         self._map.close()
-        self.abandon()
+        self._drop_lock()
 
     def abandon(self) -> None:
-        """In a forked child: let go of the parent's lock, and touch nothing else."""
+        """In a forked child: let go of the parent's lock and map. A submit that the fork has interrupted, in a signal
+        handler, fails when it goes on: it must not write there."""
+        self._release()
+        self._drop_lock()
+
+    def _drop_lock(self) -> None:
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
@@ -211,7 +216,7 @@ class Journal:
                 rename_inside(unfinished, path)
                 return memory
             except BaseException:
-                self.abandon()
+                self._drop_lock()
                 with suppress(FileNotFoundError):
                     remove_inside(unfinished)
                 raise

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..config import Database
 from ..runtime.folder import BusFolder
-from ..runtime.lifecycle import importing
+from ..runtime.lifecycle import embedded, importing
 from ..runtime.spawn import Spawner, load
 from ..runtime.throttle import Pace
 from ..runtime.waker import Waker
@@ -56,6 +56,8 @@ class Sender:
         self._thread: threading.Thread | None = None
 
     def start(self, name: str) -> None:
+        if embedded():
+            self._transport = self._load()  # not in the thread: the program may fork in the middle of it
         thread = threading.Thread(target=self._run, name=name, daemon=True)
         thread.start()
         self._thread = thread
@@ -103,8 +105,8 @@ class Sender:
         self._await_first()
         while not self._requests.stopping:
             try:
+                self._spawner.ensure()  # at once: it takes longer to start than we do
                 if self._transport is None:
-                    self._spawner.ensure()  # at once: it takes longer to start than we do
                     self._transport = self._load()
                 self._transport.run()
             except Exception as error:  # the thread must outlive it: out of descriptors, a defect

@@ -352,6 +352,10 @@ class SqliteConnection:
                 self.checkpoint(idle=True)
         self.driver.close()
 
+    def abandon(self) -> None:
+        self._closed = True  # its other thread is not in this process
+        self.driver.close()
+
     def reopen(self) -> SqliteConnection:
         if self._database.path is None:
             self.rollback()
