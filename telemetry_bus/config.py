@@ -22,7 +22,7 @@ DEFAULT_IDLE_TIMEOUT = 10.0
 WATCHDOG_S = 180
 #: Measured: see docs/performance.md.
 DEFAULT_LINGER_MS = 200
-MAX_LINGER_MS = 60_000
+MAX_LINGER_MS = 3_600_000
 _FOREVER_S = 1e9
 
 Mode = Literal["daemon", "thread", "sync"]

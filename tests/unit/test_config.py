@@ -221,6 +221,11 @@ def test_defaults() -> None:
         ("thread_name", 5),
         ("job_reads", "yes"),
         ("job_reads", ""),
+        ("linger_ms", -1),
+        ("linger_ms", "1"),
+        ("linger_ms", True),
+        ("linger_ms", float("nan")),
+        ("linger_ms", float("inf")),
         ("journal_byte", 5),
         ("async_write", True),
     ],
@@ -237,7 +242,9 @@ def test_async_writes_is_checked_beside_a_mode() -> None:
         store_options(FILE, {}, mode="sync", async_writes="no")
 
 
-@pytest.mark.parametrize("bad", ["TELEMETRY_BUS_SPAWN", "TELEMETRY_DEBUG", "TELEMETRY_BUS_MODE"])
+@pytest.mark.parametrize(
+    "bad", ["TELEMETRY_BUS_SPAWN", "TELEMETRY_DEBUG", "TELEMETRY_BUS_MODE", "TELEMETRY_BUS_LINGER_MS"]
+)
 def test_impossible_environment(bad: str) -> None:
     """So is a variable that makes no sense."""
     with pytest.raises(ConfigError, match="maybe"):
