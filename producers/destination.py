@@ -36,10 +36,11 @@ _ADDITION = re.compile(r"ALTER TABLE (\S+) ADD COLUMN (?!IF NOT EXISTS)(\S+)")
 
 
 class Query(NamedTuple):
-    """A query as text, with plain `?`, and its values."""
+    """A query as text, with plain `?`, its values, and what its columns are called."""
 
     sql: str
     parameters: Sequence[Any] = ()
+    names: Sequence[str] = ()
 
 
 class Store(Protocol):
@@ -154,7 +155,7 @@ class Destination:
 
     def chunks(self, query: Select[Any] | Query) -> Iterator[list[tuple[Any, ...]]]:
         """The same, some thousand rows at a time, so that memory does not grow with the table."""
-        sql, parameters = query if isinstance(query, Query) else compile_query(query, self.dialect)
+        sql, parameters = query[:2] if isinstance(query, Query) else compile_query(query, self.dialect)
         with self.store.connection() as connection:
             try:
                 cursor = connection.execute(sql, parameters)
@@ -165,9 +166,10 @@ class Destination:
             while chunk := cursor.fetchmany(CHUNK_ROWS):
                 yield chunk if type(chunk[0]) is tuple else [tuple(row) for row in chunk]
 
-    def read_dicts(self, query: Select[Any]) -> list[dict[str, Any]]:
+    def read_dicts(self, query: Select[Any] | Query) -> list[dict[str, Any]]:
         """The same, each row by the names of the query's columns."""
-        names = [str(name) for name in query.selected_columns.keys()]  # noqa: SIM118  not a dict
+        keys = query.names if isinstance(query, Query) else query.selected_columns.keys()
+        names = [str(key) for key in keys]
         return [dict(zip(names, row, strict=True)) for row in self.read(query)]
 
     def serves_another(self, table: Table) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ from ..cleaning import CleaningRecorder, new_id
 from ..destination import Store
 from ..schema import insert_job, upsert_job
 from ..values import utc_now
+from . import reads
 from .library import pattern_rows
 from .schema import LOCALITY_EVENTS, PATTERNS, SEEN_AGAIN, SEGMENTS, SESSIONS, WIRE_EVENTS
 from .session import finish, new_assessment, new_locality_event, new_segment, new_session, new_wire_event
@@ -211,22 +212,22 @@ class ContentCleaningTelemetry(CleaningRecorder):
     def get_persistent_patterns(self, domain: str) -> list[dict[str, Any]]:
         """A domain's active patterns of every type, the surest first: `pattern_type`, `text_content`,
         `confidence_score`, `occurrences_total`, `removal_reason`, `is_ml_training_eligible`."""
-        return self._read("persistent_patterns", domain, otherwise=[])
+        return self._read(reads.persistent_patterns, domain, otherwise=[])
 
     def get_ml_training_patterns(self, domain: str | None = None) -> list[dict[str, Any]]:
         """The active patterns of a domain, or of all, that models may be trained on: `domain`, `pattern_type`,
         `text_content`, `confidence_score`, `occurrences_total`, `removal_reason`."""
-        return self._read("training_patterns", domain, otherwise=[])
+        return self._read(reads.training_patterns, domain, otherwise=[])
 
     def get_telemetry_patterns(self, domain: str | None = None, include_dynamic: bool = True) -> list[dict[str, Any]]:
         """The same with `is_ml_training_eligible` and `pattern_category` ("persistent" or "dynamic"); also those
         that change, unless `include_dynamic` is off."""
-        return self._read("telemetry_patterns", domain, include_dynamic, otherwise=[])
+        return self._read(reads.telemetry_patterns, domain, include_dynamic, otherwise=[])
 
     def get_domain_telemetry_summary(self, domain: str) -> dict[str, Any]:
         """A domain's `session_summary` (`session_count`, `avg_segments`, `avg_removal_pct`, `last_analysis`) and
         `pattern_breakdown`: for each `pattern_type` its `detection_count`, `avg_boundary_score`, `removed_count`."""
-        return self._read("domain_summary", domain, otherwise={})
+        return self._read(reads.domain_summary, domain, otherwise={})
 
     def _submit(self, session: dict[str, Any]) -> None:
         dialect = self._destination.dialect
@@ -240,13 +241,10 @@ class ContentCleaningTelemetry(CleaningRecorder):
             upserted=(PATTERNS, SEEN_AGAIN) if patterns else None,
         )
 
-    def _read(self, read: str, *arguments: object, otherwise: _Result) -> _Result:
+    def _read(self, read: Callable[..., _Result], *arguments: object, otherwise: _Result) -> _Result:
         if self.enable_telemetry:
             try:
-                from . import reads  # with SQLAlchemy, which recording does without
-
-                found: _Result = getattr(reads, read)(self._destination, *arguments)
-                return found
+                return read(self._destination, *arguments)
             except Exception:
                 logger.warning("the telemetry of content cleaning cannot be read", exc_info=True)
         return otherwise

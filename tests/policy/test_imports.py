@@ -62,6 +62,7 @@ telemetry.log_segment_detection("Subscribe", 0.9, 3, "subscription", 1.0, 9, ["a
 telemetry.log_wire_detection("AP", "byline", "(AP)", 0.9, "early", ["a"])
 telemetry.log_locality_detection("AP", "byline", "a", "example.com", {"is_local": True})
 telemetry.finalize_cleaning_session(1, 1, 9, 0.1)
+telemetry.get_persistent_patterns("example.com"), telemetry.get_domain_telemetry_summary("example.com")
 """,
     "extraction": """
 from producers.extraction import ComprehensiveExtractionTelemetry, ExtractionMetrics

@@ -43,7 +43,7 @@ OWNERS = {
         *("telemetry_bus.store", "telemetry_bus.testing"),  # the names of types
         # what reads; what records does without
         *("producers.alchemy", "producers.columns", "producers.destination", "producers.reports"),
-        *("producers.content_cleaning.reads", "producers.extraction.reads"),
+        "producers.extraction.reads",
         *("producers.extraction_outcomes.reads", "producers.operations.reads"),
     ),
 }
