@@ -64,9 +64,29 @@ class Database(NamedTuple):
         return self.url if self.path else _without_password(self.url, "@", "")
 
     @property
+    def name_now(self) -> str:
+        """The identity, and behind it which file that is at this moment, however it is called: device and number."""
+        number = _file_number(self.path)
+        return f"{self.identity}#{number}" if number else self.identity
+
+    def is_called(self, name: str) -> bool:
+        """Whether this is the database that another process calls by its `name_now`, or by its identity alone."""
+        identity, _, number = name.partition("#") if self.path else (name, "", "")
+        here = _file_number(self.path)
+        return number == here if number and here else identity == self.identity
+
+    @property
     def masked(self) -> str:
         """The URL with `***` for a password, as SQLAlchemy shows it."""
         return self.url if self.path else _without_password(self.url, ":***@", "***")
+
+
+def _file_number(path: Path | None) -> str:
+    try:
+        found = None if path is None else os.stat(path)
+    except OSError:
+        return ""
+    return f"{found.st_dev}:{found.st_ino}" if found else ""
 
 
 def _without_password(url: str, password: str, parameter: str) -> str:

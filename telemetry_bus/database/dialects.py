@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ..config import Database
@@ -19,7 +20,8 @@ class Settings:
     """How to open a database for writing. Times in seconds, `clock` monotonic.
 
     `checkpoints` says that the writer looks after checkpoints itself (`Connection.checkpoint`), and has statements
-    interrupted that are late; `on_stuck` is called, by another thread, when that does not help.
+    interrupted that are late; `on_stuck` is called, by another thread, when that does not help. `place` is the bus
+    folder of the writer, which has the database for itself.
     """
 
     durability: Durability = "full"
@@ -27,6 +29,7 @@ class Settings:
     checkpoints: bool = True
     clock: Callable[[], float] = time.monotonic
     on_stuck: Callable[[], None] | None = None
+    place: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

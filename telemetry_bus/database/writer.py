@@ -83,7 +83,8 @@ class Writer:
         self._sound = True
         self._seen_changes: object = None
         self.behind = False
-        self._use(self._dialect.open(database, Settings(durability, busy_timeout, ledger, clock, self._stuck)))
+        place = None if attempts is None else attempts.parent
+        self._use(self._dialect.open(database, Settings(durability, busy_timeout, ledger, clock, self._stuck, place)))
 
     @property
     def driver_connection(self) -> Any:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from math import ceil
 
 import zmq
@@ -14,7 +15,7 @@ import zmq
 from ..config import Database
 from ..errors import ConfigError, JournalUnavailable, ProtocolError
 from ..jobs import Failure
-from ..protocol.messages import MAX_CONTROL_BYTES, Control, decode_control, encode_control
+from ..protocol.messages import MAX_CONTROL_BYTES, Control, Hello, decode_control, encode_control
 from ..protocol.producer import ProducerProtocol, full_bytes
 from ..runtime.folder import BusFolder
 from ..runtime.spawn import Spawner
@@ -64,6 +65,7 @@ class Transport:
             full_bytes=full_bytes(outbox.journal.ring_bytes),
         )
         self._known = False  # whether the spawner knows that a writer has answered
+        self._database = database
         self._look_at = 0.0
         self._readable = False  # whether the poll has found that the writer has said something
         self._misunderstood = ""
@@ -146,6 +148,8 @@ class Transport:
             self._requests.ask = False
             protocol.ask()
         for word in protocol.due(now):
+            if isinstance(word, Hello):
+                word = replace(word, database=self._database.name_now)
             if not _say(control, word):
                 protocol.unreachable()
         behind = NEVER if blocked else protocol.wake_behind()

@@ -11,6 +11,7 @@ from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from ..config import Database
 from ..encoding.records import Definitions, read_runs
 from ..errors import ProtocolError
 from ..jobs import Failure, Run
@@ -58,7 +59,7 @@ class _Stream(Generic[Route]):
 class WriterProtocol(Generic[Route]):
     """All streams as the writer sees them. `Route` is whatever its caller needs to answer a producer."""
 
-    def __init__(self, epoch: bytes, pid: int, database: str, ledger: Ledger) -> None:
+    def __init__(self, epoch: bytes, pid: int, database: Database, ledger: Ledger) -> None:
         self.epoch = epoch
         self.pid = pid
         self.pending: list[Run] = []
@@ -267,8 +268,8 @@ class WriterProtocol(Generic[Route]):
         return stream
 
     def _hello(self, route: Route, message: Hello, now: float, unread: bool) -> None:
-        if message.database != self._database:
-            text = f"this writer owns {self._database}, not {message.database}"
+        if not self._database.is_called(message.database):
+            text = f"this writer owns {self._database.name_now}, not {message.database}"
             self._replies.append((route, Refusal(message.stream, text, fatal=True)))
             return
         gone = self.watermark(message.stream, message.trimmed, now)

@@ -63,7 +63,7 @@ class Intake(Generic[Route]):
         self, writer: Writer, database: Database, limits: BatchLimits, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.writer = writer
-        self.protocol: WriterProtocol[Route] = WriterProtocol(os.urandom(8), os.getpid(), database.identity, writer)
+        self.protocol: WriterProtocol[Route] = WriterProtocol(os.urandom(8), os.getpid(), database, writer)
         self.fault: DatabaseFault | None = None
         self.malformed = 0
         self.last_commit = clock()
@@ -74,7 +74,7 @@ class Intake(Generic[Route]):
         self.faults = 0
         self.refused = 0
         self.checkpoints: Counter[str] = Counter()
-        self._identity = database.identity
+        self._database = database
         self._limits = limits
         self._clock = clock
         self.pace = Pace(logger, clock)
@@ -132,7 +132,7 @@ class Intake(Generic[Route]):
         except DatabaseFault as fault:
             self.degrade(fault)
         if isinstance(message, Hello):
-            self.refused += message.database != self._identity
+            self.refused += not self._database.is_called(message.database)
             log_gone(self.protocol.jobs_gone - gone, message.stream)
         if self.fault is not None and isinstance(message, Hello):
             self.protocol.warn(route, message.stream, str(self.fault))

@@ -12,7 +12,7 @@ import pytest
 import zmq
 
 from telemetry_bus import TelemetryStore
-from telemetry_bus.config import parse_database
+from telemetry_bus.config import Database, parse_database
 from telemetry_bus.control import ask
 from telemetry_bus.database import Writer
 from telemetry_bus.encoding.streams import new_secret, stream_of
@@ -61,7 +61,7 @@ def hello(stream: bytes, trimmed: int = FAR) -> Hello:
 
 def test_who_is_heard(folder: BusFolder) -> None:
     """The one with the secret, always; another as long as that one is not known, and no further than the journal."""
-    protocol: WriterProtocol[bytes] = WriterProtocol(b"e" * 8, 1, "x", Ledger())  # type: ignore[arg-type]
+    protocol: WriterProtocol[bytes] = WriterProtocol(b"e" * 8, 1, Database("x", "sqlite"), Ledger())  # type: ignore[arg-type]
     ownership = Ownership(folder, protocol)
     secret, stranger = new_secret(), b"stranger"
     stream = stream_of(secret)

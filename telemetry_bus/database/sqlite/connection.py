@@ -23,8 +23,9 @@ from ...sql.memory import remember
 from ...sql.tokens import fold
 from ..dialects import Columns, FreeSpace, Settings, TableFacts
 from . import errors as sqlite_errors
+from .claims import FileId, claims
 from .guard import Guard, allowed_functions
-from .opening import AUTO_VACUUM, CACHED_STATEMENTS, LOG_BYTES, open_sqlite
+from .opening import AUTO_VACUUM, CACHED_STATEMENTS, LOG_BYTES, open_sqlite, prepare_file, refuse_stale_log
 from .planning import PlannerStatistics
 from .regexp import Regexp
 from .watchdog import Watchdog
@@ -82,8 +83,17 @@ class SqliteDialect:
     fault = staticmethod(sqlite_errors.fault)
 
     def open(self, database: Database, settings: Settings, *, create: bool = True) -> SqliteConnection:
+        claimed: FileId | None = None
         try:
-            return SqliteConnection(self, open_sqlite(database, settings, create=create), database, settings)
+            if database.path is not None:
+                prepare_file(database.path, create=create)
+                refuse_stale_log(database.path)
+                claimed = claims.claim(database.path, settings.place) if settings.checkpoints else None
+            try:
+                return SqliteConnection(self, open_sqlite(database, settings), database, settings, claimed)
+            except BaseException:
+                _release(claimed)
+                raise
         except (sqlite3.Error, OSError) as error:
             raise self.fault(error, "open", database.masked) from error
 
@@ -108,6 +118,11 @@ class SqliteDialect:
         return _affinity(one) == _affinity(other)
 
 
+def _release(claimed: FileId | None) -> None:
+    if claimed is not None:
+        claims.release(claimed)
+
+
 def _affinity(declared: str) -> str:
     """What SQLite makes of a declared type (https://www.sqlite.org/datatype3.html#determination_of_column_affinity)."""
     words = declared.upper()
@@ -126,9 +141,15 @@ class SqliteConnection:
     version = f"SQLite {sqlite3.sqlite_version}"
 
     def __init__(
-        self, dialect: SqliteDialect, driver: sqlite3.Connection, database: Database, settings: Settings
+        self,
+        dialect: SqliteDialect,
+        driver: sqlite3.Connection,
+        database: Database,
+        settings: Settings,
+        claimed: FileId | None = None,
     ) -> None:
         self.driver = driver
+        self._claimed = claimed
         self.max_parameters = sqlite.max_parameters(driver)
         self._dialect = dialect
         self._database = database
@@ -351,6 +372,7 @@ class SqliteConnection:
             if clean:
                 self.checkpoint(idle=True)
         self.driver.close()
+        _release(self._claimed)
 
     def abandon(self) -> None:
         self._closed = True  # its other thread is not in this process

@@ -65,15 +65,12 @@ NETWORK_FILE_SYSTEMS = frozenset(
 _MOUNTS = Path("/proc/self/mountinfo")
 
 
-def open_sqlite(database: Database, settings: Settings, *, create: bool) -> sqlite3.Connection:
+def open_sqlite(database: Database, settings: Settings) -> sqlite3.Connection:
     """A connection in autocommit, ready for the writer, which may be used by any thread (one at a time).
 
-    `create` makes a file that is not there (mode 0600) and its folder; without it the file must hold a database.
-    Raises `ConfigError` for a place where no database can be, `sqlite3.Error` and `OSError` for the rest.
+    The file is there (`prepare_file`). Raises `ConfigError` for a place where no database can be, `sqlite3.Error` and
+    `OSError` for the rest.
     """
-    if database.path is not None:
-        refuse_network_file_system(database.path)
-        _prepare_file(database.path, create=create)
     connection = _connect(database)
     try:
         _set_pragmas(connection, database, settings)
@@ -115,7 +112,12 @@ def _unescape(field: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
-def _prepare_file(path: Path, *, create: bool) -> None:
+def prepare_file(path: Path, *, create: bool) -> None:
+    """`create` makes a file that is not there (mode 0600) and its folder; without it the file must hold a database.
+
+    Raises `ConfigError` and `DatabaseFault` for a place where none can be, and `OSError`.
+    """
+    refuse_network_file_system(path)
     if not create:
         if not path.exists() or path.stat().st_size == 0:
             raise DatabaseFault(
@@ -129,6 +131,24 @@ def _prepare_file(path: Path, *, create: bool) -> None:
     with suppress(FileExistsError):
         # Closing a file drops this process's locks on it. This one is new, so that nobody can have any.
         os.close(make_private(path))
+
+
+def refuse_stale_log(path: Path) -> None:
+    """Raises `DatabaseFault` when the file has another name beside this one, with a log of its own: what is in that log
+    is committed, and would be lost, or written over what comes now."""
+    found = path.stat()
+    if found.st_nlink < 2:
+        return
+    for other in path.parent.iterdir():
+        same = other.name != path.name and other.is_file() and other.samefile(path)
+        for log in (Path(f"{other}-wal"), Path(f"{other}-journal")) if same else ():
+            if log.exists() and log.stat().st_size:
+                raise DatabaseFault(
+                    f"the file is also called {other.name}, and the log of that name has changes that are not in it",
+                    operation="open",
+                    subject=str(path),
+                    hint=f"open it once as {other.name}, and use one name from then on",
+                )
 
 
 def _connect(database: Database) -> sqlite3.Connection:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from telemetry_bus.config import Database
 from telemetry_bus.errors import DatabaseFault, ProtocolError
 from telemetry_bus.jobs import Failure
 from telemetry_bus.protocol.messages import (
@@ -40,7 +41,7 @@ class Conversation:
 
     def __init__(self) -> None:
         self.ledger = MemoryWriter()
-        self.protocol: WriterProtocol[bytes] = WriterProtocol(EPOCH, 99, DATABASE, self.ledger)
+        self.protocol: WriterProtocol[bytes] = WriterProtocol(EPOCH, 99, Database(DATABASE, "sqlite"), self.ledger)
 
     def hello(self, sender: Sender, trimmed: int = 0, database: str = DATABASE) -> list[Control]:
         self.protocol.control(sender.stream, Hello(sender.stream, database, trimmed, 7), 0.0)

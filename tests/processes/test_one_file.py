@@ -1,0 +1,158 @@
+"""One database file under two names: one writer, or a typed refusal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from telemetry_bus import DatabaseFault, FlushTimeout, TelemetryStore
+
+from ..support.bus import Bus
+from ..support.clock import wait_until
+from ..support.jobs import pair
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+
+def expect_refused(store: TelemetryStore, why: str) -> None:
+    """`flush` says why, once the writer that cannot start has said it."""
+
+    def said() -> bool:
+        with pytest.raises(FlushTimeout) as caught:
+            store.flush(0.2)
+        return why in str(caught.value)
+
+    wait_until(said, "flush says why")
+
+
+@pytest.fixture(params=["a link", "a mount"])
+def second(bus: Bus, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Another name of the database, which is there."""
+    bus.run("with TelemetryStore(database) as store: pair(store, 'first', 1)")
+    bus.ask("stop")
+    wait_until(lambda: not bus.owned, "the writer has left")
+    (bus.home / "elsewhere").mkdir()
+    path: Path = bus.home / "elsewhere" / "two.db"
+    if request.param == "a link":
+        os.link(bus.path, path)
+        yield path
+        return
+    path.touch()
+    done = subprocess.run(["mount", "--bind", bus.path, path], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    yield path
+    subprocess.run(["umount", "--lazy", path], capture_output=True)
+
+
+def test_a_producer_on_each_name(bus: Bus, second: Path) -> None:
+    """The second one is refused as long as the first one's writer lives, and says so; then its jobs are written too."""
+    other = Bus(second.parent, second)
+    with TelemetryStore(bus.path) as one, TelemetryStore(second) as two:
+        pair(one, "one", 1)
+        one.flush()
+        for number in range(1, 11):
+            pair(two, "two", number)
+        expect_refused(two, "under another name")
+        for number in range(2, 101):
+            pair(one, "one", number)
+        one.flush()
+        one.shutdown()
+        bus.ask("stop")
+        two.flush()
+        found = other.numbers()
+        assert (list(range(1, 101)), list(range(1, 11))) == (found["one"], found["two"])
+        two.shutdown()
+        other.ask("stop")
+    wait_until(lambda: not other.owned and not bus.owned, "the writers have left")
+    other.close()
+    assert [("ok",)] == bus.rows("PRAGMA integrity_check")
+
+
+def test_thread_mode_on_a_second_name(bus: Bus, second: Path) -> None:
+    """The first job raises, beside a writer process and beside a thread of this very process."""
+    bus.answering_writer()
+    with TelemetryStore(second, mode="thread") as store, pytest.raises(DatabaseFault, match="under another name"):
+        pair(store, "two", 1)
+    bus.ask("stop")
+    wait_until(lambda: not bus.owned, "the writer has left")
+    with TelemetryStore(bus.path, mode="thread") as one, TelemetryStore(second, mode="thread") as two:
+        pair(one, "one", 1)
+        with pytest.raises(DatabaseFault, match="under another name"):
+            pair(two, "two", 1)
+        one.flush()
+        one.shutdown()
+        pair(two, "two", 1)
+        two.flush()
+
+
+def test_another_bus_folder(bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two settings of `TELEMETRY_BUS_DIR` make two writers of one file."""
+    bus.answering_writer()
+    monkeypatch.setenv("TELEMETRY_BUS_DIR", str(tmp_path / "folders"))
+    with (
+        TelemetryStore(bus.path, mode="thread") as store,
+        pytest.raises(DatabaseFault, match="for another bus folder"),
+    ):
+        pair(store, "two", 1)
+
+
+def test_a_log_under_the_other_name(bus: Bus) -> None:
+    """Its writer was killed: what it has committed is in a log that the second name does not lead to."""
+    bus.answering_writer()
+    with TelemetryStore(bus.path, spawn=False) as store:
+        for number in range(1, 101):
+            pair(store, "p", number)
+        store.flush()
+        reader = sqlite3.connect(bus.path)  # keeps the log from being moved into the database
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM events").fetchall()
+        pair(store, "p", 101)
+        store.flush()
+    bus.kill_writers()
+    second = bus.path.with_name("two.db")
+    os.link(bus.path, second)
+    with TelemetryStore(second, mode="thread") as store, pytest.raises(DatabaseFault, match="the log of that name"):
+        pair(store, "two", 1)
+    with closing(reader):
+        reader.execute("COMMIT")
+    bus.next_comes()
+    assert list(range(1, 102)) == bus.numbers()["p"]
+
+
+def test_two_mount_points_of_one_folder(bus: Bus, tmp_path: Path) -> None:
+    """As two containers have one volume: one bus folder, and one writer, which knows what its producers mean."""
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    done = subprocess.run(["mount", "--bind", bus.path.parent, mounted], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    try:
+        writer = bus.answering_writer()
+        with TelemetryStore(bus.path, spawn=False) as one, TelemetryStore(mounted / bus.path.name, spawn=False) as two:
+            pair(one, "one", 1)
+            one.flush()
+            pair(two, "two", 1)
+            two.flush()
+            assert writer.pid == one.stats().writer.pid == two.stats().writer.pid
+    finally:
+        subprocess.run(["umount", "--lazy", mounted], capture_output=True)
+    assert {"one": [1], "two": [1]} == bus.numbers()
+
+
+def test_a_stopped_writer_of_the_same_name_keeps_nobody_out(bus: Bus) -> None:
+    """Its folder is gone: the next one of this name goes on, and the ledger stands between the two."""
+    first = bus.answering_writer()
+    os.kill(first.pid, signal.SIGSTOP)
+    subprocess.run(["rm", "-r", bus.folder.path], check=True)
+    bus.answering_writer()
+    bus.another_job()
+    os.kill(first.pid, signal.SIGCONT)
+    bus.finish(first, 5)
