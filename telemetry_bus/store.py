@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
@@ -34,7 +36,8 @@ class TelemetryStore:
     """Where one process hands in its telemetry for one database.
 
     `submit`, `execute`, `executemany` and `insert` return as soon as the job is safe in the journal; a writer
-    applies it exactly once, in order, as a whole. May be used from any thread, and in a forked child.
+    applies it exactly once, in order, as a whole. May be used from any thread, and in a forked child. One that is
+    forgotten without a `shutdown()` still gets written; it warns then (`ResourceWarning`) if jobs are pending.
 
     `database`: a SQLAlchemy URL or the path of a SQLite file; else `TELEMETRY_DATABASE_URL`, else
     `sqlite:///data/mizzou.db`. `mode`: "daemon", "thread" or "sync"; else `TELEMETRY_BUS_MODE`; else "daemon", or
@@ -47,6 +50,8 @@ class TelemetryStore:
 
     Raises `ConfigError` naming the option, or the folder that cannot be used.
     """
+
+    _closed = True  # as long as it is not made
 
     def __init__(
         self,
@@ -242,6 +247,17 @@ class TelemetryStore:
             self._ours.close()
             if self._engine is not None:
                 self._engine.dispose()
+
+    def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if self._closed or _finalizing():  # by then the exit handler has seen to it
+            return
+        if pending := self._ours.forget():
+            warnings.warn(
+                f"{self!r} was not shut down: {pending} jobs are pending, and written without it",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
 
     def __enter__(self) -> Self:
         return self

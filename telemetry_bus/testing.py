@@ -125,6 +125,9 @@ class _Recorded(ImmediateBackend):
     def close(self) -> None:
         self._closed = True
 
+    def forget(self) -> int:
+        return 0
+
     def memory(self) -> AbstractContextManager[sqlite3.Connection] | None:
         return None
 

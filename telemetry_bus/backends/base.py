@@ -48,5 +48,11 @@ class Backend(Protocol):
     def close(self) -> None:
         """Stop. What is pending stays in the journal, and somebody is left to adopt it. Idempotent."""
 
+    def forget(self) -> int:
+        """The store is gone: as `close`, once nothing is pending. How many jobs are.
+
+        The garbage collector may call this in the middle of anything: takes no lock, and waits for nothing.
+        """
+
     def memory(self) -> AbstractContextManager[Connection] | None:
         """For `:memory:`, the database's one connection, locked for the length of the context; else None."""

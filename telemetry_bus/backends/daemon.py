@@ -35,6 +35,7 @@ class DaemonBackend(JournaledBackend):
         outbox, sender = self._outbox, self._sender
         if outbox is None or sender is None or self._closed:
             return
+        self._ended = True
         self._probe(outbox, sender)
         sender.stop(limit)
         outbox.wake_always(self._late)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
+import logging
+import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 
 from ..config import StoreOptions
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from ..views import StoreStats, WriterView
 
 
+logger = logging.getLogger("telemetry_bus")
+
+
 class JournaledBackend:
     """A backend that submits to an outbox. Subclasses move what is in it: `_start` and `_stop`."""
 
@@ -29,6 +35,7 @@ class JournaledBackend:
         self._options = options
         self._outbox: Outbox | None = None
         self._closed = False
+        self._ended = False  # by the end of the interpreter
         self._busy = False  # with the beginning of a stream
         self._beginning = ForkSafeLock()
         #: Once there is an outbox, its own method, without a way through here.
@@ -99,6 +106,21 @@ class JournaledBackend:
         if self._outbox is not None:
             self._outbox.close()
             self._stop(self._outbox)
+
+    def forget(self) -> int:
+        outbox = self._outbox
+        if outbox is None or self._closed or self._ended:
+            return 0
+        with suppress(RuntimeError):  # the interpreter ends: so do we then, by `at_exit`
+            _thread.start_new_thread(self._finish, (outbox,))  # `threading` would take a lock of its own
+        return outbox.pending
+
+    def _finish(self, outbox: Outbox) -> None:
+        try:
+            outbox.drain(threading.TIMEOUT_MAX)
+            self.close()
+        except Exception:
+            logger.exception("a store that was forgotten did not end in order")
 
     def memory(self) -> AbstractContextManager[Connection] | None:
         return None

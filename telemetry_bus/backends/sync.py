@@ -82,6 +82,14 @@ class SyncBackend(ImmediateBackend):
                 self._writer.close()
                 self._writer = None
 
+    def forget(self) -> int:
+        if self._lock.acquire(blocking=False):
+            try:
+                self.close()
+            finally:
+                self._lock.release()
+        return 0
+
     def memory(self) -> AbstractContextManager[Connection] | None:
         return self._memory() if self._options.database.is_memory else None
 

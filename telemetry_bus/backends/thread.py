@@ -77,6 +77,7 @@ class ThreadBackend(JournaledBackend):
         """Write what is pending while there is time, and stop. Later jobs are left to a writer process."""
         if self._outbox is None or self._stream is None or self._closed:
             return
+        self._ended = True
         self._detach(limit)
         self._outbox.wake_always(self._late)
         if self._outbox.pending:
