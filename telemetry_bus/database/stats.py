@@ -35,6 +35,7 @@ class Statistics:
         self.jobs = 0
         self.rows = 0
         self.batches = 0
+        self.commit_seconds = 0.0
         self._commit_s: deque[float] = deque(maxlen=WINDOW)
 
     def committed(self, jobs: int, rows: int, seconds: float) -> None:
@@ -42,6 +43,7 @@ class Statistics:
         self.jobs += jobs
         self.rows += rows
         self.batches += 1
+        self.commit_seconds += seconds
         self._commit_s.append(seconds)
 
     def commit_ms(self, quantile: float) -> float:

@@ -235,6 +235,11 @@ class Writer:
                 log_bytes >> 20,
             )
 
+    @property
+    def commit_seconds(self) -> float:
+        """How long all COMMITs together have waited for the disk."""
+        return self._statistics.commit_seconds
+
     def snapshot(self) -> WriterSnapshot:
         """The state in numbers. Never raises: while the database is away it tells what was known last."""
         if self._has_ledger and self._sound and not self._closed:

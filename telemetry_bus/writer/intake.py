@@ -180,11 +180,13 @@ class Intake(Generic[Route]):
             if self.protocol.pending:
                 enough = self.protocol.pending_jobs <= self._portion
                 runs = self.protocol.pending if enough else self.protocol.portion(self._portion)
+                waited = self.writer.commit_seconds
                 failures, rest = self.writer.settle(runs)
+                waited = self.writer.commit_seconds - waited
                 pending = self.protocol.pending_jobs
                 self.protocol.decided(failures, runs, rest)
                 self.last_commit = self._clock()
-                self._count(pending - self.protocol.pending_jobs, failures, self.last_commit - now)
+                self._count(pending - self.protocol.pending_jobs, failures, self.last_commit - now, waited)
                 if failures:
                     self.last_failure = failures[-1].error.partition("\n")[0]
             elif self.fault is not None:
@@ -279,10 +281,12 @@ class Intake(Generic[Route]):
         within = protocol.pending_jobs < self._portion and protocol.pending_bytes < limits.bytes
         self.room = self.fault is None and within
 
-    def _count(self, jobs: int, failures: Sequence[Failure], seconds: float) -> None:
-        """So many jobs are committed, with the failures among them."""
+    def _count(self, jobs: int, failures: Sequence[Failure], seconds: float, waited: float = 0.0) -> None:
+        """So many jobs are committed, with the failures among them; `waited` of the `seconds` were for the disk, which
+        would not have been quicker with fewer jobs."""
         logger.debug("commit %d jobs", jobs)
-        quick = jobs * self._limits.seconds / seconds if seconds > 0 else self._limits.jobs
+        worked = seconds - waited
+        quick = jobs * self._limits.seconds / worked if worked > 0 else self._limits.jobs
         self._portion = max(1, min(self._limits.jobs, 2 * self._portion, int(quick)))
         self.batch_jobs.add(jobs)
         self.commit_seconds.add(seconds)

@@ -106,6 +106,7 @@ class GroundWriter:
     """
 
     behind = False
+    commit_seconds = 0.0
 
     def __init__(self, stage: Stage, passes: Callable[[str], None]) -> None:
         self._stage = stage

@@ -47,6 +47,7 @@ class MemoryWriter:
         self.letters: list[Failure] = []
         self.fault: DatabaseFault | None = None
         self.behind = False
+        self.commit_seconds = 0.0
         self.checkpoints = 0
         self.at_most: int | None = None
         self.ended: set[bytes] = set()

@@ -592,3 +592,21 @@ def test_what_another_writer_has_acknowledged_is_not_gone(
     intake.control(b"route", Hello(sender.stream, DATABASE.identity, 5, 7))
     assert 0 == intake.protocol.jobs_gone
     assert [7] == [reply.committed for _, reply in intake.replies() if isinstance(reply, Welcome)]
+
+
+def test_a_slow_disk_makes_no_batch_smaller(writer: MemoryWriter, clock: Clock) -> None:
+    """The time that a COMMIT waits is the same for one job as for a hundred: fewer of them would only take longer."""
+    intake = make(writer, clock, BatchLimits(seconds=0.05))
+    settle = writer.settle
+
+    def slow(runs: Any) -> Any:
+        clock.now += 0.1
+        writer.commit_seconds += 0.09
+        return settle(runs)
+
+    writer.settle = slow  # type: ignore[method-assign]
+    sender = Sender()
+    for first in range(1, 1001, 100):
+        intake.jobs(sender.message(first, first + 99))
+        intake.commit()
+    assert (10, 0) == (writer.batches, intake.protocol.pending_jobs)
