@@ -73,9 +73,9 @@ def launched(
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def begun(database: Path, *ensure: str) -> TelemetryStore:
+def begun(database: Path, *ensure: str, linger_ms: float | None = None) -> TelemetryStore:
     """A store of a producer, whose stream has begun: the writer knows it, and has seen to `ensure`."""
-    store = TelemetryStore(database, spawn=False, timeout=PATIENCE_S)
+    store = TelemetryStore(database, spawn=False, timeout=PATIENCE_S, linger_ms=linger_ms)
     store.submit(_nothing, ensure=ensure)
     store.flush()
     return store
