@@ -9,17 +9,21 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, time
+from datetime import date, datetime, time
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
-from sqlalchemy import Column, Engine, Index, Table, create_engine, literal_column
+from sqlalchemy import Column, Date, DateTime, Engine, Index, LargeBinary, Table, Time, create_engine, literal_column
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable, DropIndex
-from sqlalchemy.sql.expression import ColumnElement
+from sqlalchemy.sql import sqltypes, visitors
+from sqlalchemy.sql.expression import BindParameter, ColumnElement
 
 from .config import DialectName
+from .encoding.values import is_no_value
 from .errors import JobError, UnsupportedValue
 from .jobs import Job, Statement
 
@@ -31,6 +35,13 @@ Update = Callable[[Any, Any], Mapping[str, Any]]
 _MODULES: Mapping[str, Any] = {"sqlite": sqlite, "postgresql": postgresql}
 _DIALECTS = {name: module.dialect(paramstyle="qmark") for name, module in _MODULES.items()}
 
+_GENERIC = sqltypes.__name__
+#: Constants of these types say the same when they are written out.
+_PLAIN_TYPES = (sqltypes.Integer, sqltypes.Numeric, sqltypes.String, sqltypes.Boolean, sqltypes.NullType)
+_ROW_HINT = "a row is a mapping of the columns' keys to values; several are an iterable of them"
+#: Stored in the form that the bus gives them everywhere, which SQLAlchemy reads too.
+_AS_THEY_ARE: dict[type, type] = {datetime: DateTime, date: Date, time: Time}
+
 
 def insert_job(table: Table, rows: Rows, *, dialect: DialectName = "sqlite") -> Job:
     """The job that inserts `rows`: a mapping per row, by the columns' keys. Columns that are left out get their
@@ -38,6 +49,7 @@ def insert_job(table: Table, rows: Rows, *, dialect: DialectName = "sqlite") -> 
 
     Raises `JobError` for a column that the table does not have, `UnsupportedValue` for a value that its type refuses.
     """
+    _check_table(table, "insert")
     return _job(table, rows, None, dialect)
 
 
@@ -63,16 +75,19 @@ def upsert_job(
 
     Raises `JobError` for a column that the table does not have or a table without a key, and `UnsupportedValue`.
     """
+    _check_table(table, "upsert")
     if key is None:
         key = tuple(column.key for column in table.primary_key)
-    if not isinstance(key, Index):
-        key = tuple(key)
-        _check_columns(table, key, "upsert")
         if not key:
             raise JobError(f"table {table.name} has no primary key", operation="upsert", hint="say key=[…]")
+    if isinstance(key, Index):
+        _check_index(table, key)
+    else:
+        key = _names(table, "key", key)
+        if not key:
+            raise JobError("key= names no column", operation="upsert", subject=table.name)
     if update is not None and not callable(update):
-        update = tuple(update)
-        _check_columns(table, update, "upsert")
+        update = _names(table, "update", update)
     return _job(table, rows, _Conflict(key, update), dialect)
 
 
@@ -131,8 +146,9 @@ class _Compiled:
 
 def _job(table: Table, rows: Rows, conflict: _Conflict | None, dialect: DialectName) -> Job:
     statements: list[tuple[str, list[tuple[Any, ...]]]] = []
-    for mapping in [rows] if isinstance(rows, Mapping) else rows:
-        _check_columns(table, mapping, "upsert" if conflict else "insert")
+    operation = "upsert" if conflict else "insert"
+    for mapping in _each(rows, operation):
+        _check_columns(table, mapping, operation)
         columns = tuple(column for column in table.columns if column.key in mapping or _has_default(column))
         given = tuple(column.key for column in columns if column.key in mapping)
         compiled = _compile(table, columns, given, conflict, dialect)
@@ -143,13 +159,49 @@ def _job(table: Table, rows: Rows, conflict: _Conflict | None, dialect: DialectN
     return Job(tuple(Statement(sql, tuple(group)) for sql, group in statements), definitions(table, dialect))
 
 
-def _check_columns(table: Table, names: Iterable[str], operation: str) -> None:
-    if unknown := [str(name) for name in names if name not in table.c]:
+def _each(rows: Any, operation: str) -> Iterable[Mapping[str, Any]]:
+    if isinstance(rows, Mapping):
+        rows = [rows]
+    elif isinstance(rows, str | bytes) or not isinstance(rows, Iterable):
+        raise JobError(f"rows are of type {type(rows).__name__}", operation=operation, hint=_ROW_HINT)
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, Mapping):
+            raise JobError(f"row {number} is of type {type(row).__name__}", operation=operation, hint=_ROW_HINT)
+        yield row
+
+
+def _check_table(table: object, operation: str) -> None:
+    if not isinstance(table, Table):
+        hint = "a class of the ORM has it as __table__" if hasattr(table, "__table__") else "say a SQLAlchemy Table"
+        raise JobError(f"the table is of type {type(table).__name__}", operation=operation, hint=hint)
+
+
+def _check_index(table: Table, index: Index) -> None:
+    if index.table is not table:
+        raise JobError(f"index {index.name} is not one of table {table.name}", operation="upsert")
+    if not index.unique:
+        raise JobError(f"index {index.name} is not unique", operation="upsert", hint="Index(…, unique=True)")
+
+
+def _names(table: Table, option: str, names: Any) -> tuple[str, ...]:
+    """The columns that an option names."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
         raise JobError(
-            f"table {table.name} has no column {unknown[0]!r}",
-            operation=operation,
-            hint="it has " + ", ".join(table.c.keys()),
+            f"{option}= is of type {type(names).__name__}", operation="upsert", hint="say a list of the columns' keys"
         )
+    columns = tuple(names)
+    _check_columns(table, columns, "upsert")
+    return columns
+
+
+def _check_columns(table: Table, names: Iterable[object], operation: str) -> None:
+    for name in names:
+        if not isinstance(name, str) or name not in table.c:
+            raise JobError(
+                f"table {table.name} has no column {str(name) if isinstance(name, str) else name!r}",
+                operation=operation,
+                hint="it has " + ", ".join(table.c.keys()),
+            )
 
 
 @lru_cache(maxsize=1024)
@@ -164,19 +216,48 @@ def _compile(
     insert = _MODULES[dialect].insert(table).inline()  # without RETURNING for the key
     if conflict:
         insert = _with_conflict(insert, given, conflict, dialect)
-    compiled: Any = insert.compile(dialect=ddl, column_keys=keys)
+    try:
+        compiled: Any = insert.compile(
+            dialect=ddl, column_keys=keys, compile_kwargs={"render_postcompile": True} if conflict else {}
+        )
+    except SQLAlchemyError as error:
+        raise JobError(
+            f"table {table.name}: {error}", operation="upsert" if conflict else "insert", subject=table.name
+        ) from error
     order = None
     if compiled.positiontup != keys:
         constants = compiled.construct_params(dict.fromkeys(keys), escape_names=False)
-        order = tuple((keys.index(name) if name in keys else None, constants[name]) for name in compiled.positiontup)
-    processors = tuple(column.type.dialect_impl(ddl).bind_processor(ddl) for column in columns)
+        order = tuple(
+            (keys.index(name), None) if name in keys else (None, _constant(compiled.binds[name], constants[name], ddl))
+            for name in compiled.positiontup
+        )
+    processors = tuple(_processor(column.type, ddl) for column in columns)
     return _Compiled(str(compiled), columns, processors, order)
+
+
+def _constant(bind: Any, value: Any, ddl: Any) -> Any:
+    """A constant of an expression, as the same value would be in a row."""
+    return _processed(bind, _processor(bind.type, ddl), value)
+
+
+def _processor(kind: Any, ddl: Any) -> Callable[[Any], Any] | None:
+    """What makes values of a type storable. That of bytes is the driver's, which is not asked here."""
+    process: Callable[[Any], Any] | None = kind.dialect_impl(ddl).bind_processor(ddl)
+    return _as_bytes if process is None and isinstance(kind, LargeBinary) else process
+
+
+def _as_bytes(value: Any) -> bytes | None:
+    return None if value is None else bytes(memoryview(value))
 
 
 def _with_conflict(insert: Any, given: Sequence[str], conflict: _Conflict, dialect: DialectName) -> Any:
     if isinstance(conflict.key, Index):
         key = [column.key for column in conflict.key.columns]
-        target = {"index_elements": key, "index_where": conflict.key.dialect_options[dialect]["where"]}
+        where = conflict.key.dialect_options[dialect]["where"]
+        target = {
+            "index_elements": [_as_in_the_index(one, dialect) for one in conflict.key.expressions],
+            "index_where": where if where is None else _as_in_the_index(where, dialect),
+        }
     else:
         key = list(conflict.key)
         target = {"index_elements": key}
@@ -194,7 +275,7 @@ def _with_conflict(insert: Any, given: Sequence[str], conflict: _Conflict, diale
 def _changes(update: Update, insert: Any) -> dict[str, Any]:
     try:
         return dict(update(insert.table.c, insert.excluded))
-    except (TypeError, AttributeError, ValueError) as error:
+    except Exception as error:
         raise JobError(
             f"update= raises {type(error).__name__}: {error}",
             operation="upsert",
@@ -202,25 +283,55 @@ def _changes(update: Update, insert: Any) -> dict[str, Any]:
         ) from error
 
 
+def _as_in_the_index(expression: Any, dialect: DialectName) -> Any:
+    """What an index is made of, as its definition says it: a database compares the texts."""
+    if isinstance(expression, Column):
+        return expression
+    return _written(expression, dialect, include_table=False)
+
+
 def _literal(expression: Any, dialect: DialectName) -> Any:
-    """An expression with its constants written out, so that a row's values are all that is bound."""
+    """An expression with its constants written out where that says the same, so that a row's values are all that is
+    bound, and rows can be joined to one statement."""
     if not isinstance(expression, ColumnElement):
         return expression
-    text = str(expression.compile(dialect=_DIALECTS[dialect], compile_kwargs={"literal_binds": True}))
-    return literal_column(text)
+    binds = [one for one in visitors.iterate(expression) if isinstance(one, BindParameter)]
+    return _written(expression, dialect) if all(map(_is_plain, binds)) else expression
 
 
-def _processed(column: Column[Any], process: Callable[[Any], Any] | None, value: Any) -> Any:
-    """A value as its column's type stores it; the types of the database's own take points in time as they are."""
-    if process is None or (isinstance(value, date | time) and column.type.__module__.startswith("sqlalchemy.")):
+def _is_plain(bind: BindParameter[Any]) -> bool:
+    value = bind.value
+    if isinstance(value, float) and not isfinite(value):
+        return False
+    plain = type(value) in (int, float, str, bool, type(None), list) and not bind.callable
+    return plain and isinstance(bind.type, _PLAIN_TYPES) and not isinstance(bind.type, sqltypes.Enum)
+
+
+def _written(expression: Any, dialect: DialectName, **how: Any) -> Any:
+    try:
+        compiled = expression.compile(dialect=_DIALECTS[dialect], compile_kwargs={"literal_binds": True, **how})
+    except SQLAlchemyError as error:
+        raise JobError(f"this cannot be written as SQL: {error}", operation="upsert") from error
+    return literal_column(str(compiled))
+
+
+def _processed(place: Any, process: Callable[[Any], Any] | None, value: Any) -> Any:
+    """A value as the type of its column, or of a constant, stores it; points in time stay as they are in a column of
+    their own kind."""
+    if process is None:
         return value
+    kind = place.type
+    if kind.__module__ == _GENERIC and isinstance(kind, _AS_THEY_ARE.get(type(value), ())):
+        return value
+    if is_no_value(value):
+        return None
     try:
         return process(value)
-    except (TypeError, ValueError, LookupError) as error:
+    except Exception as error:
         raise UnsupportedValue(
-            f"column {column.key!r} does not take a {type(value).__name__}: {error}",
+            f"column {place.key!r} does not take a {type(value).__name__}: {error}",
             operation="insert",
-            hint=f"its type is {column.type!r}",
+            hint=f"its type is {kind!r}",
         ) from error
 
 

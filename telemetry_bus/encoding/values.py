@@ -86,6 +86,14 @@ def pack_parts(parts: Sequence[bytes]) -> bytes:
     return head + b"".join(parts)
 
 
+def is_no_value(value: Any) -> bool:
+    """Whether it stands for none where a date or a number is expected: NaN of decimal, NaT and NA of pandas."""
+    if isinstance(value, Decimal):
+        return value.is_nan()
+    kind = type(value)
+    return kind.__name__ in ("NaTType", "NAType") and kind.__module__.startswith("pandas.")
+
+
 def check_rows(job: Job, size: int) -> None:
     """Raises `JobTooLarge` when one job, of `size` bytes encoded, has more rows and statements than the limit."""
     if size <= MAX_JOB_ROWS // 2:  # a byte holds a statement and its only row at most
@@ -203,7 +211,7 @@ def _storable_with_care(value: Any, position: int) -> Any:
 def _extension(value: Any) -> Any:
     """What msgpack asks for: types that it does not have, subclasses of those that it has, integers beyond 64 bit."""
     form = _TEXT_FORMS.get(type(value))
-    if form is None:
+    if form is None or (form is _TEXT_FORMS[Decimal] and value.is_nan()):
         return _storable(value, 0)
     code, text = form
     return msgpack.ExtType(code, text(value).encode())
@@ -212,6 +220,8 @@ def _extension(value: Any) -> Any:
 def _storable(value: Any, position: int) -> Any:
     """`value` as one of the storable types: subclasses become their base, enumerations their value as text."""
     kind = type(value)
+    if is_no_value(value):
+        return None
     if kind in _STORABLE:
         return value
     if isinstance(value, Enum) and not isinstance(value, int):

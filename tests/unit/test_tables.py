@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from contextlib import closing
 from datetime import date, datetime
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import (
     JSON,
+    TIMESTAMP,
     Boolean,
     Column,
     Date,
@@ -24,15 +26,18 @@ from sqlalchemy import (
     Numeric,
     String,
     Table,
+    Time,
     TypeDecorator,
     func,
     select,
 )
+from sqlalchemy.dialects import sqlite
 
+from telemetry_bus.encoding.records import Encoder
 from telemetry_bus.encoding.values import pack_job, unpack_job
-from telemetry_bus.errors import JobError
-from telemetry_bus.jobs import Job
-from telemetry_bus.tables import definitions, insert_job, reading_engine
+from telemetry_bus.errors import JobError, UnsupportedValue
+from telemetry_bus.jobs import Job, Statement
+from telemetry_bus.tables import definitions, insert_job, reading_engine, upsert_job
 
 
 class Upper(TypeDecorator[str]):
@@ -203,3 +208,123 @@ def test_engine_closes_its_connections() -> None:
     assert 2 == len(opened)
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         opened[0].execute("SELECT 1")
+
+
+class NaTType(datetime):
+    """As pandas has it: a datetime that is none."""
+
+    __module__ = "pandas._libs.tslibs.nattype"
+
+    def isoformat(self, *_: Any) -> str:
+        return "NaT"
+
+
+NOT_A_TIME = NaTType(1, 1, 1)
+NO_VALUES = (NOT_A_TIME, Decimal("NaN"), Decimal("sNaN"), Decimal("-NaN123"))
+
+
+@pytest.mark.parametrize("value", NO_VALUES, ids=repr)
+@pytest.mark.parametrize(
+    "kind", [DateTime(), Date(), Time(), Numeric(), Integer(), String(), JSON(), TIMESTAMP()], ids=repr
+)
+def test_what_only_looks_like_a_value_is_null(kind: Any, value: Any) -> None:
+    """Neither the texts NaT and NaN, nor an error."""
+    events = table(Column("a", kind), Column("b", Integer))
+    assert [(None, 1)] == stored(insert_job(events, {"a": value, "b": 1}))
+
+
+@pytest.mark.parametrize("value", NO_VALUES, ids=repr)
+def test_no_value_without_a_table(value: Any) -> None:
+    """The same in rows and in jobs of SQL."""
+    sql = "INSERT INTO t VALUES (?)"
+    assert Job((Statement(sql, ((None,),)),)) == unpack_job(pack_job(Job((Statement(sql, ((value,),)),))))
+    encoder = Encoder(lambda definition: 0)
+    assert encoder.row(sql, (None,), ()) == encoder.row(sql, (value,), ())
+
+
+MOMENT = datetime(2026, 1, 2, 3, 4, 5)
+SHORT: Any = sqlite.DATETIME(truncate_microseconds=True)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        (Date(), MOMENT, date(2026, 1, 2)),
+        (DateTime(), MOMENT.date(), datetime(2026, 1, 2)),
+        (DateTime(), MOMENT, MOMENT),
+        (Date(), MOMENT.date(), MOMENT.date()),
+        (Time(), MOMENT.time(), MOMENT.time()),
+        (SHORT, datetime(2026, 1, 2, 3, 4, 5, 6), MOMENT),
+        (TIMESTAMP(), MOMENT, MOMENT),
+    ],
+    ids=repr,
+)
+def test_times_of_another_kind_can_be_read(kind: Any, value: Any, expected: Any) -> None:
+    """What SQLAlchemy would store: the column's type reads it."""
+    events = table(Column("a", kind))
+    with closing(sqlite3.connect(":memory:")) as connection:
+        run(insert_job(events, {"a": value}), connection)
+        with reading_engine(lambda: connection).connect() as reader:
+            assert [(expected,)] == reader.execute(select(events)).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (Time(), MOMENT),
+        (Time(), MOMENT.date()),
+        (Date(), MOMENT.time()),
+        (DateTime(), MOMENT.time()),
+        (JSON(), MOMENT.date()),
+        (JSON(), {"at": MOMENT}),
+        (Numeric(), MOMENT.date()),
+        (LargeBinary(), MOMENT),
+        (LargeBinary(), "text"),
+        (LargeBinary(), 5),
+        (Boolean(), MOMENT),
+        (Enum("a", "b"), MOMENT),
+        (Date(), "2026-01-02"),
+        (DateTime(), 1767323045),
+    ],
+    ids=repr,
+)
+def test_times_that_a_type_does_not_take(kind: Any, value: Any) -> None:
+    """A typed error that names the column; nothing that cannot be read is stored."""
+    with pytest.raises(UnsupportedValue, match="column 'a' does not take"):
+        insert_job(table(Column("a", kind)), {"a": value})
+
+
+EVENTS = table(Column("k", String, primary_key=True), Column("n", Integer))
+MODEL = type("Model", (), {"__table__": EVENTS})
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ({0: "a", 1: 200}, "no column 0"),
+        ({"k": "a", 1: 200}, "no column 1"),
+        ({EVENTS.c.k: "a"}, "no column Column"),
+        ({b"k": "a"}, "no column b'k'"),
+        ({None: "a"}, "no column None"),
+        ({"k": "a", "m": 1}, "no column 'm'"),
+        ([("a", 1)], "row 1 is of type tuple"),
+        ([{"k": "a"}, None], "row 2 is of type NoneType"),
+        ("k", "rows are of type str"),
+        (None, "rows are of type NoneType"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+@pytest.mark.parametrize("make", [insert_job, upsert_job])
+def test_rows_that_are_none(make: Any, rows: Any, told: str) -> None:
+    """One error of the bus that names what is wrong, and neither a row of NULLs nor an error of somebody else's."""
+    with pytest.raises(JobError, match=re.escape(told)):
+        make(EVENTS, rows)
+
+
+@pytest.mark.parametrize("make", [insert_job, upsert_job])
+@pytest.mark.parametrize("wrong", ["t", None, MODEL, EVENTS.metadata], ids=lambda wrong: type(wrong).__name__)
+def test_tables_that_are_none(make: Any, wrong: Any) -> None:
+    """A class of the ORM is told where its table is."""
+    with pytest.raises(JobError, match="the table is of type") as caught:
+        make(wrong, {"k": "a"})
+    assert ("__table__" in str(caught.value)) is (wrong is MODEL)

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import enum
+import math
 import sqlite3
 from contextlib import closing
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Index, Integer, MetaData, String, Table, case, func, text
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Enum,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    String,
+    Table,
+    case,
+    func,
+    literal,
+    text,
+)
 
-from telemetry_bus.errors import JobError
+from telemetry_bus import TelemetryStore
+from telemetry_bus.encoding.values import pack_job, unpack_job
+from telemetry_bus.errors import JobError, UnsupportedValue
 from telemetry_bus.jobs import Job, Statement
 from telemetry_bus.sql.shapes import insert_shape
 from telemetry_bus.tables import definitions, insert_job, upsert_job
@@ -198,3 +224,124 @@ def test_two_jobs_as_one() -> None:
     two = Job((Statement("b"),), ("CREATE TABLE y (a)", "CREATE TABLE z (a)"))
     both = Job((Statement("a"), Statement("b")), ("CREATE TABLE x (a)", "CREATE TABLE y (a)", "CREATE TABLE z (a)"))
     assert both == one + two
+
+
+class Stage(enum.Enum):
+    """Its values are not its names."""
+
+    NEW = 1
+    DONE = 2
+
+
+def things(*more: Any) -> Table:
+    return Table("things", MetaData(), Column("k", String, primary_key=True), *more)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (Float(), math.inf),
+        (Float(), -math.inf),
+        (LargeBinary(), b"\xff'?"),
+        (String(), b"ab"),
+        (Enum(Stage), Stage.DONE),
+        (JSON(), {"a": [1, "?"]}),
+        (DateTime(), datetime(2026, 1, 2, 3, 4, 5)),
+        (Date(), datetime(2026, 1, 2, 3, 4, 5)),
+        (Boolean(), True),
+        (Numeric(), Decimal("1.25")),
+        (Numeric(), Decimal("NaN")),
+        (String(), "it's ? %s :x"),
+        (Integer(), None),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("expression", [False, True])
+def test_a_constant_is_what_it_would_be_in_a_row(kind: Any, value: Any, expression: bool) -> None:
+    """By itself and within an expression: no text of bytes, no value of an enumeration, no SQL that cannot be read."""
+    table = things(Column("a", kind), Column("n", Integer))
+
+    def changed(stored: Any, given: Any) -> dict[str, Any]:
+        return {"a": func.coalesce(literal(value, kind), stored.a) if expression else value, "n": given.n + 1}
+
+    def found(*jobs: Job) -> list[Any]:
+        return stored(*(unpack_job(pack_job(job)) for job in jobs), sql="SELECT a, typeof(a), n FROM things")
+
+    there = upsert_job(table, {"k": "x", "n": 5})
+    expected = found(insert_job(table, {"k": "x", "a": value, "n": 6}))
+    assert expected == found(there, upsert_job(table, [{"k": "x", "n": 4}, {"k": "x", "n": 5}], update=changed))
+
+
+@pytest.mark.parametrize(
+    ("columns", "where"),
+    [
+        (lambda c: [func.lower(c.name)], None),
+        (lambda c: [func.lower(c.name), c.state], None),
+        (lambda c: [c.n % 7 * 0], None),
+        (lambda c: [c.name.collate("NOCASE")], None),
+        (lambda c: [c.state.desc()], None),
+        (lambda c: [c.state], lambda c: c.state == "it's ?"),
+        (lambda c: [c.state], lambda c: c.state.in_(["it's ?", "new"])),
+        (lambda c: [c.state], lambda c: c.at > datetime(2025, 1, 1)),
+        (lambda c: [c.state], lambda c: c.on.is_(True)),
+        (lambda c: [func.lower(c.name)], lambda c: (c.n > 0) & (c.state != "x")),
+        (lambda c: [c.state], lambda c: text("n > 0")),
+    ],
+)
+def test_an_index_of_expressions_or_of_a_part_tells_rows_apart(database: Path, columns: Any, where: Any) -> None:
+    """As its definition says it, with its constants; the writer takes it, alone and with others in one statement."""
+    table = Table(
+        "people",
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("name", String),
+        Column("state", String),
+        Column("n", Integer),
+        Column("at", DateTime),
+        Column("on", Boolean),
+    )
+    index = Index("one", *columns(table.c), unique=True, sqlite_where=None if where is None else where(table.c))
+    row = {"state": "it's ?", "at": datetime(2026, 1, 2), "on": True}
+    with TelemetryStore(database, mode="thread") as store:
+        for number, name in enumerate(["Ann", "ANN", "ann"], 1):
+            store.upsert(table, {**row, "name": name, "n": number}, key=index, update=["n"])
+        store.upsert(table, [{**row, "name": "aNN", "n": n} for n in (4, 5)], key=index, update=["n"])
+        store.flush(raise_on_failure=True)
+        with store.connection() as connection:
+            assert [("Ann", 5)] == connection.execute("SELECT name, n FROM people").fetchall()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"key": 5}, "key= is of type int"),
+        ({"key": "host"}, "key= is of type str"),
+        ({"key": [0]}, "no column 0"),
+        ({"key": []}, "key= names no column"),
+        ({"key": [hosts().c.host]}, "no column Column"),
+        ({"key": Index("of_none", text("lower(host)"), unique=True)}, "not one of table hosts"),
+        ({"key": Index("of_another", hosts().c.host, unique=True)}, "not one of table hosts"),
+        ({"update": 3}, "update= is of type int"),
+        ({"update": "visits"}, "update= is of type str"),
+        ({"update": [1]}, "no column 1"),
+        ({"update": lambda stored, given: {0: 1}}, "no column 0"),
+        ({"update": lambda stored, given: None}, "update= raises TypeError"),
+        ({"update": lambda stored, given: {"visits": stored.none}}, "update= raises AttributeError"),
+        ({"update": lambda stored, given: {"visits": dict[str, int]()["a"]}}, "update= raises KeyError"),
+        ({"update": lambda stored, given: {"visits": 1 / 0}}, "update= raises ZeroDivisionError"),
+        ({"update": lambda stored, given: {"visits": func.max(stored.visits, object())}}, "object"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
+)
+def test_keys_and_updates_that_are_none(options: dict[str, Any], told: str) -> None:
+    """An error of the bus at the call."""
+    with pytest.raises((JobError, UnsupportedValue), match=told):
+        pack_job(upsert_job(hosts(), {"host": "a", "visits": 1}, **options))
+
+
+def test_an_index_that_is_not_unique_is_no_key() -> None:
+    """Told at the call, not by the database as a dead letter."""
+    table = hosts()
+    index = Index("by_visits", table.c.visits)
+    with pytest.raises(JobError, match="index by_visits is not unique"):
+        upsert_job(table, {"host": "a", "visits": 1}, key=index)

@@ -44,7 +44,7 @@ STORABLE: st.SearchStrategy[tuple[Any, Any]] = st.one_of(
     st.datetimes(timezones=st.none() | ZONES).map(lambda value: (value, value.isoformat(" "))),
     st.dates().map(lambda value: (value, value.isoformat())),
     st.times(timezones=st.none() | st.just(UTC)).map(lambda value: (value, value.isoformat())),
-    st.decimals().map(lambda value: (value, str(value))),
+    st.decimals().map(lambda value: (value, None if value.is_nan() else str(value))),
     st.uuids().map(lambda value: (value, str(value))),
     st.binary().map(lambda value: (bytearray(value), value)),
     st.binary().map(lambda value: (memoryview(value), value)),
