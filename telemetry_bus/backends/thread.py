@@ -14,7 +14,7 @@ from sqlite3 import SQLITE_BUSY, SQLITE_OK, Connection
 
 from ..config import StoreOptions
 from ..database.writer import Writer
-from ..errors import DatabaseFault, WriterBusy
+from ..errors import ConfigError, DatabaseFault, JournalUnavailable, WriterBusy
 from ..producer.outbox import NEVER, Outbox
 from ..protocol.messages import Control
 from ..protocol.producer import ProducerProtocol, full_bytes
@@ -186,6 +186,7 @@ class ThreadWriter:
         self._adopter = Adopter(folder, self._intake) if folder else None
         self._database_lock = threading.RLock()  # between the thread, readers of :memory:, and a fork
         self._streams: list[_Stream] = []
+        self._displaced: DatabaseFault | None = None  # the folder was removed, and another writer was quicker
         self._turn = 0
         self._hold = Hold(self._database_lock)
         self._waker = Waker()
@@ -244,7 +245,7 @@ class ThreadWriter:
 
     @property
     def fault(self) -> DatabaseFault | None:
-        return self._intake.fault
+        return self._displaced or self._intake.fault
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -282,6 +283,7 @@ class ThreadWriter:
                 self._intake.pace.log(logging.ERROR, "the writer thread failed and starts again", exc_info=True)
                 self._waker.sleeping = True
                 self._waker.sleep(_RESTART_AFTER_S)
+        self._keep_journals()
 
     def _loop(self) -> None:
         next_scan = time.monotonic()
@@ -290,8 +292,9 @@ class ThreadWriter:
             if now >= next_scan:
                 next_scan = now + _SCAN_EVERY_S
                 self._maintain()
-            with self._database_lock:
-                self._serve(now)
+            if self._displaced is None:
+                with self._database_lock:
+                    self._serve(now)
             self._sleep(next_scan)
 
     def _serve(self, now: float) -> None:
@@ -332,7 +335,46 @@ class ThreadWriter:
         self._intake.jobs(jobs)
         return True
 
+    def _keep_place(self) -> None:
+        """When the bus folder was removed: make it again with its lock, or wait for another writer that was quicker."""
+        folder, owned = self._folder, self._owned
+        if folder is None or owned is None or owned.valid():
+            return
+        try:
+            folder.prepare()
+            lock = InstanceLock.acquire(folder.writer_lock)
+        except (ConfigError, OSError) as error:
+            self._intake.pace.log(logging.ERROR, "the bus folder was removed and cannot be made again: %s", error)
+            return
+        if lock is None:
+            self._displaced = DatabaseFault(
+                "the bus folder was removed, and another writer owns the database now",
+                operation="thread mode",
+                subject=str(folder.path),
+                hint="telemetry-bus stop ends it",
+            )
+            return
+        self._intake.pace.log(logging.WARNING, "the bus folder %s was removed, and is made again", folder.path)
+        owned.release()
+        self._owned, self._displaced = lock, None
+
+    def _keep_journals(self) -> None:
+        """Make those again that were removed while jobs in them are waiting."""
+        for stream in self._streams:
+            outbox = stream.outbox
+            try:
+                if self._folder is not None and outbox.pending and outbox.journal.lost():
+                    self._folder.prepare()
+                    outbox.renew_journal()
+            except (JournalUnavailable, ConfigError) as error:
+                outbox.note_error(str(error))
+                self._intake.pace.log(logging.ERROR, "a journal was removed, and jobs are in memory only: %s", error)
+
     def _maintain(self) -> None:
+        self._keep_place()
+        self._keep_journals()
+        if self._displaced is not None:
+            return
         if self._adopter is not None:
             self._adopter.scan()
         for stream in self._streams:
@@ -344,6 +386,9 @@ class ThreadWriter:
     def _sleep(self, next_scan: float) -> None:
         self._waker.sleeping = True
         now = time.monotonic()
+        if self._displaced is not None:
+            self._waker.sleep(0.0 if self._stopping else max(0.0, next_scan - now))
+            return
         deadlines = [next_scan]
         if (due := self._intake.due_in()) is not None:
             deadlines.append(now + due)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -150,4 +152,96 @@ if sys.argv[2] == "kill":
     assert 1 == len(bus.folder.journal_paths())
     bus.next_comes()
     assert list(range(1, 2001)) == bus.numbers("events")["p"] == bus.numbers("details")["p"]
+    bus.sound()
+
+
+#: In mode `thread`: jobs before its folder is removed, and behind that some which cannot be committed yet.
+THREAD = (
+    Notes.OPEN
+    + """
+import shutil
+store = TelemetryStore(database, mode="thread")
+pair(store, "p", 1)
+store.flush()
+noted[0] = 1
+while not noted[1]:
+    time.sleep(0.01)
+shutil.rmtree(database + ".bus")
+for number in range(2, 5):
+    pair(store, "p", number)
+noted[2] = 1
+while not noted[3]:
+    time.sleep(0.01)
+store.flush()
+store.shutdown()
+"""
+)
+
+
+#: Another thread that would be the writer.
+SECOND = """
+from telemetry_bus import WriterBusy
+try:
+    event(TelemetryStore(database, mode="thread"), "q", 1)
+except WriterBusy:
+    sys.exit(0)
+sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize("end", ["kill", "exit"])
+def test_a_thread_whose_folder_was_removed(bus: Bus, end: str) -> None:
+    """It makes folder, lock and journal again: no second writer opens the database, and no job is lost when it is
+    killed."""
+    producer = bus.start(THREAD)
+    wait_until(lambda: bus.notes[0], "the first job is committed")
+    with closing(sqlite3.connect(bus.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        bus.notes[1] = 1
+        wait_until(lambda: bus.notes[2], "the jobs are submitted")
+        wait_until(bus.folder.journal_paths, "the journal is made again")
+        wait_until(lambda: bus.owned, "the lock is held again")
+        bus.run(SECOND)
+        if end == "kill":
+            producer.kill()
+        bus.notes[3] = 1
+    bus.finish(producer, -signal.SIGKILL if end == "kill" else 0)
+    bus.next_comes()
+    assert {"p": [1, 2, 3, 4]} == {"p": bus.numbers("events")["p"]} == bus.numbers("details")
+    bus.sound()
+
+
+def test_a_thread_whose_place_another_writer_takes(bus: Bus) -> None:
+    """Between the removal of the folder and the thread's next look a writer comes: the thread waits, says why, and goes
+    on when that has left."""
+    producer = bus.start(
+        Notes.OPEN
+        + """
+import shutil, threading
+from telemetry_bus import FlushTimeout
+from telemetry_bus.runtime.folder import BusFolder
+from telemetry_bus.runtime.locks import InstanceLock
+store = TelemetryStore(database, mode="thread")
+pair(store, "p", 1)
+store.flush()
+folder = BusFolder.of(store._options.database)
+shutil.rmtree(folder.path)
+folder.prepare()
+lock = InstanceLock.acquire(folder.writer_lock)
+pair(store, "p", 2)
+said = ""
+while "another writer owns" not in said:
+    pair(store, "p", noted[4] + 3)
+    noted[4] += 1
+    try:
+        store.flush(0.2)
+    except FlushTimeout as error:
+        said = str(error)
+lock.release()
+store.flush()
+store.shutdown()
+"""
+    )
+    bus.finish(producer)
+    assert list(range(1, bus.notes[4] + 3)) == bus.numbers("events")["p"] == bus.numbers("details")["p"]
     bus.sound()
