@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,16 +16,13 @@ from .errors import JobError, NotRecordable, StoreClosed
 from .jobs import Job, Statement
 from .runtime.lifecycle import ForkSafeLock
 from .sql.memory import remember
+from .sql.targets import from_its_verb, table_name
 from .sql.tokens import NAMES, Reader, Token, first_statement, fold
 from .store import TelemetryStore
 from .views import StoreStats
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
-
-#: Words that may stand between the verb of a statement and the table that it writes to.
-_BEFORE_TABLE = frozenset({"OR", "REPLACE", "IGNORE", "ABORT", "FAIL", "INTO", "FROM"})
-_WRITES = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE"})
 
 
 class RecordedJobs(TelemetryStore):
@@ -143,39 +140,19 @@ def _unreadable(operation: str) -> NotRecordable:
 @remember
 def _table(sql: str) -> str | None:
     """The table that a statement writes to, in lower case; None for a definition and the like."""
-    found = _from_its_verb(sql)
-    return fold(_table_name(Reader(found))) if found else None
-
-
-def _from_its_verb(sql: str) -> Sequence[Token]:
-    """The statement without what stands before INSERT, REPLACE, UPDATE or DELETE; empty if it has none of them."""
-    statement, _ = first_statement(sql)
-    depth = 0
-    for position, token in enumerate(statement):
-        depth += (token.symbol == "(") - (token.symbol == ")")
-        if depth == 0 and token.symbol in _WRITES and (position == 0 or statement[0].symbol == "WITH"):
-            return statement[position:]
-    return ()
-
-
-def _table_name(reader: Reader) -> str:
-    """Go past the verb and `[schema.]table`: the table's name."""
-    reader.take()
-    while reader.next.symbol in _BEFORE_TABLE:
-        reader.take()
-    name = reader.take()
-    return reader.take().name if reader.skip(".") else name.name
+    found = from_its_verb(sql)
+    return fold(table_name(Reader(found))) if found else None
 
 
 @remember
 def _inserted_columns(sql: str) -> tuple[tuple[tuple[str, int], ...], ...]:
     """For each row of VALUES the columns that take a value as it is, and which one; empty if nothing is inserted."""
-    found = _from_its_verb(sql)
+    found = from_its_verb(sql)
     if not found or found[0].symbol not in ("INSERT", "REPLACE"):
         return ()
     before = _placeholders(sql) - sum(token.kind == "placeholder" for token in found)
     reader = Reader(found)
-    _table_name(reader)
+    table_name(reader)
     if reader.skip("AS"):
         reader.take()
     columns = [cell[0].name for cell in _cells(reader) if cell and cell[0].kind in NAMES]

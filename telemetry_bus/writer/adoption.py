@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import DatabaseFault, JournalCorrupt, JournalVersion
 from ..journal.layout import UNFINISHED_SUFFIX, lock_file
+from ..journal.origin import Origins
 from ..journal.orphan import OrphanJournal
 from ..protocol.messages import Jobs
 from ..runtime.files import files_inside, remove_inside, rename_inside, sync_folder
@@ -40,6 +41,9 @@ class Adopter:
     def __init__(self, folder: BusFolder, intake: Intake[Any]) -> None:
         self._folder = folder
         self._intake = intake
+        origins = Origins(folder.journals)
+        intake.on_hello = origins.see
+        intake.on_failures = lambda failures: origins.note(failure.stream for failure in failures)
         self._current: _Adoption | None = None
         self._found: list[Path] = []
         self.adopted = 0

@@ -68,6 +68,8 @@ class Intake(Generic[Route]):
         self.malformed = 0
         self.last_commit = clock()
         self.last_failure: str | None = None
+        self.on_hello: Callable[[bytes], None] = lambda stream: None
+        self.on_failures: Callable[[Sequence[Failure]], None] = lambda failures: None
         self.batch_jobs = Histogram(_BATCH_BOUNDS)
         self.commit_seconds = Histogram(_SECONDS_BOUNDS)
         self.failures: Counter[str] = Counter()
@@ -132,6 +134,7 @@ class Intake(Generic[Route]):
         except DatabaseFault as fault:
             self.degrade(fault)
         if isinstance(message, Hello):
+            self.on_hello(message.stream)
             self.refused += not self._database.is_called(message.database)
             log_gone(self.protocol.jobs_gone - gone, message.stream)
         if self.fault is not None and isinstance(message, Hello):
@@ -188,6 +191,7 @@ class Intake(Generic[Route]):
                 self.last_commit = self._clock()
                 self._count(pending - self.protocol.pending_jobs, failures, self.last_commit - now, waited)
                 if failures:
+                    self.on_failures(failures)
                     self.last_failure = failures[-1].error.partition("\n")[0]
             elif self.fault is not None:
                 self.writer.last_sequences([b""])  # is it well again?

@@ -6,14 +6,16 @@ import base64
 import math
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from ...config import DEFAULT_TIMEOUT, Database
 from ...database.deadletters import DeadLetter, DeadLetters
 from ...errors import DatabaseFault
+from ...journal.origin import known_origins
 from ...reading import connect
+from ...runtime.folder import BusFolder
 
 _KIND = "SELECT type, rootpage FROM sqlite_master WHERE name = 'telemetry_bus_dead_letters'"
 #: Virtual machine instructions between two looks at the clock, and how long a statement may take.
@@ -34,16 +36,26 @@ def summary(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def whole(letter: DeadLetter) -> dict[str, Any]:
+#: Host, process id and program of streams, by the stream's name.
+Origins = Mapping[str, Mapping[str, Any]]
+
+
+def whole(letter: DeadLetter, origins: Origins) -> dict[str, Any]:
     """For JSON: all of it. A job that cannot be read stands there as its bytes."""
     job = letter.unpacked()
+    below = {"traceback": letter.traceback, "origin": origins.get(letter.stream.hex())}
     if job is None:
-        return {**summary(letter), "traceback": letter.traceback, "job": _json_value(letter.job)}
+        return {**summary(letter), **below, "job": _json_value(letter.job)}
     statements = [
         {"sql": statement.sql, "rows": [[_json_value(value) for value in row] for row in statement.rows]}
         for statement in job.statements
     ]
-    return {**summary(letter), "traceback": letter.traceback, "ensure": list(job.ensure), "statements": statements}
+    return {**summary(letter), **below, "ensure": list(job.ensure), "statements": statements}
+
+
+def origins_of(database: Database) -> Origins:
+    """What the bus of a database knows of the processes whose jobs have failed."""
+    return known_origins(BusFolder.of(database).journals)
 
 
 def letters_of(connection: sqlite3.Connection) -> DeadLetters:

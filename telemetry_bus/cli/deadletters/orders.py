@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...database.deadletters import UNKNOWN
-from ...errors import TelemetryError, WriterAbsent
+from ...errors import ConfigError, TelemetryError, WriterAbsent
 from .. import exit_codes
 from ..calling import Caller
 from ..output import Output, counted
 from ..survey import Bus
+from .choice import Choice
 from .letters import reading
 
 #: Letters in one question. While it runs them again the writer does nothing else, and its answer is one message.
@@ -23,6 +24,10 @@ PURGE_PORTION = 10_000
 
 def retry(arguments: argparse.Namespace, output: Output) -> int:
     bus = Bus.of(arguments.database)
+    if not arguments.ids and not arguments.all and Choice.of(arguments).is_all:
+        raise ConfigError(
+            "one of the arguments ID --all, or a filter, is required", hint="telemetry-bus dead-letters retry --help"
+        )
     known, unknown = _chosen(bus, arguments)
     results = _retried(bus, known, unknown, arguments.timeout)
     failed = 0
@@ -55,13 +60,14 @@ def purge(arguments: argparse.Namespace, output: Output) -> int:
 
 def _chosen(bus: Bus, arguments: argparse.Namespace) -> tuple[list[int], list[int]]:
     """The ids that were asked for: those that the database has, and those that it does not have."""
+    choice = Choice.of(arguments)
     with reading(bus.database) as letters:
         present = letters.ids()
+        meant = present if choice.is_all else [letter.id for letter in choice.of_letters(letters)]
     if arguments.all or not arguments.ids:
-        return present, []
-    asked = dict.fromkeys(arguments.ids)
-    there = asked.keys() & set(present)
-    return [id for id in asked if id in there], [id for id in asked if id not in there]
+        return meant, []
+    asked, there, wanted = dict.fromkeys(arguments.ids), set(present), set(meant)
+    return [id for id in asked if id in wanted], [id for id in asked if id not in there]
 
 
 def _retried(bus: Bus, known: Sequence[int], unknown: Sequence[int], timeout: float) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from telemetry_bus import TelemetryStore
 from telemetry_bus.cli import exit_codes, main
 from telemetry_bus.cli.calling import Caller
 from telemetry_bus.cli.deadletters import orders as letter_orders
@@ -316,3 +317,115 @@ def test_purge_in_a_script_asks_nobody(letters: Path, run: Run, monkeypatch: pyt
         assert "2 dead letters deleted\n" == run("purge")
     assert [[2], [1, 3]] == purged
     assert [(0,)] == rows(letters, "SELECT count(*) FROM telemetry_bus_dead_letters")
+
+
+OTHER = template("INSERT INTO Nowhere VALUES (?)")
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """Thirty letters of one kind, ten of another, one of an old time."""
+    stream = Stream("a")
+    with opened(tmp_path) as writer:
+        writer.apply([stream.run(POISON, *([number] for number in range(30)))])
+        writer.apply([stream.run(OTHER, *([number] for number in range(11)))])
+    execute(tmp_path, "UPDATE telemetry_bus_dead_letters SET failed_at = '2020-01-01 00:00:00.000000' WHERE id = 41")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("many")
+def test_many_letters_are_listed_by_their_kind(run: Run) -> None:
+    """A line for each error and statement, with count, first and last; JSON has all of them, unless it is to group."""
+    head, first, second = run("list").splitlines()
+    assert ["count", "like", "first"] == head.split()[:3]
+    assert ["30", "1"] == first.split()[:2]
+    assert ["11", "31"] == second.split()[:2]
+    assert "no such table: missing" in first
+    assert 41 == len(json.loads(run("list", "--json")))
+    grouped = json.loads(run("list", "--group", "--json"))
+    assert [(30, 1), (11, 31)] == [(group["count"], group["id"]) for group in grouped]
+    assert "2020-01-01 00:00:00.000000" not in grouped[0].values()
+    assert 42 == len(run("list", "--each").splitlines())
+    assert 26 == len(run("list", "--limit", "25").splitlines())
+
+
+@pytest.mark.usefixtures("letters")
+def test_few_letters_are_grouped_when_they_are_to_be(run: Run) -> None:
+    """Values in an error make no kinds of their own."""
+    assert 3 == len(run("list", "--group").splitlines())
+
+
+@pytest.mark.parametrize(
+    ("words", "ids"),
+    [
+        (["--error", "no such TABLE: missing"], range(1, 31)),
+        (["--error", "operationalerror"], range(1, 42)),
+        (["--error", "VALUES"], ()),
+        (["--table", "missing"], range(1, 31)),
+        (["--table", "NOWHERE"], range(31, 42)),
+        (["--table", "no"], ()),
+        (["--since", "1h"], range(1, 41)),
+        (["--since", "2019-12-31"], range(1, 42)),
+        (["--since", "2020-01-01T01:00+01:00"], range(1, 42)),
+        (["--since", "2020-01-01T01:00"], range(1, 41)),
+        (["--like", "35"], range(31, 42)),
+        (["--like", "35", "--since", "1d", "--table", "nowhere"], range(31, 41)),
+    ],
+)
+@pytest.mark.usefixtures("many")
+def test_letters_are_chosen(run: Run, words: list[str], ids: Sequence[int]) -> None:
+    """By error, table, time and kind; list and export have the same."""
+    assert list(ids) == [letter["id"] for letter in json.loads(run("list", "--json", *words))]
+    assert list(ids) == [json.loads(line)["id"] for line in run("export", "-", *words).splitlines()]
+
+
+@pytest.mark.parametrize("words", [["--since", "yesterday"], ["--like", "99"], ["--like", "x"], ["--since", "0h"]])
+@pytest.mark.usefixtures("many")
+def test_a_choice_that_makes_no_sense(words: list[str], refused: Run) -> None:
+    """Is told, and nothing is taken for all."""
+    refused("purge", "--yes", *words, code=exit_codes.USAGE)
+
+
+def test_letters_are_run_again_and_deleted_by_choice(
+    many: Path, run: Run, monkeypatch: pytest.MonkeyPatch, refused: Run
+) -> None:
+    """Those that a filter leaves; of named ones those that it leaves too. Retention is by age."""
+    asked: list[tuple[str, list[int]]] = []
+
+    def ask(self: Caller, name: str, *, ids: list[int]) -> Any:
+        asked.append((name, list(ids)))
+        return len(ids) if "purge" in name else [{"id": id, "ok": True, "error": ""} for id in ids]
+
+    monkeypatch.setattr(Caller, "reach", lambda self: None)
+    monkeypatch.setattr(Caller, "ask", ask)
+    run("purge", "--older-than", "52w", "--yes")
+    run("purge", "--like", "41", "1", "31", "41", "--yes")
+    assert [("dead-letters purge", [41]), ("dead-letters purge", [31, 41])] == asked
+    asked.clear()
+    assert "11 applied, 0 failed\n" == run("retry", "--table", "nowhere")[-21:]
+    assert [("dead-letters retry", list(range(31, 42)))] == asked
+    assert "one of the arguments" in refused("retry", code=exit_codes.USAGE)
+
+
+def test_a_constraint_that_only_commit_finds_is_of_the_tables_of_its_job(tmp_path: Path, run: Run) -> None:
+    """No statement failed by itself."""
+    stream = Stream("a")
+    parent = "CREATE TABLE IF NOT EXISTS parent (id INTEGER PRIMARY KEY)"
+    child = "CREATE TABLE IF NOT EXISTS child (id REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED)"
+    with opened(tmp_path) as writer:
+        writer.apply([stream.run(template("INSERT INTO child VALUES (?)", ensure=(parent, child)), [7])])
+    (letter,) = json.loads(run("list", "--json"))
+    assert letter["statement"] is None
+    assert [letter] == json.loads(run("list", "--json", "--table", "Child"))
+    assert [] == json.loads(run("list", "--json", "--table", "parent"))
+
+
+def test_a_letter_knows_its_process(database: Path, run: Run) -> None:
+    """Machine, process and program, although all of it has ended."""
+    with TelemetryStore(database, mode="thread") as store:
+        store.execute("INSERT INTO missing VALUES (1)")
+    found = json.loads(run("show", "1", "--json"))["origin"]
+    assert (os.uname().nodename, os.getpid()) == (found["host"], found["pid"])
+    assert found["program"]
+    assert f"(process {os.getpid()}) on {os.uname().nodename}" in run("show", "1")
+    assert found == json.loads(run("export", "-"))["origin"]
