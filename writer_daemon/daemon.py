@@ -29,6 +29,7 @@ from .discretion import Discretion
 from .notify import Notifier
 from .options import WriterOptions
 from .ownership import Ownership
+from .permission import Permission
 from .signals import Signals
 from .sockets import Sockets
 from .status import WriterStatus, take_status
@@ -88,6 +89,7 @@ def _live(options: WriterOptions, folder: BusFolder, notifier: Notifier) -> tupl
         daemon = Daemon(options, folder, lock, writer, sockets, signals, waker, notifier)
         life.callback(daemon.intake.pace.flush)
         life.callback(daemon.adopter.close)
+        life.callback(daemon.permission.close)
         if options.metrics is not None:
             from .metrics import Metrics  # needs a library that is wanted for this only
 
@@ -141,6 +143,7 @@ class Daemon:
         self.intake: Intake[bytes] = Intake(writer, options.database, options.limits)
         self.adopter = Adopter(folder, self.intake)
         self.discretion = Discretion(folder, options.database.path)
+        self.permission = Permission(folder, options.database.path)
         self._ownership = Ownership(folder, self.intake.protocol)
         self._queue = FairQueue()
         self._unread = False

@@ -247,7 +247,7 @@ def _journals(folder: BusFolder, adopting: bytes | None) -> tuple[dict[str, floa
             state = "orphaned" if fd is not None or (adopting and path.stem == adopting.hex()) else "waiting"
             with suppress(FileNotFoundError, JournalCorrupt):
                 if fd is None:
-                    fd = open_inside(path, os.O_RDONLY, others=os.O_RDONLY)
+                    fd = open_inside(path, os.O_RDONLY)
                 try:
                     page = os.pread(fd, PAGE_BYTES, 0).ljust(PAGE_BYTES, b"\0")
                 finally:

@@ -14,6 +14,7 @@ from telemetry_bus.protocol.messages import Answer, Command
 from telemetry_bus.writer.intake import Intake
 
 from .discretion import Discretion
+from .permission import Permission
 from .status import WriterStatus
 
 #: Producers wait while pages are given back: 500 take 12 to 30 ms.
@@ -25,6 +26,7 @@ class Operated(Protocol):
 
     intake: Intake[Any]
     discretion: Discretion
+    permission: Permission
 
     def status(self) -> WriterStatus: ...
     def leave(self) -> None: ...
@@ -38,12 +40,14 @@ def answer(writer: Operated, command: Command) -> Answer:
         return Answer(False, f"unknown command {command.name[:40]!r}; this writer is version {__version__}")
     try:
         arguments = json.loads(command.arguments)
+        if not writer.permission.allows(arguments) and command.name in _ORDERS:
+            return Answer(False, "only a user who may write the database may do that: run it as its owner")
         return Answer(True, json.dumps(handler(writer, **arguments)))
     except TelemetryError as error:
         if isinstance(error, DatabaseFault):
             writer.intake.degrade(error)
         return Answer(False, str(error))
-    except (TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         text = str(error).encode(errors="backslashreplace").decode()  # JSON may name half a character
         return Answer(False, f"bad arguments: {text}")
 
@@ -97,3 +101,5 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "dead-letters purge": _purge,
     "vacuum": _vacuum,
 }
+#: They change something.
+_ORDERS = frozenset(_COMMANDS) - {"status"}

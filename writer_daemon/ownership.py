@@ -41,7 +41,7 @@ class Ownership:
     def _trimmed(self, stream: bytes) -> int:
         """Up to where the stream's journal says that jobs are acknowledged."""
         try:
-            fd = open_inside(self._folder.journals / f"{stream.hex()}{JOURNAL_SUFFIX}", os.O_RDONLY, others=os.O_RDONLY)
+            fd = open_inside(self._folder.journals / f"{stream.hex()}{JOURNAL_SUFFIX}", os.O_RDONLY)
         except OSError:
             return 0
         try:

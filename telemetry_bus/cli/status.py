@@ -99,7 +99,8 @@ def _asked(bus: Bus, journals: Journals) -> dict[str, Any] | None:
     problem = owner.silence()
     if not owner.is_program:
         try:
-            return {**dict.fromkeys(_OF_THE_WRITER), **ask(bus.folder, "status", ANSWER_S)}  # it may be an older one
+            report = ask(bus.folder, "status", ANSWER_S)  # of one that is older, perhaps
+            return {"state": report["state"], **dict.fromkeys(_OF_THE_WRITER), **report}
         except WriterAbsent:
             if not bus.held:
                 return None

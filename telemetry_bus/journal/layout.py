@@ -126,7 +126,7 @@ def read_watermark(page: bytes) -> Position:
 def lock_file(path: Path) -> int | None:
     """A descriptor that holds the lock of the file at `path`; None when another holds it or the file is gone."""
     try:
-        fd = open_inside(path, os.O_RDONLY, others=os.O_RDONLY)
+        fd = open_inside(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:

@@ -157,7 +157,7 @@ def inspect(path: Path, most_bytes: int = sys.maxsize) -> JournalState:
     reckoned from their size: a million jobs take a second to count.
     Raises `JournalCorrupt`, or `FileNotFoundError` when it is gone.
     """
-    fd = open_inside(path, os.O_RDONLY, others=os.O_RDONLY)
+    fd = open_inside(path, os.O_RDONLY)
     try:
         for _ in range(_LOOKS):
             journal = OrphanJournal(path, fd)

@@ -208,7 +208,7 @@ class Journal:
         try:
             mapped = open_inside(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, others=os.O_RDONLY)
             try:
-                self._lock_fd = open_inside(unfinished, os.O_RDWR, others=os.O_RDONLY)
+                self._lock_fd = open_inside(unfinished, os.O_RDWR)
                 try_lock(self._lock_fd)  # nobody else knows the file
                 os.posix_fallocate(mapped, 0, total)
                 os.pwrite(mapped, content, 0)

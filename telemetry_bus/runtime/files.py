@@ -15,8 +15,8 @@ from pathlib import Path
 
 
 def open_inside(path: Path, flags: int, *, others: int = os.O_RDWR) -> int:
-    """A descriptor of a file, private to its owner or its folder's group when it is made; `others` is what the group
-    may do with it. Raises `OSError` for a link, and for whatever is no file: to open a pipe would last for ever."""
+    """A descriptor of a file; one that may be made is private to its owner or its folder's group, and `others` is what
+    the group may do with it. Raises `OSError` for a link, and for whatever is no file: to open a pipe would last."""
     try:
         with folder_of(path) as folder:
             fd = os.open(path.name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=folder)
@@ -26,7 +26,8 @@ def open_inside(path: Path, flags: int, *, others: int = os.O_RDWR) -> int:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "not a file", str(path))
-        share(fd, path.parent, others)
+        if flags & os.O_CREAT:
+            share(fd, path.parent, others)
     except BaseException:
         os.close(fd)
         raise

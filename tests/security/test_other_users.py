@@ -416,3 +416,44 @@ def test_an_error_tells_a_member_nothing_of_rows(shared: tuple[Path, BusFolder, 
     ended = as_user(MEMBER, MEMBER_READS, database, home=folder.path, group=group)
     assert ended.stdout.startswith("1 "), ended.stderr
     assert readable == ("hunter2canary" in ended.stdout)
+
+
+MEMBER_ORDERS = """
+import sys
+from telemetry_bus.config import parse_database
+from telemetry_bus.control import ask
+from telemetry_bus.errors import WriterError
+from telemetry_bus.runtime.folder import BusFolder
+folder = BusFolder.of(parse_database(sys.argv[1]))
+for name, arguments in (("status", {}), ("vacuum", {"pages": 1}), ("dead-letters retry", {"ids": None}),
+                        ("dead-letters purge", {"ids": None}), ("stop", {})):
+    try:
+        ask(folder, name, 20.0, **arguments)
+        print("done")
+    except WriterError as error:
+        print("refused" if "may write the database" in str(error) else error)
+"""
+
+
+@pytest.mark.parametrize(("user", "writable"), [(MEMBER, False), (MEMBER, True), (OWNER, False)])
+def test_who_may_order_the_writer_about(
+    place: Path, writers: list[subprocess.Popen[str]], user: int, writable: bool
+) -> None:
+    """Whoever may write the database; any other member may ask how it is."""
+    name = the_group()
+    group = grp.getgrnam(name).gr_gid
+    home = place / "home"
+    home.mkdir()
+    os.chown(home, OWNER, group)
+    home.chmod(0o750)
+    database = home / "telemetry.db"
+    database.touch()
+    os.chown(database, OWNER, group)
+    database.chmod(0o660 if writable else 0o640)
+    folder = start_writer(writers, database, "--group", name, user=OWNER, group=group)
+    ended = as_user(user, MEMBER_ORDERS, database, home=home, group=group)
+    orders = "done" if writable or user == OWNER else "refused"
+    assert ["done", *[orders] * 4] == ended.stdout.split(), ended.stderr
+    if orders == "done":
+        wait_until(lambda: writers[-1].poll() is not None, "it has left")
+        assert not (folder.path / "operator.key").exists()

@@ -305,7 +305,7 @@ def test_other_databases_give_nothing_back(tmp_path: Path, mode: str) -> None:
 @pytest.mark.parametrize("pages", [0, -1, 1001, 1.5, True, None, "many"])
 def test_what_the_writer_is_asked_for_is_checked(pages: Any) -> None:
     """Pages that would keep producers waiting, and what is no number."""
-    daemon: Any = SimpleNamespace(note_activity=None, intake=None)
+    daemon: Any = SimpleNamespace(note_activity=None, intake=None, permission=SimpleNamespace(allows=bool))
     answer = operator.answer(daemon, Command("vacuum", json.dumps({"pages": pages})))
     assert (False, "bad arguments: pages are 1 to 1000") == (answer.ok, answer.result)
 
