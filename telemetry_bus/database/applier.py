@@ -15,6 +15,7 @@ from .attempts import MAX_ENDED_WRITERS, MAX_FAULTS, Attempts
 from .batching import Lanes, Planner, consecutive
 from .deadletters import DeadLetter, DeadLetters, refused
 from .dialects import Connection, Dialect
+from .families import OutOfOrder
 from .ledger import Ledger, add_move, moves
 from .schema import Schema
 from .stats import Statistics
@@ -173,6 +174,8 @@ class Applier:
                 for sql in missing:
                     self.schema.define(sql, template.ensure)
             plan = self._planner.plan(template, self.schema.tables())
+            if plan.inserts is None and plan.alone and len(runs) + len(runs[0].payloads) > 2:
+                raise OutOfOrder("a job that only COMMIT judges stands alone")
             if plan.inserts is None:
                 self._rows += lanes.empty()
                 self._run_barrier(template, list(chain.from_iterable(run.payloads for run in group)))
@@ -237,6 +240,8 @@ class Applier:
         end, refusal = start, None
         with self._transaction():
             for job in jobs[start:stop]:
+                if end > start and self._is_alone(job):
+                    break
                 refusal = condemned.get((job.stream, job.sequence)) or self._give_up(job)
                 if refusal is None:
                     self._attempts.at(job.stream, job.sequence)
@@ -248,7 +253,7 @@ class Applier:
                     self._letters.store(failures[-1], job.template, job.payload)
                 add_move(done, job.stream, job.sequence, job.sequence)
                 end, refusal = end + 1, None
-                if self._clock() >= deadline:
+                if self._clock() >= deadline or self._is_alone(job):
                     break
             if refusal is None:
                 if end > start + 1:
@@ -264,6 +269,10 @@ class Applier:
                 end = start
         self._condemn(jobs[end], refusal, condemned)
         return _Spoiled(end, end)
+
+    def _is_alone(self, job: _Job) -> bool:
+        """Whether only the COMMIT behind this very job may say what becomes of it."""
+        return self._planner.plan(job.template, self.schema.tables()).alone
 
     def _spoils(self, refusal: JobFailed) -> bool:
         """Whether nothing more can be done in the current transaction."""

@@ -20,8 +20,9 @@ from typing import Any, NamedTuple, Protocol
 from ..errors import ParameterCount
 from ..jobs import Row, Run, Template
 from ..sql.memory import REMEMBERED_CHARS, remember
-from ..sql.shapes import InsertShape, calls, insert_shape
+from ..sql.shapes import ORDER_DEPENDENT, InsertShape, calls, insert_shape, names
 from .dialects import TableFacts
+from .families import NO_TIES, Awaited, Ties, precedes, ties_of
 
 #: Rows of one multi-row statement. Measured: from 64 to 1024 rows are equally fast; the statement cache prefers few.
 MAX_CHUNK_ROWS = 128
@@ -29,9 +30,6 @@ MAX_CHUNK_ROWS = 128
 MAX_CHUNK_TEXT = 64 * 1024
 #: Plans that are kept; a plan is made in microseconds.
 MAX_PLANS = 1024
-
-#: What these return depends on the statement before, whatever table that was.
-_ORDER_DEPENDENT = frozenset({"last_insert_rowid", "changes", "total_changes"})
 
 
 class Target(Protocol):
@@ -53,6 +51,7 @@ class Insert:
     sql: str
     shape: InsertShape
     many: bool
+    ties: Ties = NO_TIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +59,13 @@ class Plan:
     """How the jobs of a template run.
 
     With `inserts` they take lanes: a column of the payloads at a time, or job by job if two statements meet in one
-    lane (`by_job`). Without, they run in order behind a barrier.
+    lane (`by_job`). Without, they run in order behind a barrier. `alone`: they may leave something behind that only
+    COMMIT judges; what that is must not depend on the jobs that come next.
     """
 
     inserts: tuple[Insert, ...] | None
     by_job: bool
+    alone: bool = False
 
 
 class _Planned(NamedTuple):
@@ -83,6 +84,8 @@ class Planner:
         self._families: Mapping[str, frozenset[str]] = {}
         self._ranks: Mapping[str, int] = {}
         self._circles: Set[str] = set()  # of foreign keys
+        self._keys: dict[str, set[tuple[str, ...]]] = {}  # of each table the columns that foreign keys point at
+        self._judged_late: set[str] = set()  # tables about which only COMMIT may say something
         self._plans: dict[Template, _Planned] = {}
         self._chars = 0
 
@@ -97,6 +100,7 @@ class Planner:
     def _look_at(self, tables: Mapping[str, TableFacts]) -> None:
         """What is planned stays, unless it is about tables that have changed, or ranks have."""
         self._tables = tables
+        self._note_links(tables)
         families = {name: facts.parents for name, facts in tables.items() if facts.parents}
         if families != self._families:
             self._families = families
@@ -104,14 +108,27 @@ class Planner:
             self._circles = (families.keys() | set().union(*families.values())) - self._ranks.keys()
             self._forget()
 
+    def _note_links(self, tables: Mapping[str, TableFacts]) -> None:
+        keys: dict[str, set[tuple[str, ...]]] = {}
+        self._judged_late = set()
+        for name, facts in tables.items():
+            for link in facts.links:
+                parent = tables.get(link.parent)
+                keys.setdefault(link.parent, set()).add(link.keys or (parent.primary if parent else ()))
+            if facts.deferred and facts.parents:
+                self._judged_late |= {name, *facts.parents}
+        self._keys = keys
+        if self._judged_late:
+            self._judged_late |= {name for name, facts in tables.items() if facts.triggers}
+
     def _plan_anew(self, template: Template) -> _Planned:
         chars = sum(len(sql) for sql, _ in template.statements) + sum(map(len, template.ensure))
         if len(self._plans) >= MAX_PLANS or self._chars + chars > REMEMBERED_CHARS:
             self._forget()
         self._chars += chars
         shapes = [insert_shape(sql) for sql, _ in template.statements]
-        names = {self._fold(shape.table) for shape in shapes if shape is not None}
-        facts = tuple((name, self._tables.get(name)) for name in names)
+        lanes = {self._fold(shape.table) for shape in shapes if shape is not None}
+        facts = tuple((name, self._tables.get(name)) for name in lanes)
         planned = self._plans[template] = _Planned(self._make(template), facts)
         return planned
 
@@ -122,13 +139,19 @@ class Planner:
     def _make(self, template: Template) -> Plan:
         inserts = [self._insert(sql, many) for sql, many in template.statements]
         lanes = [insert.lane for insert in inserts if insert is not None]
+        alone = bool(self._judged_late) and any(self._is_judged_late(sql) for sql, _ in template.statements)
         if len(lanes) < len(inserts) or not inserts:
-            return Plan(None, False)
-        return Plan(tuple(insert for insert in inserts if insert is not None), len(set(lanes)) < len(lanes))
+            return Plan(None, False, alone)
+        found = tuple(insert for insert in inserts if insert is not None)
+        ordered = any(insert.many and insert.ties is not NO_TIES for insert in found)
+        return Plan(found, ordered or len(set(lanes)) < len(lanes), alone)
+
+    def _is_judged_late(self, sql: str) -> bool:
+        return not self._judged_late.isdisjoint(map(self._fold, names(sql)))
 
     def _insert(self, sql: str, many: bool) -> Insert | None:
         shape = insert_shape(sql)
-        if shape is None or not _ORDER_DEPENDENT.isdisjoint(calls(sql)):
+        if shape is None or not ORDER_DEPENDENT.isdisjoint(calls(sql)):
             return None
         lane = self._fold(shape.table)
         facts = self._tables.get(lane)
@@ -136,7 +159,9 @@ class Planner:
             return None
         if facts.referenced and (shape.rewrites or facts.rewrites):
             return None
-        return Insert(lane, self._ranks.get(lane, 0), sql, shape, many)
+        rewrites = shape.rewrites or facts.rewrites
+        ties = ties_of(sql, facts, rewrites, self._keys.get(lane, ()), self._fold)
+        return Insert(lane, self._ranks.get(lane, 0), sql, shape, many, ties)
 
 
 @dataclass(slots=True)
@@ -153,33 +178,53 @@ class Lanes:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._lanes: dict[str, list[Segment]] = {}
+        self._awaited = Awaited()
+        self._early = 0
 
     def add(self, plan: Plan, payloads: Sequence[Any]) -> None:
         """Put the jobs of a template with `plan.inserts` into their lanes."""
         assert plan.inserts is not None
         width = len(plan.inserts)
         if width == 1:
-            self._extend(plan.inserts[0], payloads)
+            self._enter(plan.inserts[0], payloads)
             return
         if set(map(len, payloads)) != {width}:
             raise ParameterCount(f"a job does not have its {width} statements", operation="apply")
-        if plan.by_job:
+        columns = [] if plan.by_job else [list(map(itemgetter(place), payloads)) for place in range(width)]
+        if plan.by_job or _are_mixed(plan.inserts, columns):
             for payload in payloads:
                 for insert, part in zip(plan.inserts, payload, strict=True):
-                    self._extend(insert, (part,))
+                    self._enter(insert, (part,))
         else:
-            for position, insert in enumerate(plan.inserts):
-                self._extend(insert, list(map(itemgetter(position), payloads)))
+            for insert, parts in zip(plan.inserts, columns, strict=True):
+                self._enter(insert, parts)
 
     def empty(self) -> int:
-        """Run everything that waits; the number of rows."""
-        count = 0
+        """Run everything that waits; the number of rows, with those that could not wait until now."""
+        count, self._early = self._early, 0
         for lane in sorted(self._lanes.values(), key=_rank):
             for segment in lane:
                 insert_rows(self._target, segment.insert.shape, segment.rows)
                 count += len(segment.rows)
         self._lanes.clear()
+        self._awaited.clear()
         return count
+
+    def _enter(self, insert: Insert, parts: Sequence[Any]) -> None:
+        """Rows of one statement; before them what they would otherwise overtake."""
+        ties = insert.ties
+        if ties is NO_TIES:
+            self._extend(insert, parts)
+            return
+        rows = list(chain.from_iterable(parts)) if insert.many else parts
+        if len(rows) > 1 and precedes(ties, rows, insert.lane, ties, rows):
+            for row in rows:
+                self._enter(insert, [[row]] if insert.many else [row])
+            return
+        if self._awaited.has(insert.lane, ties, rows):
+            self._early = self.empty()
+        self._extend(insert, parts)
+        self._awaited.add(ties, rows)
 
     def _extend(self, insert: Insert, parts: Iterable[Any]) -> None:
         lane = self._lanes.setdefault(insert.lane, [])
@@ -199,6 +244,17 @@ def insert_rows(target: Target, shape: InsertShape, rows: Sequence[Row]) -> None
             chunk >>= 1
         target.run(_multi_row(shape, chunk), list(chain.from_iterable(rows[position : position + chunk])))
         position += chunk
+
+
+def _are_mixed(inserts: Sequence[Insert], columns: Sequence[Sequence[Any]]) -> bool:
+    """Whether a job may be the child of one that comes after it."""
+    tied = [(insert, rows) for insert, rows in zip(inserts, columns, strict=True) if insert.ties is not NO_TIES]
+    return len(tied) > 1 and any(
+        precedes(child.ties, rows, parent.lane, parent.ties, parents)
+        for child, rows in tied
+        for parent, parents in tied
+        if child is not parent
+    )
 
 
 def _rank(lane: list[Segment]) -> int:

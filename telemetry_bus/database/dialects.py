@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -33,12 +33,26 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """A foreign key: its columns, the table that it points at, and the columns there; none of them: its primary key."""
+
+    columns: tuple[str, ...]
+    parent: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TableFacts:
     """What decides whether an insert into a table may change places with inserts into other tables.
 
     `ordinary`: a table with rows of its own, neither a view nor virtual. `referenced`: a foreign key points at it.
     `rewrites`: a constraint of the table itself says what to do about a conflict, so a plain insert may delete.
-    `parents`: the folded names of the tables that its foreign keys point at.
+    `parents`: the folded names of the tables that its foreign keys point at. `triggers`: also defaults and checks that
+    ask what was done before.
+
+    Of tables with foreign keys, or that these point at: `links` are the foreign keys, `deferred` says that some may be
+    judged at COMMIT; `columns` are those that an insert fills when it names none, `primary` those of the primary key,
+    and `filled` those that have a value although none is given.
     """
 
     ordinary: bool
@@ -46,6 +60,11 @@ class TableFacts:
     referenced: bool
     rewrites: bool
     parents: frozenset[str]
+    links: tuple[Link, ...] = field(default=(), compare=False)
+    deferred: bool = field(default=False, compare=False)
+    columns: tuple[str, ...] = field(default=(), compare=False)
+    primary: tuple[str, ...] = field(default=(), compare=False)
+    filled: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 #: The columns of a table in order, each with its declared type in upper case.

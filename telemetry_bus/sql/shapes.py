@@ -34,6 +34,10 @@ class InsertShape:
     rewrites: bool
 
 
+#: What these functions return depends on the statement before, whatever table that was about.
+ORDER_DEPENDENT = frozenset({"last_insert_rowid", "changes", "total_changes"})
+
+
 @remember
 def insert_shape(sql: str) -> InsertShape | None:
     """The shape of `INSERT … VALUES (…)` with nothing but placeholders `?` and literals; None for all else.
@@ -95,6 +99,35 @@ def _is_table(symbols: Sequence[str], at: int) -> bool:
     if one == ".":
         return two in ("MAIN", "TEMP")
     return one in _BEFORE_TABLES or (one == "ON" and symbols[0] == "CREATE") or (two, one) == ("RENAME", "TO")
+
+
+@remember
+def inserted_values(sql: str) -> tuple[tuple[str, ...], tuple[int | None, ...]]:
+    """Of an insert that has a shape: the columns that it names, and of each value the number of its placeholder.
+
+    They begin with 0; None is a literal.
+    """
+    statement, _ = first_statement(sql)
+    at = next(place for place, token in enumerate(statement) if token.symbol == "VALUES")
+    symbols = [token.symbol for token in statement[:at]]
+    names = statement[symbols.index("(") + 1 : at] if "(" in symbols else []
+    values: list[int | None] = [None]
+    placeholders = 0
+    for token in statement[at + 2 :]:
+        if token.symbol == ")":
+            break
+        if token.symbol == ",":
+            values.append(None)
+        elif token.kind == "placeholder":
+            values[-1] = placeholders
+            placeholders += 1
+    return tuple(token.name for token in names if token.symbol not in (",", ")")), tuple(values)
+
+
+@remember
+def names(sql: str) -> frozenset[str]:
+    """Every name in it, as it is written, without quotes; words of SQL and texts among them."""
+    return frozenset(token.name for token in significant(sql) if token.kind in NAMES)
 
 
 def _target_table(reader: Reader) -> str | None:

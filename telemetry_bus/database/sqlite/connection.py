@@ -20,8 +20,9 @@ from ...jobs import Row
 from ...runtime import sqlite
 from ...sql.definitions import is_there
 from ...sql.memory import remember
+from ...sql.shapes import ORDER_DEPENDENT, calls
 from ...sql.tokens import fold
-from ..dialects import Columns, FreeSpace, Settings, TableFacts
+from ..dialects import Columns, FreeSpace, Link, Settings, TableFacts
 from . import errors as sqlite_errors
 from .claims import FileId, claims
 from .guard import Guard, allowed_functions
@@ -60,6 +61,8 @@ _LAST_ENTRY = "SELECT coalesce(max(rowid), 0) FROM sqlite_master"
 _NEW_ENTRIES = """SELECT rowid, type, name, tbl_name, type = 'table' AND rootpage > 0, coalesce(sql, '')
     FROM sqlite_master WHERE rowid > ?"""
 _PARENTS = 'SELECT "table" FROM pragma_foreign_key_list(?)'
+_INFO = "SELECT name, dflt_value, pk, hidden FROM pragma_table_xinfo(?) ORDER BY cid"
+_LINKS = 'SELECT id, "table", "from", "to" FROM pragma_foreign_key_list(?) ORDER BY id, seq'
 _CREATES = re.compile(r"\s*create\b(?!\s+temp)", re.I)
 _COLUMNS = "SELECT name, upper(type) FROM pragma_table_xinfo(?)"
 
@@ -274,12 +277,16 @@ class SqliteConnection:
         tables = [(fold(name), ordinary, sql) for name, ordinary, sql in self.own(_TABLES)]
         self._last_entry = self.own(_LAST_ENTRY)[0][0]
         return {
-            name: TableFacts(
-                ordinary=bool(ordinary),
-                triggers=name in triggers,
-                referenced=name in referenced,
-                rewrites="conflict" in sql.lower(),
-                parents=frozenset(parents.get(name, ())),
+            name: self._with_family(
+                name,
+                TableFacts(
+                    ordinary=bool(ordinary),
+                    triggers=name in triggers or _asks_what_was_done(sql),
+                    referenced=name in referenced,
+                    rewrites="conflict" in sql.lower(),
+                    parents=frozenset(parents.get(name, ())),
+                    deferred="deferred" in sql.lower(),
+                ),
             )
             for name, ordinary, sql in tables
         }
@@ -297,11 +304,32 @@ class SqliteConnection:
                 continue
             parents = frozenset(fold(parent) for (parent,) in self.own(_PARENTS, (name,)))
             for parent in parents & known.keys():
-                known[parent] = replace(known[parent], referenced=True)
-            name = fold(name)
+                known[parent] = self._with_family(parent, replace(known[parent], referenced=True))
+            name, text = fold(name), text.lower()
             referenced = name in parents or any(name in facts.parents for facts in known.values() if facts.parents)
-            known[name] = TableFacts(bool(ordinary), False, referenced, "conflict" in text.lower(), parents)
+            facts = TableFacts(bool(ordinary), _asks_what_was_done(text), referenced, "conflict" in text, parents)
+            known[name] = self._with_family(name, replace(facts, deferred="deferred" in text))
         return known if entries else tables
+
+    def _with_family(self, name: str, facts: TableFacts) -> TableFacts:
+        """With what is asked about tables that have to do with foreign keys only."""
+        if not facts.parents and not facts.referenced:
+            return facts
+        fold = self._dialect.fold
+        columns = [(fold(column), default, key, hidden) for column, default, key, hidden in self.own(_INFO, (name,))]
+        links: dict[int, tuple[str, list[str], list[str]]] = {}
+        for number, parent, column, key in self.own(_LINKS, (name,)):
+            _, own, others = links.setdefault(number, (fold(parent), [], []))
+            own.append(fold(column))
+            others += [] if key is None else [fold(key)]
+        keys = sorted((key, column) for column, _, key, _ in columns if key)
+        return replace(
+            facts,
+            links=tuple(Link(tuple(own), parent, tuple(others)) for parent, own, others in links.values()),
+            columns=tuple(column for column, _, _, hidden in columns if not hidden),
+            primary=tuple(column for _, column in keys),
+            filled=frozenset(column for column, default, _, hidden in columns if hidden or default is not None),
+        )
 
     def columns(self, table: str) -> Columns:
         return self._dialect.columns(self.own(_COLUMNS, (table,)))
@@ -445,3 +473,9 @@ class SqliteConnection:
 @remember
 def _batchable(sql: str) -> bool:
     return _BATCHABLE.match(sql) is not None
+
+
+def _asks_what_was_done(sql: str) -> bool:
+    """Whether a table's defaults or checks ask for the statement before, whatever table that was about."""
+    text = sql.lower()
+    return any(name in text for name in ORDER_DEPENDENT) and not ORDER_DEPENDENT.isdisjoint(calls(sql))

@@ -101,11 +101,7 @@ def _payload(draw: st.DrawFn, jobs: Template) -> Any:
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(batches())
 def test_grouping_does_not_change_what_jobs_mean(work: list[list[Run]]) -> None:
-    """Tables and failures are those of one job after the other, each alone in its transaction.
-
-    But a parent that comes later in the same batch may satisfy a child: then all jobs of the batch succeed, and the
-    tables are those of the jobs in order with foreign keys judged at the end.
-    """
+    """Tables and failures are those of one job after the other, each alone in its transaction."""
     model = _memory()
     with closing(Writer(parse_database(":memory:"))) as writer, closing(model):
         writer.driver_connection.set_authorizer(None)
@@ -114,9 +110,7 @@ def test_grouping_does_not_change_what_jobs_mean(work: list[list[Run]]) -> None:
             failed = {(failure.stream, failure.sequence) for failure in writer.apply(runs)}
             found = _contents(writer.driver_connection)
             expected, expected_failed = _one_by_one(model, runs)
-            if failed != expected_failed:
-                assert failed == set()
-                expected = _together(model, runs)
+            assert failed == expected_failed
             assert _contents(expected) == found
             model.close()
             model = expected
@@ -135,16 +129,6 @@ def _one_by_one(start: sqlite3.Connection, runs: list[Run]) -> tuple[sqlite3.Con
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
     return connection, failed
-
-
-def _together(start: sqlite3.Connection, runs: list[Run]) -> sqlite3.Connection:
-    connection = _memory(start)
-    connection.execute("BEGIN")
-    connection.execute("PRAGMA defer_foreign_keys=ON")
-    for run, _, payload in _jobs(runs):
-        _run(connection, run.template, payload)
-    connection.execute("COMMIT")
-    return connection
 
 
 def _jobs(runs: list[Run]) -> Iterator[tuple[Run, int, Any]]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import gc
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from telemetry_bus.database import Writer
 from telemetry_bus.database.sqlite.connection import SqliteConnection
 from telemetry_bus.jobs import Template
 
@@ -23,8 +26,9 @@ FAMILY = (
     "CREATE TABLE IF NOT EXISTS late_kids (parent INTEGER REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)",
 )
 INSERT_PARENT, INSERT_KID = "INSERT INTO parents (id) VALUES (?)", "INSERT INTO kids (parent) VALUES (?)"
+INSERT_LATE_KID = "INSERT INTO late_kids (parent) VALUES (?)"
 PARENT, KID = template(INSERT_PARENT, ensure=FAMILY), template(INSERT_KID, ensure=FAMILY)
-LATE_KID = template("INSERT INTO late_kids (parent) VALUES (?)", ensure=FAMILY)
+LATE_KID = template(INSERT_LATE_KID, ensure=FAMILY)
 PLAIN = template("INSERT INTO plain (a) VALUES (?)", ensure=("CREATE TABLE IF NOT EXISTS plain (a)",))
 LOG, SEEN = "CREATE TABLE log (seen INTEGER)", "SELECT seen FROM log ORDER BY rowid"
 TRIGGER = "CREATE TRIGGER t AFTER INSERT ON events BEGIN INSERT INTO log SELECT count(*) FROM plain; END"
@@ -233,11 +237,51 @@ class TestForeignKeys:
             assert [3, 4, 5, 7] == [failure.sequence for failure in failures]
             assert [(1,), (1,)] == rows(tmp_path, "SELECT parent FROM late_kids")
 
-    def test_a_parent_of_the_same_batch_satisfies_a_deferred_child(self, tmp_path: Path) -> None:
-        """The one leniency that batching brings."""
+    @pytest.mark.parametrize("kid", [KID, LATE_KID], ids=["at once", "at the end"])
+    @pytest.mark.parametrize("together", [True, False])
+    def test_a_parent_that_comes_later_does_not_help(self, tmp_path: Path, kid: Template, together: bool) -> None:
+        """In one batch as in two: the child that came first is a dead letter, and one behind the parent is not."""
         stream = Stream()
         with opened(tmp_path) as writer:
-            assert [] == writer.apply([stream.run(LATE_KID, [5]), stream.run(PARENT, [5])])
+            writer.apply([stream.run(PARENT, [1])])
+            runs = [stream.run(kid, [5], [1]), stream.run(PARENT, [5]), stream.run(kid, [5])]
+            failures = writer.apply(runs) if together else [f for run in runs for f in writer.apply([run])]
+            assert [2] == [failure.sequence for failure in failures]
+
+    def test_jobs_of_parents_and_children_stay_together(self, tmp_path: Path) -> None:
+        """Where each child comes behind its parent a batch is a transaction, with a statement for each table."""
+        both, stream = template(INSERT_PARENT, INSERT_KID, INSERT_LATE_KID, ensure=FAMILY), Stream()
+        with opened(tmp_path) as writer:
+            writer.apply([stream.run(PARENT, [0])])
+            with _statements(writer) as ran:
+                writer.apply([stream.run(both, *([[n], [n], [n]] for n in range(1, 101)))])
+            assert 2 == writer.snapshot().batches
+            assert 9 == sum(sql.startswith("INSERT") and "telemetry_bus" not in sql for sql in ran)
+
+    @pytest.mark.parametrize(
+        ("column", "value"),
+        [("DEFAULT (last_insert_rowid())", 1), ("CHECK (v + 0 * changes() < 2)", 0), ("DEFAULT (changes())", 1)],
+    )
+    def test_defaults_that_ask_for_the_statement_before(self, tmp_path: Path, column: str, value: int) -> None:
+        """Each job's second row is about its first, as when it is alone."""
+        ensure = (
+            "CREATE TABLE IF NOT EXISTS one (id INTEGER PRIMARY KEY, v)",
+            f"CREATE TABLE IF NOT EXISTS two (n, v INTEGER {column})",
+        )
+        second = "INSERT INTO two (n) VALUES (?)" if "DEFAULT" in column else "INSERT INTO two (n, v) VALUES (?, 0)"
+        jobs, stream = template("INSERT INTO one (v) VALUES (?)", second, ensure=ensure), Stream()
+        with opened(tmp_path) as writer:
+            assert [] == writer.apply([stream.run(jobs, *([[n], [n]] for n in range(1, 101)))])
+        expected = [(n if "rowid" in column else value,) for n in range(1, 101)]
+        assert expected == rows(tmp_path, "SELECT v FROM two ORDER BY rowid")
+
+
+@contextmanager
+def _statements(writer: Writer) -> Iterator[list[str]]:
+    ran: list[str] = []
+    writer.driver_connection.set_trace_callback(ran.append)
+    yield ran
+    writer.driver_connection.set_trace_callback(None)
 
 
 class TestHealing:
