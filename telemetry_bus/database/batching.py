@@ -178,7 +178,7 @@ class Lanes:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._lanes: dict[str, list[Segment]] = {}
-        self._awaited = Awaited()
+        self._awaited: Awaited | None = None
         self._early = 0
 
     def add(self, plan: Plan, payloads: Sequence[Any]) -> None:
@@ -207,7 +207,7 @@ class Lanes:
                 insert_rows(self._target, segment.insert.shape, segment.rows)
                 count += len(segment.rows)
         self._lanes.clear()
-        self._awaited.clear()
+        self._awaited = None
         return count
 
     def _enter(self, insert: Insert, parts: Sequence[Any]) -> None:
@@ -221,9 +221,10 @@ class Lanes:
             for row in rows:
                 self._enter(insert, [[row]] if insert.many else [row])
             return
-        if self._awaited.has(insert.lane, ties, rows):
+        if self._awaited is not None and self._awaited.has(insert.lane, ties, rows):
             self._early = self.empty()
         self._extend(insert, parts)
+        self._awaited = self._awaited or Awaited()
         self._awaited.add(ties, rows)
 
     def _extend(self, insert: Insert, parts: Iterable[Any]) -> None:

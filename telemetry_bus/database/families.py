@@ -64,10 +64,6 @@ class Awaited:
         self._values: dict[str, set[Any]] = {}
         self._deferred: set[str] = set()
 
-    def clear(self) -> None:
-        self._values.clear()
-        self._deferred.clear()
-
     def has(self, lane: str, ties: Ties, rows: Sequence[Row]) -> bool:
         """Whether one of these rows may be a parent that is awaited.
 

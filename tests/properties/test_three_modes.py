@@ -40,6 +40,11 @@ class Scene:
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
+        #: Plain inserts only, of keys that do not collide, and of parents that are there or come next: then batches
+        #: succeed as a whole, unless order matters.
+        self.calm = self.rng.random() < 0.5
+        self.made: dict[str, int] = {}
+        self.parents: dict[str, str] = {}
         self.columns: dict[str, list[str]] = {}
         self.keys: dict[str, str] = {}
         self.schema = self.make_schema()
@@ -53,12 +58,12 @@ class Scene:
         schema = [self.table(f"t{number}") for number in range(self.rng.randint(1, 4))]
         schema.append("CREATE TABLE base (a INTEGER PRIMARY KEY, b)")
         names = list(self.columns)
-        for number in range(self.rng.randint(0, 2)):
+        for number in range(0 if self.calm else self.rng.randint(0, 2)):
             table = self.pick(names)
             where = self.pick(("", " WHERE c1 IS NOT NULL", " WHERE c1 = 'x'"))
             what = self.pick(("c1", "lower(c1)"))
             schema.append(f"CREATE {self.pick(('', 'UNIQUE '))}INDEX i{number} ON {table} ({what}){where}")
-        if self.rng.random() < 0.3:
+        if self.rng.random() < 0.3 and not self.calm:
             table, other = self.pick(names), self.pick(names)
             body = self.pick((f"INSERT INTO log SELECT new.c0, count(*), last_insert_rowid() FROM {other}",
                               f"UPDATE {other} SET c1 = new.c1 WHERE c0 IS 2", f"DELETE FROM {other} WHERE c0 IS 3",
@@ -72,14 +77,15 @@ class Scene:
         columns = [f"c0 {key}", f"c1 {self.pick(TYPES)} {self.pick(DEFAULTS)}"]
         self.columns[name] = ["c0", "c1"]
         if self.rng.random() < 0.7:
-            parent = self.pick([*self.columns, "t3"])
+            self.parents[name] = parent = self.pick([*self.columns] if self.calm else [*self.columns, "t3"])
             columns.append(
                 f"c2 {self.pick(TYPES)} {self.pick(DEFAULTS[:5])} REFERENCES {parent} (c0) {self.pick(ACTIONS)}"
             )
             self.columns[name].append("c2")
         if self.rng.random() < 0.3:
             columns.append(f"c3 GENERATED ALWAYS AS (c1 || '!') {self.pick(('STORED', 'VIRTUAL'))}")
-        return f"CREATE TABLE {name} ({', '.join(columns)} {', ' * bool(check := self.pick(CHECKS))}{check})"
+        check = "" if self.calm else self.pick(CHECKS)
+        return f"CREATE TABLE {name} ({', '.join(columns)} {', ' * bool(check)}{check})"
 
     def template(self) -> Template:
         """Functions that ask for the statement before find one in their own job."""
@@ -90,11 +96,14 @@ class Scene:
 
     def statement(self) -> tuple[str, bool]:
         table = self.pick(list(self.columns))
-        if self.rng.random() < 0.2:
+        if self.rng.random() < 0.2 and not self.calm:
             return self.pick(
                 (f"DELETE FROM {table} WHERE c0 = ?", f"UPDATE {table} SET c1 = ? WHERE c0 IS 1",
                  f"UPDATE {table} SET c0 = ? WHERE c0 IS 2", f"INSERT INTO {table} (c0) SELECT ? WHERE changes() >= 0")
             ), False  # fmt: skip
+        if self.calm:
+            named = [c for c in self.columns[table] if c != "c1"]
+            return f"INSERT INTO {table} ({', '.join(named)}) VALUES ({', '.join('?' for _ in named)})", False
         named = [c for c in self.columns[table] if self.rng.random() < 0.8] or ["c0"]
         values = ", ".join(self.pick(("?", "?", "?", "?", "1", "NULL")) for _ in named)
         conflict = ""
@@ -107,11 +116,17 @@ class Scene:
         template: Template = self.pick(self.templates)
         parts = []
         for sql, many in template.statements:
-            rows = [
-                [self.pick(VALUES) for _ in range(sql.count("?"))] for _ in range(self.pick((0, 1, 3)) if many else 1)
-            ]
+            rows = [self.row(sql) for _ in range(self.pick((0, 1, 3)) if many else 1)]
             parts.append(rows if many else rows[0])
         return template, parts[0] if len(parts) == 1 else parts
+
+    def row(self, sql: str) -> list[Any]:
+        if not self.calm or " base " in sql:
+            return [self.pick(VALUES) for _ in range(sql.count("?"))]
+        table = sql.split()[2]
+        self.made[table] = key = self.made.get(table, 0) + 1
+        parent = self.pick((None, *range(1, self.made.get(self.parents.get(table, ""), 0) + 2)))  # or the next one
+        return [key, parent][: sql.count("?")]
 
 
 def contents(connection: sqlite3.Connection) -> dict[str, Any]:
