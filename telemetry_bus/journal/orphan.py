@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,11 @@ from .layout import DEFINITIONS_TAIL, DROPPED, PAGE_BYTES, TAIL, Header, lock_fi
 _PIECE_BYTES = 1024 * 1024
 #: No record is longer; a rest of this length that does not check out is the end.
 _MAX_RECORD_BYTES = MAX_JOB_BYTES + 64
+#: Most records are shorter than this.
+_SHORT_BYTES = 4 * 1024
+#: The checksum at the end of a record, and behind it what looks like another: the number of a template, and an array.
+#: Each is looked at, for a checksum may have the bytes of one in itself.
+_ENDS = re.compile(rb"(?s)(?=(\xce....)(?:[\x00-\x7f]|\xcc.|\xcd..|\xce....)[\x90-\x9f\xdc\xdd])")
 #: A journal that is trimmed while its jobs are counted is counted anew, so many times at most.
 _LOOKS = 4
 
@@ -48,8 +55,10 @@ class OrphanJournal:
         size, whole = os.fstat(fd).st_size, self._ring_start + header.ring_bytes
         if size < whole:
             self.damage = f"the last {whole - size} bytes of the file are cut off"
-        room = os.pread(fd, min(words[DEFINITIONS_TAIL], header.definitions_bytes), PAGE_BYTES)
-        self.definitions_count, self.definitions = self._intact_definitions(room)
+        #: Up to which job the ledger knows the stream. Behind that stands what must not be lost.
+        self.known = 0
+        room = os.pread(fd, header.definitions_bytes, PAGE_BYTES)
+        self.definitions_count, self.definitions = self._intact_definitions(room, words[DEFINITIONS_TAIL])
 
     @classmethod
     def claim(cls, path: Path) -> OrphanJournal | None:
@@ -70,9 +79,20 @@ class OrphanJournal:
         """First sequence number, number of jobs, and records, from the watermark to the last intact record.
 
         The checksums say where it ends, not the published tail: a record that checks out with the next sequence
-        number was appended whole. When it ends before the tail, `damage` says so.
+        number was appended whole. When it ends before the tail, `damage` says so. After a power cut the page may be
+        older than the ring, by laps: what follows the ledger is looked for then.
         """
-        sequence, offset = self.trimmed
+        last = yield from self._follow(*self.trimmed)
+        if last < self.known:
+            offset = self._find(self.known + 1)
+            if offset is None:
+                self.damage = f"its first page is older than the ledger: nothing is found behind job {self.known}"
+            else:
+                self.damage = None
+                yield from self._follow(self.known, offset)
+
+    def _follow(self, sequence: int, offset: int) -> Generator[tuple[int, int, bytes], None, int]:
+        """As `chunks`, from one place on; the last job."""
         limit = offset + self._header.ring_bytes
         reach = offset  # how far the ring has been read
         rest = b""
@@ -96,9 +116,37 @@ class OrphanJournal:
                 sequence += count
             rest = data[end:]
             if reach - len(rest) == self.tail:
-                return
+                return sequence
         if reach - len(rest) < self.tail:
             self.damage = f"{self.tail - reach + len(rest)} bytes after job {sequence} are lost: {reason}"
+        return sequence
+
+    def _find(self, sequence: int) -> int | None:
+        """Where in the ring the record of a job stands, behind the tail that is published; None when nowhere."""
+        ring = self._header.ring_bytes
+        lap = -(-self.tail // ring) * ring
+        for start in range(0, ring, _PIECE_BYTES):
+            piece = self._read(start, min(_PIECE_BYTES, ring - start) + min(_SHORT_BYTES, ring))
+            for place in itertools.chain((0,), (found.end(1) for found in _ENDS.finditer(piece))):
+                if self._stands_at(start + place, piece[place : place + _SHORT_BYTES], sequence):
+                    return lap + (start + place) % ring
+        return None
+
+    def _stands_at(self, offset: int, data: bytes, sequence: int) -> bool:
+        """Whether the record of a job is at a place of the ring, whose first bytes are `data`."""
+        try:
+            return bool(next(scan(data, sequence), 0))
+        except JournalCorrupt as error:
+            if "OutOfData" not in error.message or len(data) == min(_MAX_RECORD_BYTES, self._header.ring_bytes):
+                return False
+        return self._stands_at(offset, self._read(offset, min(_MAX_RECORD_BYTES, self._header.ring_bytes)), sequence)
+
+    def _read(self, offset: int, length: int) -> bytes:
+        """As `_piece`, beyond the wrap too."""
+        data = b""
+        while len(data) < length:
+            data += self._piece(offset + len(data), length - len(data))
+        return data
 
     def delete(self) -> None:
         """Everything in it is decided: unlink the file, make that durable, let go of the lock."""
@@ -123,13 +171,15 @@ class OrphanJournal:
         length = min(length, self._header.ring_bytes - position)
         return os.pread(self._fd, length, self._ring_start + position).ljust(length, b"\0")
 
-    def _intact_definitions(self, room: bytes) -> tuple[int, bytes]:
+    def _intact_definitions(self, room: bytes, tail: int) -> tuple[int, bytes]:
+        """As with records, the checksums say where they end."""
         count = end = 0
         try:
             for position in scan_definitions(room):
                 count, end = count + 1, position
         except JournalCorrupt as error:
-            self.damage = f"definitions after number {count} are lost: {error.message}"
+            if end < tail:
+                self.damage = f"definitions after number {count} are lost: {error.message}"
         return count, room[:end]
 
 

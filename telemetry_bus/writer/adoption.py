@@ -133,7 +133,8 @@ class Adopter:
         if self._intake.protocol.received(journal.stream) < journal.trimmed[0]:
             journal.close()  # older jobs of it are pending; the next scan finds it with a ledger that can be raised
             return False
-        self._current = _Adoption(journal, _messages(journal), journal.trimmed[0])
+        journal.known = self._intake.protocol.received(journal.stream)
+        self._current = _Adoption(journal, _messages(journal), journal.known)
         self._intake.protocol.adopting = journal.stream  # its definitions come only once
         return True
 
@@ -166,7 +167,7 @@ class Adopter:
 
     def _finish(self, adoption: _Adoption) -> None:
         journal = adoption.journal
-        jobs = adoption.last - journal.trimmed[0]
+        jobs = adoption.last - journal.known
         leave = self._intake.protocol.forget
         try:
             if journal.damage is None:

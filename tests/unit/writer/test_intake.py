@@ -18,6 +18,7 @@ from telemetry_bus.config import Database
 from telemetry_bus.database import Writer
 from telemetry_bus.encoding.records import Encoder
 from telemetry_bus.errors import DatabaseFault, ProtocolError
+from telemetry_bus.journal.layout import DEFINITIONS_BYTES, PAGE_BYTES, read_watermark
 from telemetry_bus.journal.ring import Journal
 from telemetry_bus.protocol.messages import Ack, Hello, Refusal, Resend, Welcome
 from telemetry_bus.runtime.folder import BusFolder
@@ -610,3 +611,69 @@ def test_a_slow_disk_makes_no_batch_smaller(writer: MemoryWriter, clock: Clock) 
         intake.jobs(sender.message(first, first + 99))
         intake.commit()
     assert (10, 0) == (writer.batches, intake.protocol.pending_jobs)
+
+
+def grown(folder: BusFolder, laps: int, pending: int, sizes: int) -> tuple[Path, bytes, bytes, int]:
+    """A journal in one of its later laps: its path, an early first page, what is in the file now, and up to which job
+    it is acknowledged."""
+    with closing(Journal(folder.journals, b"o" * 16, 1 << 15, "x")) as journal:
+        encoder = Encoder(journal.define)
+        assert journal.path is not None
+        old = journal.path.read_bytes()[:PAGE_BYTES]
+        number = 0
+        while journal.end[1] < laps << 15:
+            number += 1
+            assert journal.append(encoder.row(INSERT, (number * 10**sizes,), ()))
+            journal.trim(journal.end)
+            if number == 3:
+                old = journal.path.read_bytes()[:PAGE_BYTES]
+        for waiting in range(number + 1, number + pending + 1):
+            assert journal.append(encoder.row(INSERT, (waiting * 10**sizes,), ()))
+        return journal.path, old, journal.path.read_bytes(), number
+
+
+def adopt(folder: BusFolder, intake: Intake[bytes]) -> Adopter:
+    with closing(Adopter(folder, intake)) as adopter:
+        adopter.scan()
+        for _ in range(20):
+            adopter.step()
+            intake.commit()
+    return adopter
+
+
+@pytest.mark.parametrize("laps", [1, 2, 7])
+@pytest.mark.parametrize("pending", [0, 1, 50])
+@pytest.mark.parametrize("sizes", [0, 3])
+def test_a_power_cut_leaves_an_old_first_page(
+    tmp_path: Path, real_intake: Intake[bytes], laps: int, pending: int, sizes: int
+) -> None:
+    """The ring is newer by laps, and the ledger knows where its rest begins: no intact job is dropped."""
+    folder = BusFolder(tmp_path / "telemetry.db.bus")
+    folder.prepare()
+    path, old, content, last = grown(folder, laps, pending, sizes)
+    path.write_bytes(old + content[PAGE_BYTES:])
+    real_intake.writer.raise_watermark(b"o" * 16, last)
+    adopter = adopt(folder, real_intake)
+    expected = [(n * 10**sizes,) for n in range(last + 1, last + pending + 1)]
+    assert expected == rows(tmp_path, "SELECT a FROM t ORDER BY rowid")
+    assert not path.exists()
+    # With nothing behind what the ledger knows it cannot be told whether something was there.
+    assert (1, 1 if laps > 1 and not pending else 0) == (adopter.adopted, adopter.quarantined)
+
+
+def test_a_power_cut_that_took_the_next_job(
+    tmp_path: Path, real_intake: Intake[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What follows it is intact and cannot be applied: it is kept, and told of."""
+    folder = BusFolder(tmp_path / "telemetry.db.bus")
+    folder.prepare()
+    path, old, content, last = grown(folder, 3, 50, 0)
+    _, offset = read_watermark(content[:PAGE_BYTES])
+    place = PAGE_BYTES + DEFINITIONS_BYTES + offset % (1 << 15)
+    content = content[:place] + bytes(8) + content[place + 8 :]
+    path.write_bytes(old + content[PAGE_BYTES:])
+    real_intake.writer.raise_watermark(b"o" * 16, last)
+    adopter = adopt(folder, real_intake)
+    assert [] == rows(tmp_path, "SELECT a FROM t")
+    assert (1, 1) == (adopter.adopted, adopter.quarantined)
+    assert "its first page is older" in caplog.text
