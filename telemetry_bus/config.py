@@ -30,6 +30,20 @@ OnFull = Literal["block", "raise", "drop"]
 JobReads = Literal["refuse", "flush"]
 DialectName = Literal["sqlite", "postgresql"]
 
+#: Every variable of the environment that the bus reads.
+VARIABLES = frozenset(
+    {
+        "TELEMETRY_BUS_DIR",
+        "TELEMETRY_BUS_GROUP",
+        "TELEMETRY_BUS_IDLE_TIMEOUT",
+        "TELEMETRY_BUS_LINGER_MS",
+        "TELEMETRY_BUS_MODE",
+        "TELEMETRY_BUS_SPAWN",
+        "TELEMETRY_DATABASE_URL",
+        "TELEMETRY_DEBUG",
+        "TELEMETRY_WRITER_COMMAND",
+    }
+)
 _MODES = ("daemon", "thread", "sync")
 _ON_FULL = ("block", "raise", "drop")
 _JOB_READS = ("refuse", "flush")
@@ -91,6 +105,31 @@ def _file_number(path: Path | None) -> str:
 
 def _without_password(url: str, password: str, parameter: str) -> str:
     return re.sub(_PASSWORD_PARAMETER, rf"\1{parameter}", re.sub(_PASSWORD, rf"\1{password}", url))
+
+
+def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """What the environment has that looks like a variable of the bus and is none, each with the nearest that is."""
+    unknown = sorted(name for name in environ if name.upper().startswith("TELEMETRY_") and name not in VARIABLES)
+    return [f"{name} (did you mean {nearest}?)" if (nearest := _nearest(name)) else name for name in unknown]
+
+
+def _nearest(name: str) -> str | None:
+    """A variable that begins like it, else one that is spelt like it, whatever stands before the part that tells."""
+    from difflib import get_close_matches  # hardly ever needed
+
+    telling = {_telling_part(known): known for known in sorted(VARIABLES)}
+    part = _telling_part(name.upper())
+    begins = [word for word in telling if part and word.startswith(part)]
+    return next((telling[word] for word in begins or get_close_matches(part, telling, 1, 0.6)), None)
+
+
+def _telling_part(name: str) -> str:
+    return name.removeprefix("TELEMETRY_").removeprefix("BUS_")
+
+
+def is_default(database: object, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether nothing says which database to use, so that it is the default one."""
+    return database is None and not environ.get("TELEMETRY_DATABASE_URL")
 
 
 def parse_database(database: object = None, environ: Mapping[str, str] = os.environ) -> Database:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
 
 from .backends import Backend, make_backend
-from .config import Mode, StoreOptions, check_seconds, parse_database, store_options
+from .config import Mode, StoreOptions, check_seconds, is_default, parse_database, store_options, unknown_variables
 from .errors import BadDefinition, ConfigError, FlushTimeout, JobError, JobFailed, StoreClosed, shorten, split_error
 from .jobs import Failure, Job, Row, Statement
 from .producer.recording import RecordingConnection
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from .views import StoreStats
+
+logger = logging.getLogger("telemetry_bus")
 
 #: What `submit` takes: a callable that writes to the connection it is given, or a job.
 Task = Callable[[Any], object] | Job
@@ -84,6 +87,7 @@ class TelemetryStore:
             **unknown,
         )
         self._debug = self._options.debug
+        _tell_once(database if engine is None else engine, self._options)
         _make_parent(self._options)
         self._backend = make_backend(self._options)
         self._closed = False
@@ -351,6 +355,7 @@ def get_store(database: object = None, *, engine: object = None, **options: Any)
 
 _shared: dict[str, TelemetryStore] = {}
 _shared_lock = ForkSafeLock()
+_told: set[str] = set()
 
 
 def _job_failed(failure: Failure, hint: str, number: int = 1) -> JobFailed:
@@ -365,6 +370,20 @@ def _job_failed(failure: Failure, hint: str, number: int = 1) -> JobFailed:
     error.error_type, error.traceback, error.number = failure.error_type, traceback, number
     error.add_note(traceback)
     return error
+
+
+def _tell_once(database: object, options: StoreOptions) -> None:
+    """What may not be meant, once for a process: a database that nothing names, a variable that nothing reads."""
+    texts = []
+    if is_default(database):
+        where = options.database.masked
+        texts.append((logging.INFO, f"no database is named, here or by TELEMETRY_DATABASE_URL: {where} is used"))
+    if unknown := unknown_variables():
+        texts.append((logging.WARNING, f"unknown variables in the environment: {', '.join(unknown)}"))
+    for level, text in texts:
+        if text not in _told:
+            _told.add(text)
+            logger.log(level, "%s", text)
 
 
 def _make_parent(options: StoreOptions) -> None:

@@ -39,7 +39,7 @@ def handle_telemetry_command(args: Any) -> int:
         return 1
     try:
         report = make_report(name, args, ComprehensiveExtractionTelemetry(), Destination(logger=_logger))
-        render(report, getattr(args, "format", "table"), sys.stdout)
+        render(report, getattr(args, "format", "table"), sys.stdout, spreadsheet=getattr(args, "spreadsheet", False))
     except Exception:
         _logger.exception("the report %s cannot be made", name)
         return 1

@@ -66,15 +66,28 @@ _SPECIAL: dict[tuple[str, str], dict[str, Any]] = {
 }
 
 
+def add_database(parser: argparse.ArgumentParser) -> None:
+    """Without a default, so that a report's parser does not undo what stands before the report."""
+    parser.add_argument(
+        "--database",
+        metavar="URL",
+        default=argparse.SUPPRESS,
+        help="URL or path; the configured database by default",
+    )
+
+
 def add_reports(subparsers: Any, *, with_database: bool) -> None:
     """A sub-command for each report, with its options."""
     for name, (about, options) in REPORTS.items():
         parser = subparsers.add_parser(name, help=about, description=f"Print {about}.")
         if with_database:
-            parser.add_argument("--database", metavar="URL", help="URL or path; the configured database by default")
+            add_database(parser)
         for option in options:
             parser.add_argument(option, **{**_OPTIONS[option], **_SPECIAL.get((name, option), {})})
         parser.add_argument("--format", choices=("table", "json", "csv"), default="table", help="table by default")
+        parser.add_argument(
+            "--spreadsheet", action="store_true", help="CSV whose texts no spreadsheet takes for formulas"
+        )
 
 
 def make_report(name: str, args: Any, telemetry: extraction.ExtractionReads, destination: Destination) -> Report:

@@ -11,12 +11,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from telemetry_bus import TelemetryError, TelemetryStore
+from telemetry_bus import TelemetryError, TelemetryStore, __version__
 from telemetry_bus.config import parse_database
 
 from ..destination import Destination
 from ..extraction import ComprehensiveExtractionTelemetry
-from .catalogue import add_reports, make_report
+from .catalogue import add_database, add_reports, make_report
 from .progress import progress
 from .rendering import render
 from .words import words
@@ -27,15 +27,17 @@ _logger = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> int:
     """`telemetry-report`: print one report. Returns 0, 1 when it cannot be made; argparse exits with 2."""
     parser = argparse.ArgumentParser(prog="telemetry-report", description="What the telemetry producers recorded.")
+    parser.add_argument("--version", action="version", version=f"telemetry-bus {__version__}")
+    add_database(parser)
     add_reports(parser.add_subparsers(dest="report", required=True, metavar="REPORT"), with_database=True)
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(arguments, argparse.Namespace(database=None))
     try:
         if sys.stdout is None:
             raise OSError("the standard output is closed")
         with _store(given.database) as store, progress(f"telemetry-report {given.report}", sys.stderr):
             telemetry = ComprehensiveExtractionTelemetry(store=store)
             report = make_report(given.report, given, telemetry, Destination(store, logger=_logger))
-        render(report, given.format, sys.stdout)
+        render(report, given.format, sys.stdout, spreadsheet=given.spreadsheet)
         sys.stdout.flush()
     except BrokenPipeError:  # who read it has seen enough, as with `| head`
         _give_up_what_is_buffered()

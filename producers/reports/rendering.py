@@ -9,6 +9,8 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any, Literal, TextIO
 
+from telemetry_bus.errors import printable
+
 from ..values import json_text
 from .report import Column, Grouping, Report, Row
 from .words import NAMELESS, bar, plural, words
@@ -19,11 +21,16 @@ Format = Literal["table", "json", "csv"]
 _GAP = "  "
 #: Less of a text says nothing.
 _LEAST_TEXT = 4
+#: A spreadsheet takes a cell that begins so for a formula.
+_FORMULAS = ("=", "+", "-", "@")
 _RIGHT = frozenset({"count", "number", "rate", "duration"})
 
 
-def render(report: Report, form: Format, stream: TextIO) -> None:
-    """Print the report. JSON and CSV hold all rows, with plain values: rates from 0 to 1, durations in ms."""
+def render(report: Report, form: Format, stream: TextIO, *, spreadsheet: bool = False) -> None:
+    """Print the report. JSON and CSV hold all rows, with plain values: rates from 0 to 1, durations in ms.
+
+    In CSV what would steer a terminal is an escape; with `spreadsheet` no text begins like a formula.
+    """
     if form == "json":
         rows = [
             {key: str(value) if isinstance(value, datetime) else value for key, value in row.items()}
@@ -35,7 +42,7 @@ def render(report: Report, form: Format, stream: TextIO) -> None:
         text = io.StringIO()
         writer = csv.DictWriter(text, keys, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(report.rows)
+        writer.writerows({key: _csv_cell(row.get(key), spreadsheet) for key in keys} for row in report.rows)
         _write(stream, text.getvalue())
     elif not report.rows:
         _write(stream, f"{report.nothing}\n")
@@ -43,6 +50,13 @@ def render(report: Report, form: Format, stream: TextIO) -> None:
         _on_terminal(report, stream)
     else:
         _in_plain_text(report, stream)
+
+
+def _csv_cell(value: object, spreadsheet: bool) -> object:
+    if not isinstance(value, str):
+        return value
+    text = "\n".join(map(printable, value.split("\n")))
+    return f"'{text}" if spreadsheet and value.lstrip().startswith(_FORMULAS) else text
 
 
 def _in_plain_text(report: Report, stream: TextIO) -> None:

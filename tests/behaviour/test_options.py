@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +184,46 @@ def test_missing_folders_are_made(tmp_path: Path) -> None:
     """Parent folders that are not there are made."""
     TelemetryStore(tmp_path / "a" / "b" / "x.db")
     assert (tmp_path / "a" / "b").is_dir()
+
+
+@pytest.fixture
+def untold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has opened no store yet."""
+    monkeypatch.setattr("telemetry_bus.store._told", set())
+
+
+@pytest.mark.usefixtures("untold")
+def test_the_default_database_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By one INFO line, however many stores there are; what is named by whatever way is not told."""
+    caplog.set_level(logging.INFO, "telemetry_bus")
+    monkeypatch.delenv("TELEMETRY_DATABASE_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    TelemetryStore(tmp_path / "x.db", mode="sync").shutdown()
+    assert [] == caplog.messages
+    for _ in range(2):
+        TelemetryStore(mode="sync").shutdown()
+    (record,) = caplog.records
+    assert (logging.INFO, True) == (record.levelno, "data/mizzou.db is used" in record.getMessage())
+    monkeypatch.setenv("TELEMETRY_DATABASE_URL", "sqlite:///other.db")
+    TelemetryStore(mode="sync").shutdown()
+    assert 1 == len(caplog.records)
+
+
+@pytest.mark.usefixtures("untold")
+def test_a_variable_that_nothing_reads_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the one that was meant, once; what is no variable of the bus's at all is left alone."""
+    for name in ("TELEMETRY_BUS_IDLE", "telemetry_bus_mode", "TELEMETRY_COLOUR", "OTHER_TELEMETRY_BUS_DIR"):
+        monkeypatch.setenv(name, "5")
+    for _ in range(2):
+        TelemetryStore(tmp_path / "x.db", mode="sync").shutdown()
+    (record,) = (one for one in caplog.records if one.levelno == logging.WARNING)
+    text = record.getMessage()
+    assert "TELEMETRY_BUS_IDLE (did you mean TELEMETRY_BUS_IDLE_TIMEOUT?)" in text
+    assert "telemetry_bus_mode (did you mean TELEMETRY_BUS_MODE?)" in text
+    assert text.count("did you mean") == 2
+    assert "TELEMETRY_COLOUR" in text
+    assert "OTHER_" not in text

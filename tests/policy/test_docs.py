@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from telemetry_bus.config import VARIABLES
+
 ROOT = Path(__file__).parents[2]
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if page.exists()]
 CODE = [path for package in ("telemetry_bus", "writer_daemon", "producers") for path in (ROOT / package).rglob("*.py")]
@@ -183,3 +185,4 @@ def test_environment_is_documented() -> None:
         name for page in PAGES for name in re.findall(r"\bTELEMETRY_[A-Z_]*[A-Z]\b", page.read_text(encoding="utf-8"))
     }
     assert in_code == in_docs
+    assert in_code == VARIABLES, "config.VARIABLES is what an unknown name is told from"

@@ -30,7 +30,7 @@ from producers.operations import (
     OperationType,
 )
 from producers.reports.command import main
-from telemetry_bus import TelemetryStore
+from telemetry_bus import TelemetryStore, __version__
 
 NAMES = ["publishers", "errors", "methods", "fields", "bylines", "cleaning", "discovery", "operations"]
 
@@ -563,3 +563,23 @@ def test_what_a_host_application_reads(
     assert "Unknown  tries 20  ok 17  success 85.0%" in printed
     assert f"{'h' * 28}…" in printed
     assert "1.5 s" in printed
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--database", "{}", "operations"],
+        ["operations", "--database", "{}"],
+        ["--database", "elsewhere.db", "operations", "--database={}"],
+    ],
+)
+def test_the_database_stands_before_or_behind_the_report(words: list[str], filled_at_once: Path) -> None:
+    """As with the other commands; what is said twice counts the second time."""
+    assert 0 == main([word.format(filled_at_once) for word in words])
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """As with the other commands."""
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert (0, f"telemetry-bus {__version__}\n") == (left.value.code, capsys.readouterr().out)

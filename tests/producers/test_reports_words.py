@@ -144,6 +144,28 @@ def test_csv() -> None:
     assert "team,name,tries,rate,ms,at\n" == printed("csv", given=report([]))
 
 
+@pytest.mark.parametrize(
+    ("text", "plain", "spreadsheet"),
+    [
+        ("\x1b[31mred\x07", "\\x1b[31mred\\x07", "\\x1b[31mred\\x07"),
+        ("=1+2", "=1+2", "'=1+2"),
+        ("  @sum(a)", "  @sum(a)", "'  @sum(a)"),
+        ("-cmd", "-cmd", "'-cmd"),
+        ("+1", "+1", "'+1"),
+        ("two\nlines \x9b", "two\nlines \\x9b", "two\nlines \\x9b"),
+        ("plain = text", "plain = text", "plain = text"),
+    ],
+)
+def test_csv_steers_nothing(text: str, plain: str, spreadsheet: str) -> None:
+    """Neither a terminal nor, if it is for one, a spreadsheet. Numbers stay numbers."""
+    given = report([{**ROWS[0], "name": text, "tries": -3}])
+    for wanted, is_for in ((plain, False), (spreadsheet, True)):
+        stream = io.StringIO()
+        render(given, "csv", stream, spreadsheet=is_for)
+        (line,) = csv.DictReader(io.StringIO(stream.getvalue()))
+        assert (wanted, "-3") == (line["name"], line["tries"])
+
+
 def test_nothing_to_show() -> None:
     """One line that says so."""
     assert "Nobody ran.\n" == printed("table", given=report([]))

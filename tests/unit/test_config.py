@@ -16,12 +16,14 @@ from telemetry_bus.config import (
     DEFAULT_JOURNAL_BYTES,
     DEFAULT_TIMEOUT,
     MIN_JOURNAL_BYTES,
+    VARIABLES,
     Database,
     check_seconds,
     env_flag,
     env_seconds,
     parse_database,
     store_options,
+    unknown_variables,
 )
 from telemetry_bus.errors import ConfigError
 from telemetry_bus.runtime.folder import BusFolder
@@ -342,3 +344,24 @@ for name in ("x", chr(0xE4)):
     assert encoding != "utf-8"
     assert len(refused) == 1
     assert "PYTHONUTF8=1" in refused[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("TELEMETRY_BUS_IDLE", "TELEMETRY_BUS_IDLE_TIMEOUT"),
+        ("TELEMETRY_IDLE_TIMEOUT", "TELEMETRY_BUS_IDLE_TIMEOUT"),
+        ("TELEMETRY_BUS_DATABASE_URL", "TELEMETRY_DATABASE_URL"),
+        ("TELEMETRY_DB_URL", "TELEMETRY_DATABASE_URL"),
+        ("TELEMETRY_BUS_DEBUG", "TELEMETRY_DEBUG"),
+        ("TELEMETRY_BUS_SPWAN", "TELEMETRY_BUS_SPAWN"),
+        ("Telemetry_Bus_Mode", "TELEMETRY_BUS_MODE"),
+        ("TELEMETRY_COLOUR", None),
+        ("TELEMETRY_", None),
+    ],
+)
+def test_unknown_variables_are_told_with_the_nearest(name: str, meant: str | None) -> None:
+    """Those that the bus reads are none of them."""
+    known = dict.fromkeys(VARIABLES, "1")
+    told = f"{name} (did you mean {meant}?)" if meant else name
+    assert [told] == unknown_variables({**known, name: "1", "HOME": "/"})

@@ -7,7 +7,16 @@ import resource
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 
-from ...config import DEFAULT_IDLE_TIMEOUT, env_flag, env_seconds, parse_database, store_options
+from ...config import (
+    DEFAULT_IDLE_TIMEOUT,
+    VARIABLES,
+    env_flag,
+    env_seconds,
+    is_default,
+    parse_database,
+    store_options,
+    unknown_variables,
+)
 from ...errors import ConfigError
 from .case import Case
 from .finding import Finding, ok, problem, warning
@@ -41,8 +50,14 @@ def variables(case: Case) -> Finding:
             "TELEMETRY_BUS_MODE is thread, and a writer process owns the database: such a program cannot have it",
             "unset TELEMETRY_BUS_MODE, or end the writer with telemetry-bus stop",
         )
-    names = sorted(name for name in case.environ if name.startswith("TELEMETRY_"))
-    return ok(", ".join(names) if names else "nothing is set")
+    if unknown := unknown_variables(case.environ):
+        return warning(
+            f"nothing reads {', '.join(unknown)}", "correct or unset them; docs/operations.md has those that there are"
+        )
+    names = ", ".join(sorted(name for name in case.environ if name in VARIABLES)) or "nothing is set"
+    if is_default(None, case.environ):
+        names += f"; the default database is {named.masked}, below the current folder"
+    return ok(names)
 
 
 def open_files(case: Case) -> Finding:

@@ -23,6 +23,7 @@ import pytest
 from telemetry_bus import TelemetryStore, __version__
 from telemetry_bus.cli import checks, exit_codes, main
 from telemetry_bus.cli.checks import case, content, environment, examine, place
+from telemetry_bus.cli.checks.environment import variables
 from telemetry_bus.cli.checks.finding import Finding, ok
 from telemetry_bus.cli.survey import Bus
 from telemetry_bus.runtime.folder import BusFolder
@@ -472,6 +473,20 @@ def test_variables_that_are_wrong(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     expect(doctor(), "environment", state, *words)
+
+
+def test_variables_that_nothing_reads(doctor: Doctor, monkeypatch: Patch) -> None:
+    """A misspelt one is silent otherwise."""
+    monkeypatch.setenv("TELEMETRY_BUS_IDLE", "5")
+    expect(doctor(), "environment", "warning", "TELEMETRY_BUS_IDLE (did you mean TELEMETRY_BUS_IDLE_TIMEOUT?)")
+
+
+def test_where_the_database_comes_from(tmp_path: Path, monkeypatch: Patch) -> None:
+    """The default one is below the current folder."""
+    monkeypatch.chdir(tmp_path)
+    assert f"the default database is sqlite:///{tmp_path}/data/mizzou.db" in variables(case.Case(None, {})).message
+    named = {"TELEMETRY_DATABASE_URL": "sqlite:///x.db"}
+    assert "TELEMETRY_DATABASE_URL" == variables(case.Case(None, named)).message
 
 
 def test_a_relative_folder_of_buses(doctor: Doctor, monkeypatch: Patch) -> None:
