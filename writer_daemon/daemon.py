@@ -74,7 +74,13 @@ def _live(options: WriterOptions, folder: BusFolder, notifier: Notifier) -> tupl
         lock = take_over(folder, signals)
         life.callback(lock.release)
         notifier.say("opening the database")
-        writer = Writer(options.database, durability=options.durability, attempts=folder.attempts, on_stuck=_end_stuck)
+        writer = Writer(
+            options.database,
+            durability=options.durability,
+            definition_timeout=options.definition_timeout,
+            attempts=folder.attempts,
+            on_stuck=_end_stuck,
+        )
         life.callback(writer.close)
         sockets = Sockets(folder)
         life.callback(sockets.close)

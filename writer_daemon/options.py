@@ -9,6 +9,7 @@ from typing import Literal
 
 from telemetry_bus import __version__
 from telemetry_bus.config import DEFAULT_IDLE_TIMEOUT, Database, env_seconds, parse_database
+from telemetry_bus.database.writer import DEFINITION_TIMEOUT_S
 from telemetry_bus.runtime.folder import group_id
 from telemetry_bus.writer.intake import BatchLimits
 
@@ -30,6 +31,7 @@ class WriterOptions:
     log_format: Literal["text", "json"]
     spawned: bool
     metrics: str | None = None
+    definition_timeout: float = DEFINITION_TIMEOUT_S
 
 
 def parse(arguments: Sequence[str] | None = None) -> WriterOptions:
@@ -62,6 +64,13 @@ def parse(arguments: Sequence[str] | None = None) -> WriterOptions:
         help="normal: a power cut may undo acknowledged commits (default %(default)s)",
     )
     add(
+        "--definition-timeout",
+        type=float,
+        default=DEFINITION_TIMEOUT_S,
+        metavar="S",
+        help="let a definition of ensure= take so long; an index that takes longer is left out (default %(default)g)",
+    )
+    add(
         "--group",
         metavar="NAME",
         help="share the bus with this group, else with TELEMETRY_BUS_GROUP; else it is the user's own",
@@ -75,8 +84,8 @@ def parse(arguments: Sequence[str] | None = None) -> WriterOptions:
     idle = given.idle_timeout
     if idle is None:
         idle = env_seconds("TELEMETRY_BUS_IDLE_TIMEOUT", DEFAULT_IDLE_TIMEOUT) if given.spawned else 0.0
-    if idle < 0 or given.batch_delay_ms < 0:
-        parser.error("times are not negative")
+    if idle < 0 or given.batch_delay_ms < 0 or given.definition_timeout <= 0:
+        parser.error("times are not negative, and a definition takes some")
     return WriterOptions(
         database=parse_database(given.database),
         idle_timeout=idle,
@@ -87,6 +96,7 @@ def parse(arguments: Sequence[str] | None = None) -> WriterOptions:
         log_format=given.log_format,
         spawned=given.spawned,
         metrics=given.metrics,
+        definition_timeout=given.definition_timeout,
     )
 
 

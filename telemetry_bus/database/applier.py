@@ -86,6 +86,7 @@ class Applier:
         *,
         subject: str,
         statement_timeout: float,
+        definition_timeout: float,
         attempts: Attempts,
         clock: Callable[[], float],
         points: FailPoints,
@@ -99,6 +100,7 @@ class Applier:
         self._statistics = statistics
         self._subject = subject
         self._statement_timeout = statement_timeout
+        self._definition_timeout = definition_timeout
         self._attempts = attempts
         self._clock = clock
         self._points = points
@@ -280,6 +282,8 @@ class Applier:
 
     def _condemn(self, job: _Job, refusal: JobFailed, condemned: dict[tuple[bytes, int], JobFailed]) -> None:
         """The job may only be buried; but when the database failed in it, only after it was tried again."""
+        if self.schema.is_left_out(refusal.subject):
+            return
         if self._dialect.blames_database(_cause(refusal)):
             times = self._attempts.failed(job.stream, job.sequence)
             self._prove(refusal, times)
@@ -316,6 +320,11 @@ class Applier:
         dropped the table. A refused job may have ended the transaction.
         """
         refusal = self._run(template, payload)
+        late = refusal is not None and refusal.subject in template.ensure and self._dialect.is_late(_cause(refusal))
+        if refusal is not None and late and self.schema.too_slow(refusal.subject, self._definition_timeout):
+            if not self._connection.in_transaction:  # an interrupt may have ended it; the next one does without
+                return refusal
+            refusal = self._run(template, payload)
         if (
             refusal is not None
             and template.ensure
@@ -334,11 +343,11 @@ class Applier:
         mark = self.schema.mark()
         count = 0
         sql = None
-        deadline = self._clock() + JOB_LIMIT * self._statement_timeout
         try:
             for sql in self.schema.missing(template.ensure):
-                connection.limit_time(self._statement_timeout)
+                connection.limit_time(self._definition_timeout)
                 self.schema.define(sql, template.ensure)
+            deadline = self._clock() + JOB_LIMIT * self._statement_timeout
             for sql, rows in template.fill(payload):
                 connection.limit_time(min(self._statement_timeout, deadline - self._clock()))
                 if len(rows) == 1:

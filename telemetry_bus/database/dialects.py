@@ -209,6 +209,9 @@ class Dialect(Protocol):
     def is_corruption(self, error: BaseException) -> bool:
         """Whether the database itself is broken."""
 
+    def is_late(self, error: BaseException) -> bool:
+        """Whether a statement was ended because its time was over."""
+
     def is_of_memory(self, error: BaseException) -> bool:
         """Whether there was not enough memory for a statement."""
 

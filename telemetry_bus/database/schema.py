@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
+from ..errors import BadDefinition, shorten
 from .dialects import Columns, Connection, Dialect, TableFacts
 from .transactions import bus_transaction
 
@@ -13,6 +15,8 @@ logger = logging.getLogger("telemetry_bus.writer")
 
 #: Definitions remembered as executed. One that was forgotten is executed again, which changes nothing.
 MAX_DEFINITIONS = 4096
+_PLAIN_INDEX = re.compile(r"\s*create\s+index\b", re.I)
+_SLOW_HINT = "execute it by hand, or give the writer a longer --definition-timeout"
 MAX_DEFINITION_CHARS = 4 * 1024 * 1024
 
 _LEDGER = """
@@ -64,6 +68,8 @@ class Schema:
         self._done: OrderedDict[str, None] = OrderedDict()
         self._done_chars = 0
         self._fresh: dict[str, tuple[str, ...]] = {}  # with the list that each is part of
+        self._slow: dict[str, str] = {}
+        self._left_out: set[str] = set()
         self._suspects: dict[tuple[str, ...], None] = {}
         self._drift: dict[str, str] = {}
         self._tables: Mapping[str, TableFacts] = {}
@@ -80,14 +86,16 @@ class Schema:
         return tuple(self._drift.values())
 
     def missing(self, ensure: Sequence[str]) -> list[str]:
-        """Those definitions that have not been executed."""
-        return [sql for sql in ensure if sql not in self._done and sql not in self._fresh]
+        """Those definitions that have not been executed, without indexes that are known to take too long."""
+        return [sql for sql in ensure if sql not in self._done and sql not in self._fresh and sql not in self._left_out]
 
     def define(self, sql: str, ensure: tuple[str, ...]) -> None:
         """Execute a definition inside the transaction that stands. `ensure`: the whole list that it is part of.
 
         Raises what `Connection.define` does.
         """
+        if sql in self._slow:
+            raise BadDefinition(self._slow[sql], operation="apply", subject=sql, hint=_SLOW_HINT)
         known = None if self._stale else self._tables
         self._connection.define(sql)
         self._fresh[sql] = ensure
@@ -130,6 +138,20 @@ class Schema:
     def suspect(self, ensure: tuple[str, ...]) -> None:
         """A job misses something although these were executed: `settle` compares the tables with them."""
         self._suspects[ensure] = None
+
+    def too_slow(self, sql: str, seconds: float) -> bool:
+        """The definition took longer than that; it is not tried again. Whether jobs can do without: an index only makes
+        reading faster."""
+        self._slow[sql] = text = f"the definition takes longer than {seconds:g} s, and is not tried again"
+        if _PLAIN_INDEX.match(sql) is None:
+            return False
+        self._left_out.add(sql)
+        self._drift[sql] = f"{shorten(sql)}: not made"
+        logger.warning("%s; jobs are applied without it; %s: %s", text, _SLOW_HINT, shorten(sql))
+        return True
+
+    def is_left_out(self, sql: str) -> bool:
+        return sql in self._left_out
 
     def forget_tables(self) -> None:
         """A rollback may have taken tables back; the schema's version may then come again with another schema."""

@@ -24,6 +24,8 @@ from .transactions import bus_transaction
 
 logger = logging.getLogger("telemetry_bus.writer")
 
+#: A definition may fill an index over a large table. Less than the service manager's watchdog waits for.
+DEFINITION_TIMEOUT_S = 120.0
 #: A log of this size that a reader keeps from being moved into the database is worth a warning, so often.
 ALARM_LOG_BYTES = 256 * 1024 * 1024
 ALARM_PERIOD_S = 60.0
@@ -53,6 +55,7 @@ class Writer:
         durability: Durability = "full",
         busy_timeout: float = 1.0,
         statement_timeout: float = 30.0,
+        definition_timeout: float = DEFINITION_TIMEOUT_S,
         ledger: bool = True,
         attempts: Path | None = None,
         on_stuck: Callable[[], None] | None = None,
@@ -70,6 +73,7 @@ class Writer:
         self._dialect = _dialect_of(database)
         self._has_ledger = ledger
         self._statement_timeout = statement_timeout
+        self._definition_timeout = definition_timeout
         self._on_stuck = on_stuck
         self._clock = clock
         self._statistics = Statistics()
@@ -370,6 +374,7 @@ class Writer:
             self._statistics,
             subject=self._database.masked,
             statement_timeout=self._statement_timeout,
+            definition_timeout=self._definition_timeout,
             attempts=self._attempts,
             clock=self._clock,
             points=self,

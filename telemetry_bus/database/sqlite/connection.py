@@ -82,6 +82,7 @@ class SqliteDialect:
     breaks_connection = staticmethod(sqlite_errors.breaks_connection)
     is_corruption = staticmethod(sqlite_errors.is_corruption)
     is_missing = staticmethod(sqlite_errors.is_missing)
+    is_late = staticmethod(sqlite_errors.is_interrupt)
     is_of_memory = staticmethod(sqlite_errors.is_of_memory)
     fault = staticmethod(sqlite_errors.fault)
 

@@ -285,3 +285,38 @@ def test_triggers_into_full_text_tables(tmp_path: Path) -> None:
         assert [(2,)] == rows(tmp_path, "SELECT rowid FROM found WHERE found MATCH 'word'")
         assert [(2,)] == rows(tmp_path, "SELECT id FROM boxes")
         assert [("abc",)] == rows(tmp_path, "SELECT v FROM checked")
+
+
+@pytest.mark.slow
+class TestSlowDefinitions:
+    """Definitions over grown tables."""
+
+    INDEX = "CREATE INDEX IF NOT EXISTS slow ON events (length(name || hex(zeroblob(100000))))"
+
+    def grown(self, writer: Writer, stream: Stream) -> None:
+        writer.apply([stream.run(EVENT, ["first", 1])])
+        many = (
+            "INSERT INTO events (name) WITH RECURSIVE n (a) AS (VALUES (1) UNION ALL SELECT a + 1 FROM n LIMIT 20000) "
+        )
+        writer.apply([stream.run(template(many + "SELECT 'event ' || a FROM n"), [])])
+
+    def test_an_index_that_takes_too_long_is_left_out(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """It is tried once, and told; jobs are applied without it."""
+        jobs, stream = template("UPDATE events SET size = ? WHERE name = 'first'", ensure=(self.INDEX,)), Stream()
+        with opened(tmp_path, definition_timeout=0.3) as writer:
+            self.grown(writer, stream)
+            assert [] == writer.apply([stream.run(jobs, [2])])
+            assert [] == writer.apply([stream.run(jobs, [n]) for n in range(3, 50)])
+            assert any("not made" in text for text in writer.snapshot().drift)
+        assert [(49,)] == rows(tmp_path, "SELECT size FROM events WHERE name = 'first'")
+        assert 1 == sum("jobs are applied without it" in record.getMessage() for record in caplog.records)
+
+    def test_a_definition_that_jobs_need_is_not_tried_again(self, tmp_path: Path) -> None:
+        """The first job waits for it, the others are told at once."""
+        unique = template(EVENT.statements[0][0], ensure=(self.INDEX.replace("INDEX", "UNIQUE INDEX", 1),))
+        stream = Stream()
+        with opened(tmp_path, definition_timeout=0.3) as writer:
+            self.grown(writer, stream)
+            failures = writer.apply([stream.run(unique, *([f"n{number}", 1] for number in range(100)))])
+            assert ["OperationalError"] + ["BadDefinition"] * 99 == [failure.error_type for failure in failures]
+            assert [] == writer.apply([stream.run(EVENT, ["another", 1])])
