@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -22,6 +21,7 @@ from ..runtime import lifecycle
 from ..runtime.folder import BusFolder
 from ..runtime.lifecycle import EXIT_LIMIT_S, ForkSafeLock, Hold
 from ..runtime.locks import InstanceLock
+from ..runtime.native import native
 from ..runtime.spawn import Spawner
 from ..runtime.waker import Waker
 from ..views import WriterView
@@ -184,14 +184,14 @@ class ThreadWriter:
             raise
         self._intake: Intake[_Stream] = Intake(self._writer, options.database, BatchLimits(step_s=0.0))
         self._adopter = Adopter(folder, self._intake) if folder else None
-        self._database_lock = threading.RLock()  # between the thread, readers of :memory:, and a fork
+        self._database_lock = native("threading").RLock()  # between the thread, readers of :memory:, and a fork
         self._streams: list[_Stream] = []
         self._displaced: DatabaseFault | None = None  # the folder was removed, and another writer was quicker
         self._turn = 0
         self._hold = Hold(self._database_lock)
         self._waker = Waker()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name=options.thread_name, daemon=True)
+        self._thread = native("threading").Thread(target=self._run, name=options.thread_name, daemon=True)
         self._thread.start()
         lifecycle.watch(self)
         if folder is not None:

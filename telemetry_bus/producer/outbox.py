@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from ..encoding.values import check_size
 from ..errors import JobTooLarge, JournalFull, ReentrantSubmit, StoreClosed, shorten, without_values
 from ..jobs import MAX_JOB_BYTES, Failure, Job, Row
 from ..journal.ring import Journal
+from ..runtime.native import native, wait, wait_for
 from ..runtime.throttle import Pace
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ class Outbox:
         self._encoder = Encoder(journal.define)
         # Re-entrant, so that a signal handler or a finalizer that submits in the middle of a submit of the same
         # thread meets an error and not a deadlock.
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
+        self._lock = native("threading").RLock()
+        self._changed = native("threading").Condition(self._lock)
         self._busy = False
         self._closed = False
         self._tracing = False
@@ -153,7 +153,7 @@ class Outbox:
         while (left := deadline - time.monotonic()) > 0:
             self._busy = False  # others may submit while this thread waits
             self.hurry(self.journal.end[0])
-            self._changed.wait(left)
+            wait(self._changed, left)
             if self._closed or self._busy:
                 self._refuse()
             self._busy = True
@@ -269,7 +269,7 @@ class Outbox:
         """Wait until every job up to `sequence` is decided; False when the time is over, or the outbox closed."""
         self.hurry(sequence)
         with self._lock:
-            return self._changed.wait_for(lambda: self._committed >= sequence or self._closed, timeout) and (
+            return wait_for(self._changed, lambda: self._committed >= sequence or self._closed, timeout) and (
                 self._committed >= sequence
             )
 
@@ -277,7 +277,7 @@ class Outbox:
         """Wait until nothing is pending, closed or not; whether that came about in time."""
         self.hurry(self.journal.end[0])
         with self._lock:
-            return self._changed.wait_for(lambda: not self.pending, timeout)
+            return bool(wait_for(self._changed, lambda: not self.pending, timeout))
 
     def hurry(self, sequence: int) -> None:
         """A process waits for the jobs up to `sequence`: have them sent now, and committed at once."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from ..runtime.native import native
 
 
 class Requests:
@@ -12,4 +12,4 @@ class Requests:
         self.stopping = False
         self.goodbye = False
         self.ask = False
-        self.heard = threading.Event()
+        self.heard = native("threading").Event()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..config import Database
 from ..runtime.folder import BusFolder
 from ..runtime.lifecycle import embedded, importing
+from ..runtime.native import native
 from ..runtime.spawn import Spawner, load
 from ..runtime.throttle import Pace
 from ..runtime.waker import Waker
@@ -58,7 +59,7 @@ class Sender:
     def start(self, name: str) -> None:
         if embedded():
             self._transport = self._load()  # not in the thread: the program may fork in the middle of it
-        thread = threading.Thread(target=self._run, name=name, daemon=True)
+        thread = native("threading").Thread(target=self._run, name=name, daemon=True)
         thread.start()
         self._thread = thread
 
@@ -66,10 +67,10 @@ class Sender:
         """End the thread, whatever is pending; whether it ended in time. Sockets are closed then."""
         self._requests.stopping = True
         self._waker.wake()
-        if self._thread is None or self._thread is threading.current_thread():
+        if self._thread is None or self._thread is native("threading").current_thread():
             return True
         self._thread.join(timeout)
-        return not self._thread.is_alive()
+        return not bool(self._thread.is_alive())
 
     def goodbye(self) -> None:
         """Tell the writer at the end that the journal will be gone. Before `stop`."""
@@ -80,7 +81,7 @@ class Sender:
         self._requests.heard.clear()
         self._requests.ask = True
         self._waker.wake()
-        return self._requests.heard.wait(timeout)
+        return bool(self._requests.heard.wait(timeout))
 
     @property
     def resent(self) -> int:
@@ -125,7 +126,7 @@ class Sender:
         if not (self._outbox.pending or self._requests.stopping):
             self._waker.sleep(None)
         self._waker.clear()
-        time.sleep(_GIVE_WAY_S)
+        native("time").sleep(_GIVE_WAY_S)
 
     def _load(self) -> Transport:
         with importing():

@@ -8,17 +8,22 @@ does no more than that, only earlier.
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import logging  # here, even if others did without: see `watch`
 import mmap
 import os
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from .native import native
+
+if TYPE_CHECKING:
+    import threading
 
 logger = logging.getLogger("telemetry_bus")
 
@@ -58,7 +63,7 @@ class ForkSafeLock:
     """A re-entrant lock that is free in a forked child, whoever held it in the parent."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = native("threading").RLock()
         watch(self)
 
     def __enter__(self) -> None:
@@ -71,7 +76,7 @@ class ForkSafeLock:
             self._lock.release()
 
     def after_fork(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = native("threading").RLock()
 
     def at_exit(self, limit: float) -> None:
         """Nothing."""
@@ -86,15 +91,15 @@ class Hold:
         self._turns: dict[int, Generator[None]] = {}  # by thread: several may fork at once
 
     def take(self) -> None:
-        turn = self._turns[threading.get_ident()] = _hold(self._lock)
+        turn = self._turns[_thread.get_ident()] = _hold(self._lock)
         next(turn)
 
     def release(self) -> None:
         """If this thread has taken it."""
-        turn = self._turns.get(threading.get_ident())
+        turn = self._turns.get(_thread.get_ident())
         if turn is not None:
             turn.close()
-            del self._turns[threading.get_ident()]
+            del self._turns[_thread.get_ident()]
 
 
 def _hold(lock: threading.RLock) -> Generator[None]:
@@ -109,7 +114,7 @@ Part = TypeVar("Part")
 
 _living: weakref.WeakSet[Living] = weakref.WeakSet()
 _resting: weakref.WeakSet[Resting] = weakref.WeakSet()
-_import_lock = threading.RLock()
+_import_lock = native("threading").RLock()
 _imports = Hold(_import_lock)
 #: By process, so that a child never finds it held by a thread that it does not have.
 _noticing: dict[int, threading.RLock] = {}
@@ -151,11 +156,11 @@ def notice_fork() -> None:
     What is raised meanwhile, by a signal handler say, is raised again at the end, and the next call does it all again.
     """
     global _import_lock, _imports
-    with _noticing.setdefault(os.getpid(), threading.RLock()):
+    with _noticing.setdefault(os.getpid(), native("threading").RLock()):
         if own[0]:
             return
         _imports.release()
-        _import_lock = threading.RLock()
+        _import_lock = native("threading").RLock()
         _imports = Hold(_import_lock)
         _each(list(_living), _let_go)
         own[0] = 1

@@ -14,9 +14,11 @@ from .folder import BusFolder
 from .launch import VARIABLE, launch
 from .lifecycle import importing
 from .locks import InstanceLock, holder, is_held
+from .native import native
 
 if TYPE_CHECKING:
     import subprocess
+    from subprocess import Popen
 
 #: After a writer that failed to start, wait so long before the next, doubling up to the limit.
 BACKOFF_S = 0.2
@@ -132,15 +134,14 @@ class Spawner:
 
     def _start(self) -> subprocess.Popen[bytes]:
         load()
-        import subprocess
-
+        subprocess = native("subprocess")
         command, environment = launch()
         if environment.get("TELEMETRY_BUS_DIR"):  # the writer stands in another folder
             environment["TELEMETRY_BUS_DIR"] = str(self._folder.path.parent)
         log = open_inside(self._folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             self._log_begins = os.fstat(log).st_size
-            child = subprocess.Popen(
+            child: Popen[bytes] = subprocess.Popen(
                 [*command, "--database", self._database.url, "--spawned"],
                 cwd="/",
                 env=environment,
@@ -204,7 +205,7 @@ def load() -> None:
     import may change the exit code (after a KeyboardInterrupt Python 3.11 forgets the signal when it evaluates text).
     """
     with importing():
-        import subprocess  # noqa: F401
+        native("subprocess")
 
 
 def _is_ours(child: subprocess.Popen[bytes]) -> bool:

@@ -6,6 +6,8 @@ import contextlib
 import os
 import select
 
+from .native import native
+
 
 class Waker:
     """A pipe to poll beside one's sockets. A byte is written only when the reader has said that it sleeps.
@@ -20,6 +22,7 @@ class Waker:
     def __init__(self) -> None:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.sleeping = False
+        self._os, self._poll = native("os"), native("select").poll
 
     def fileno(self) -> int:
         return self._read
@@ -29,7 +32,7 @@ class Waker:
         if self.sleeping:
             try:
                 self.sleeping = False
-                os.write(self._write, b"\0")
+                self._os.write(self._write, b"\0")
             except BlockingIOError:
                 pass  # the pipe is full: the reader will wake
             except BaseException:
@@ -40,11 +43,11 @@ class Waker:
         """The reader is awake."""
         self.sleeping = False
         with contextlib.suppress(BlockingIOError):
-            os.read(self._read, 4096)
+            self._os.read(self._read, 4096)
 
     def sleep(self, timeout: float | None) -> None:
         """Wait for a wake and nothing else, `timeout` seconds at most."""
-        poller = select.poll()
+        poller = self._poll()
         poller.register(self._read, select.POLLIN)
         poller.poll(None if timeout is None else max(0, round(timeout * 1000)))
         self.clear()

@@ -111,9 +111,9 @@ class Bus:
         """`telemetry-writer` in the foreground, not waited for."""
         return self.start_command("-P", "-m", "writer_daemon", "--database", self.database.url, *options, **environment)
 
-    def start_command(self, *words: str, **environment: str) -> subprocess.Popen[str]:
-        """Python with these arguments, in the folder `/`."""
-        return self._popen([sys.executable, *words], environment, Path("/"))
+    def start_command(self, *words: str, folder: str = "/", **environment: str) -> subprocess.Popen[str]:
+        """Python with these arguments, in the folder `/` unless another is given."""
+        return self._popen([sys.executable, *words], environment, Path(folder))
 
     def start_under(self, words: Sequence[str], *options: str, **environment: str) -> subprocess.Popen[str]:
         """`telemetry-writer` as `start_writer` starts it, with a command before it that becomes the writer."""

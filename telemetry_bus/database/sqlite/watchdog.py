@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from math import inf
+from typing import TYPE_CHECKING
+
+from ...runtime.native import native
+
+if TYPE_CHECKING:
+    import threading
 
 #: What does not end at all so long after it was interrupted: the connection cannot be had back.
 STUCK_AFTER_S = 30.0
@@ -30,14 +35,14 @@ class Watchdog:
         #: Whether `begin` has something to do.
         self.asleep = True
         self._closed = False
-        self._wake = threading.Event()
+        self._wake = native("threading").Event()
         self._thread: threading.Thread | None = None
 
     def begin(self) -> None:
         """Look at `late_at`, if it was not looked at for a while."""
         if self._thread is None:
             self.asleep = False
-            self._thread = threading.Thread(target=self._run, name="telemetry-watchdog", daemon=True)
+            self._thread = native("threading").Thread(target=self._run, name="telemetry-watchdog", daemon=True)
             self._thread.start()
         else:
             self._wake.set()
@@ -46,7 +51,7 @@ class Watchdog:
         """Ends the thread. Idempotent."""
         self._closed = True
         self._wake.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if self._thread is not None and self._thread is not native("threading").current_thread():
             self._thread.join()
 
     def _run(self) -> None:
