@@ -33,6 +33,12 @@ def max_parameters(connection: sqlite3.Connection) -> int:
     return connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
 
 
+def limit_values(connection: sqlite3.Connection, most: int) -> None:
+    """Let no text or blob grow beyond `most` bytes, where this module can."""
+    if hasattr(connection, "setlimit"):
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, most)
+
+
 def switch(connection: sqlite3.Connection, name: str, on: bool) -> None:
     """Set a switch of the connection, one of `SQLITE_DBCONFIG_…`, where this Python can (since 3.12)."""
     if hasattr(connection, "setconfig") and (number := getattr(sqlite3, f"SQLITE_DBCONFIG_{name}", None)) is not None:

@@ -170,7 +170,7 @@ class SqliteConnection:
         self._long_chars = 0
         self._files = {suffix: self._file_identity(suffix) for suffix in _SUFFIXES}
         self._watchdog = Watchdog(self._interrupt, settings.on_stuck) if settings.checkpoints else None
-        driver.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
+        sqlite.limit_values(driver, _MAX_VALUE_BYTES)
         driver.set_authorizer(self._guard.authorize)
         driver.set_progress_handler(self._is_late, _PROGRESS_STEPS)
 
