@@ -1,4 +1,4 @@
-"""A batch job on real files, recorded twice: through the telemetry bus, and by every process for itself.
+"""A batch job on real files, done three times: recorded through the bus, by every process for itself, and not at all.
 
 Several processes read the Python sources of this machine and extract title, author, text and date by several
 methods. What was tried on each file, how long it took and what failed goes into one SQLite file; a scorecard of the
@@ -72,10 +72,11 @@ def _demonstrate(console: Console, database: Path, processes: int, records: int)
     print(f"{len(found):,} Python files found, {len(files):,} extractions, {processes} processes", flush=True)
     corpus.warm_up(found)
 
-    def run(name: str, new_recorder: Callable[[], recording.Recorder], into: Path) -> report.Result:
+    def run(name: str, new_recorder: Callable[[], recording.Recorder], into: Path | None) -> report.Result:
         with report.progress(console, name, len(files)) as show:
             outcome = workers.run(new_recorder, files, operation_id, processes, show)
-        return report.Result(name, outcome, _missing(outcome, len(files), into, operation_id))
+        missing = _missing(outcome, len(files), into, operation_id)
+        return report.Result(name, outcome, missing, is_recorded=into is not None)
 
     operation_id = f"{recording.OPERATION_PREFIX}{uuid.uuid4()}"
     results = [run("through the bus", partial(recording.BusRecorder, database), database)]
@@ -84,6 +85,8 @@ def _demonstrate(console: Console, database: Path, processes: int, records: int)
             direct = Path(folder) / "direct.db"
             recording.DirectRecorder.create(direct)
             results.append(run("each for itself", partial(recording.DirectRecorder, direct), direct))
+        if not results[-1].outcome.was_interrupted:
+            results.append(run("not recorded", recording.NoRecorder, None))
     report.comparison(console, results)
     if results[0].outcome.tally.records:
         report.methods(console, database)
@@ -92,8 +95,10 @@ def _demonstrate(console: Console, database: Path, processes: int, records: int)
     return _exit_code(results)
 
 
-def _missing(outcome: workers.Outcome, files: int, database: Path, operation_id: str) -> int:
+def _missing(outcome: workers.Outcome, files: int, database: Path | None, operation_id: str) -> int:
     """How many records should be in the database and are not."""
+    if database is None:
+        return 0
     tally = outcome.tally
     expected = tally.records if outcome.was_interrupted else files
     return max(0, expected - (recording.recorded(database, operation_id) if tally.records else 0))

@@ -290,6 +290,20 @@ MUTATIONS = [
         "]",
     ),
     _mutation(
+        "jobs are gathered for ever",
+        ProducerProtocol,
+        "look",
+        "self._gathering = now < self._send_at",
+        "self._gathering = True",
+    ),
+    _mutation(
+        "what is gathered counts as in flight",
+        ProducerProtocol,
+        "look",
+        "waiting = tail[0] > self.position[0]",
+        "waiting = tail[0] > self.position[0] and not self._ends",
+    ),
+    _mutation(
         "the window is ignored",
         ProducerProtocol,
         "_sends_behind",

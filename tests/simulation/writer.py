@@ -34,7 +34,12 @@ class WriterProcess:
     def __init__(self, stage: Stage, lock: InstanceLock) -> None:
         rng = stage.rng
         writer: Any = GroundWriter(stage, self.passes)
-        limits = BatchLimits(rng.choice((3, 20)), rng.choice((500, 5000)), rng.choice((0.0, 0.1, 1.0)))
+        limits = BatchLimits(
+            rng.choice((3, 20)),
+            rng.choice((500, 5000)),
+            rng.choice((0.0, 0.1, 1.0)),
+            step_s=rng.choice((0.0, 0.005, 0.5)),
+        )
         self.intake: Intake[bytes] = Intake(writer, stage.database, limits, clock=lambda: stage.now)
         self.intake.protocol.epoch = rng.randbytes(8)
         self.adopter = _MortalAdopter(self, stage)
