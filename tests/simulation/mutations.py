@@ -297,13 +297,6 @@ MUTATIONS = [
         "self._gathering = True",
     ),
     _mutation(
-        "what is gathered counts as in flight",
-        ProducerProtocol,
-        "look",
-        "waiting = tail[0] > self.position[0]",
-        "waiting = tail[0] > self.position[0] and not self._ends",
-    ),
-    _mutation(
         "the window is ignored",
         ProducerProtocol,
         "_sends_behind",

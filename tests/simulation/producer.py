@@ -159,6 +159,7 @@ class Producer:
         """The child's copy of the journal, which holds on to the lock until the child lets go."""
         inherited = copy.copy(self.journal)
         inherited._lock_fd = os.dup(self.journal._lock_fd)
+        inherited._words = inherited._definitions = inherited._ring = memoryview(b"")  # it lets go of its own views
         return inherited
 
     def die(self) -> None:
