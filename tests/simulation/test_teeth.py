@@ -12,7 +12,7 @@ from .scale import small_world
 from .world import World
 
 #: One of so many must find it; most are found by the first dozen. `scripts/simulate --teeth` counts.
-WORLDS_PER_MUTATION = 500
+WORLDS_PER_MUTATION = 1000
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.words)
