@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, shorten
+from .runtime.told_later import told_later
 from .sql.tokens import BUS_PREFIX
 
 if TYPE_CHECKING:
@@ -56,7 +58,10 @@ _formatter = logging.Formatter()
 
 
 class TelemetryHandler(logging.Handler):
-    """Writes each record as a row of `table`, as a job of `store`.
+    """Writes each record as a row of `table`, as a job of `store`: a store, or, as configurations have it, the path or
+    URL of a database, of which it takes the shared store (`get_store`).
+
+    With a formatter, `message` is what it makes of the record, and `exception` what it makes of a traceback.
 
     Nothing that goes wrong reaches the program that logs. A record that cannot be written is counted in `failures`,
     and the first of each kind of error is reported by `handleError`, which prints it to the standard error as long
@@ -68,14 +73,14 @@ class TelemetryHandler(logging.Handler):
     A full journal makes `store` wait, raise or drop: a store with `on_full="drop"` never lets the program wait, and
     counts what it drops in `store.stats()`.
 
-    Raises `ConfigError` for a `table` that is not a plain name.
+    Raises `ConfigError` for a `table` that is not a plain name, and for what names no database.
     """
 
-    def __init__(self, store: TelemetryStore, table: str = "log_records", level: int | str = logging.NOTSET) -> None:
+    def __init__(self, store: Any, table: str = "log_records", level: int | str = logging.NOTSET) -> None:
         super().__init__(level)
         self.failures = 0
-        self._store = store
         self._ensure = definitions(table)
+        self._store: TelemetryStore = store if callable(getattr(store, "execute", None)) else _shared(store)
         self._sql = f'INSERT INTO "{table}" ({", ".join(_COLUMNS)}) VALUES ({", ".join("?" * len(_COLUMNS))})'
         self._here = threading.local()
         self._reported: set[type[Exception]] = set()
@@ -99,11 +104,18 @@ class TelemetryHandler(logging.Handler):
             return
         self._here.writing = True
         try:
-            self._store.execute(self._sql, row(record), ensure=self._ensure)
+            with told_later(elsewhere=True):
+                self._store.execute(self._sql, row(record, self.formatter), ensure=self._ensure)
         except Exception as error:  # a program must not fail because it logs
             self._failed(record, error)
         finally:
             self._here.writing = False
+
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:
+        """Let it make the texts of messages and tracebacks. The one that `logging.basicConfig` gives every handler is
+        left aside: it repeats level and logger, which have columns of their own."""
+        basic = type(fmt) is logging.Formatter and fmt._fmt == logging.BASIC_FORMAT
+        super().setFormatter(None if basic else fmt)
 
     def flush(self) -> None:
         """Nothing: a record is safe in the journal when it is logged. `store.flush()` waits until it can be read."""
@@ -150,7 +162,13 @@ def definitions(table: str) -> tuple[str, ...]:
     )
 
 
-def row(record: logging.LogRecord) -> tuple[Any, ...]:
+def _shared(database: object) -> TelemetryStore:
+    from .store import get_store
+
+    return get_store(database)
+
+
+def row(record: logging.LogRecord, formatter: logging.Formatter | None = None) -> tuple[Any, ...]:
     """The values of a record's row: texts that any database takes, whatever the record holds."""
     moment = datetime.fromtimestamp(record.created, UTC).replace(tzinfo=None)
     return (
@@ -158,31 +176,38 @@ def row(record: logging.LogRecord) -> tuple[Any, ...]:
         _text(record.levelname),
         record.levelno,
         _text(record.name),
-        _text(_message(record)),
+        _text(_message(record, formatter)),
         _text(record.module),
         _text(record.funcName),
         record.lineno,
         record.process,
         _text(record.threadName),
-        _text(_exception(record)),
+        _text(_exception(record, formatter or _formatter)),
         _extra(record),
     )
 
 
-def _message(record: logging.LogRecord) -> str:
+def _message(record: logging.LogRecord, formatter: logging.Formatter | None) -> str:
     """The formatted message; one that cannot be formatted stands there with its arguments and the reason."""
     try:
-        return record.getMessage()
+        return record.getMessage() if formatter is None else formatter.format(_without_traceback(record))
     except Exception as error:
         return f"{_shown(record.msg)} [arguments {_shown(record.args)}: {type(error).__name__}: {_shown(error)}]"
 
 
-def _exception(record: logging.LogRecord) -> str | None:
+def _without_traceback(record: logging.LogRecord) -> logging.LogRecord:
+    """A copy: a formatter adds the traceback, which has a column of its own, and leaves texts in the record."""
+    bare = copy.copy(record)
+    bare.exc_info = bare.exc_text = bare.stack_info = None
+    return bare
+
+
+def _exception(record: logging.LogRecord, formatter: logging.Formatter) -> str | None:
     """The traceback, and the stack if one was asked for."""
     parts: list[object] = [record.exc_text]
     if not record.exc_text and isinstance(record.exc_info, tuple) and record.exc_info[0] is not None:
         try:
-            parts = [_formatter.formatException(record.exc_info)]
+            parts = [formatter.formatException(record.exc_info)]
         except Exception as error:
             parts = [f"{_shown(record.exc_info[1])} [no traceback: {type(error).__name__}: {_shown(error)}]"]
     parts.append(record.stack_info)

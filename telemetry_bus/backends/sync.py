@@ -17,6 +17,7 @@ from ..errors import ReentrantSubmit, StoreClosed, TelemetryError
 from ..jobs import Job
 from ..runtime import lifecycle
 from ..runtime.lifecycle import Hold
+from ..runtime.told_later import told_later
 from ..views import StoreStats, WriterView
 from .immediate import ImmediateBackend
 
@@ -42,7 +43,7 @@ class SyncBackend(ImmediateBackend):
 
     def put(self, job: Job) -> int:
         """Raises `JobFailed` when the database refuses the job, `DatabaseFault` when it is the database's fault."""
-        with self._lock:
+        with told_later(), self._lock:
             if self._busy:
                 raise ReentrantSubmit
             try:
@@ -76,7 +77,7 @@ class SyncBackend(ImmediateBackend):
         )
 
     def close(self) -> None:
-        with self._lock:
+        with told_later(), self._lock:
             self._closed = True
             if self._writer is not None:
                 self._writer.close()

@@ -76,7 +76,6 @@ class Outbox:
         self._changed = native("threading").Condition(self._lock)
         self._busy = False
         self._closed = False
-        self._tracing = False
         self.full = False
         self._committed = 0
         self._dropped = self._dropped_told = 0
@@ -86,7 +85,7 @@ class Outbox:
         self._first_failure: Failure | None = None  # since they were last taken
         self._failures_taken = 0
 
-    # Submitting
+    # Submitting: nothing is logged here, since the caller may hold the lock of a handler of its own
 
     def put_row(self, sql: str, row: Row, ensure: tuple[str, ...]) -> int:
         """Submit a job of one statement and one row; the hot path. See `put`."""
@@ -102,9 +101,7 @@ class Outbox:
             finally:
                 self._busy = False
         if self.journal.end[1] > self.wake_at:
-            self._wake()
-        if self._tracing:
-            logger.debug("enqueue job %d", sequence)
+            self.wake()
         return sequence
 
     def put(self, job: Job) -> int:
@@ -124,14 +121,8 @@ class Outbox:
             finally:
                 self._busy = False
         if self.journal.end[1] > self.wake_at:
-            self._wake()
-        if self._tracing:
-            logger.debug("enqueue job %d", sequence)
+            self.wake()
         return sequence
-
-    def _wake(self) -> None:
-        self._tracing = logger.isEnabledFor(logging.DEBUG)  # asked for here and with each message, not with each job
-        self.wake()
 
     def _refuse_size(self, record: bytes, subject: str) -> NoReturn:
         check_size(len(record), subject)
@@ -189,11 +180,10 @@ class Outbox:
         """The message of a slice of the journal, which must hold a job of it."""
         from ..protocol.messages import Jobs  # loaded by the sender's thread, so that submit need not wait for it
 
-        self._tracing = logger.isEnabledFor(logging.DEBUG)
         start, end, known, rewind, patient = wanted
         end = end or self.journal.boundary(start)
         definitions, defined = self.journal.definitions(known)
-        if self._tracing:
+        if logger.isEnabledFor(logging.DEBUG):
             logger.debug("send jobs %d to %d", start[0] + 1, end[0])
         return Jobs(
             self.journal.stream,

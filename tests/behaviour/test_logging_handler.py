@@ -254,3 +254,87 @@ def messages(database: Path) -> list[str]:
         if "no such table" in str(error) or "unable to open" in str(error):
             return []
         raise
+
+
+class Intercepting(logging.Handler):
+    """As libraries of logging have it: all records of `logging`, the bus's too, go through one lock that is not
+    re-entrant, and below it to their own sinks."""
+
+    def __init__(self, *sinks: logging.Handler) -> None:
+        super().__init__()
+        self.troubles: list[str] = []
+        self.seen: list[str] = []
+        self._sinks = sinks
+        self._turn = threading.Lock()
+        self._owner = 0
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        if self._owner == threading.get_ident():
+            self.troubles.append(f"within the lock: {record.getMessage()}")
+        elif not self._turn.acquire(timeout=_PATIENCE_S):
+            self.troubles.append(f"no end: {record.getMessage()}")
+        else:
+            self._owner = threading.get_ident()
+            try:
+                self.seen.append(record.name)
+                for sink in self._sinks:
+                    sink.handle(record)
+            finally:
+                self._owner = 0
+                self._turn.release()
+        return True
+
+
+@pytest.mark.usefixtures("no_writer_left")
+def test_the_bus_logs_nothing_within_a_lock(mode: str, database: Path, logger: logging.Logger) -> None:
+    """At level DEBUG, with four threads that log and submit: no record of the bus comes while this handler's lock is
+    held, or while a lock of the bus is that the handler waits for."""
+    bus = logging.getLogger("telemetry_bus")
+    with TelemetryStore(database, mode=mode) as store:
+        intercepting = Intercepting(TelemetryHandler(store))
+        bus.setLevel(logging.DEBUG)
+        bus.propagate = False
+        for one in (bus, logger):
+            one.addHandler(intercepting)
+
+        def work(thread: int) -> None:
+            for number in range(25):
+                logger.info("%d of %d", number, thread)
+                store.execute(INSERT, (f"{thread} {number}", 1), ensure=[EVENTS])
+
+        try:
+            threads = [threading.Thread(target=work, args=(thread,), daemon=True) for thread in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            store.flush()
+        finally:
+            bus.removeHandler(intercepting)
+            bus.setLevel(logging.NOTSET)
+            bus.propagate = True
+    assert [] == intercepting.troubles
+    assert "telemetry_bus" in intercepting.seen
+    assert 100 == len(messages(database))
+
+
+@in_sync_mode
+def test_a_warning_that_arises_within_a_handler_is_told_elsewhere(
+    store: TelemetryStore, logger: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By a thread that holds no lock; what only tells of the record's own job is left out."""
+    caplog.set_level(logging.DEBUG, logger="telemetry_bus")
+    told: list[int] = []
+    caplog.handler.addFilter(lambda record: told.append(threading.get_ident()) is None)
+    logger.addHandler(TelemetryHandler(store))
+    real = store.execute
+
+    def telling(*arguments: Any, **options: Any) -> int:
+        logging.getLogger("telemetry_bus.writer").warning("something to know")
+        return real(*arguments, **options)
+
+    store.execute = telling  # type: ignore[method-assign]
+    logger.info("one")
+    eventually(lambda: any("something to know" in record.getMessage() for record in caplog.records))
+    assert threading.get_ident() not in told
+    assert [] == [record for record in caplog.records if record.getMessage().startswith("commit job")]

@@ -7,14 +7,16 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from logging.config import dictConfig
 from logging.handlers import QueueHandler, QueueListener
+from pathlib import Path
 from queue import SimpleQueue
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 
-from telemetry_bus import ConfigError, JournalFull, ReentrantSubmit, StoreClosed, TelemetryError
+from telemetry_bus import ConfigError, JournalFull, ReentrantSubmit, StoreClosed, TelemetryError, get_store
 from telemetry_bus.handlers import MAX_EXTRA_VALUES, MAX_TABLE_CHARS, MAX_TEXT_CHARS, TelemetryHandler
 from telemetry_bus.jobs import MAX_JOB_BYTES
 from telemetry_bus.producer.sender import Sender
@@ -471,3 +473,89 @@ def test_the_store_stays_open(jobs: RecordedJobs, logger: logging.Logger, attach
     handler.close()
     logger.info("late")
     assert "late" == written(jobs)["message"]
+
+
+# Formatters, and what configurations say
+
+
+class AsJson(logging.Formatter):
+    """Replaces `format`, as formatters of JSON do."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps({"text": record.getMessage(), "has": [record.exc_info, record.exc_text, record.stack_info]})
+
+    def formatException(self, ei: Any) -> str:
+        return f"a {ei[0].__name__}"
+
+
+@pytest.mark.parametrize(
+    ("formatter", "message", "exception"),
+    [
+        (logging.Formatter("%(levelname)s of %(name)s: %(message)s"), "ERROR of program: one 2", "Traceback"),
+        (logging.Formatter("{levelno} {message}", style="{"), "40 one 2", "Traceback"),
+        (AsJson(), '{"text": "one 2", "has": [null, null, null]}', "a ValueError"),
+        (logging.Formatter(logging.BASIC_FORMAT), "one 2", "Traceback"),
+        (logging.Formatter("%(nothing)s"), "one %d [arguments (2,): ValueError: Formatting field", "Traceback"),
+        (None, "one 2", "Traceback"),
+    ],
+    ids=["style %", "style {", "JSON", "of basicConfig", "broken", "none"],
+)
+def test_a_formatter_is_honoured(
+    jobs: RecordedJobs,
+    logger: logging.Logger,
+    attached: Attached,
+    formatter: logging.Formatter | None,
+    message: str,
+    exception: str,
+) -> None:
+    """It makes the message and the traceback, each for its column; other handlers get the record as it was."""
+    attached(jobs).setFormatter(formatter)
+    records: list[logging.LogRecord] = []
+    logger.addFilter(lambda record: records.append(record) is None)
+    try:
+        raise ValueError("x")
+    except ValueError:
+        logger.exception("one %d", 2)
+    found = written(jobs)
+    assert (True, True) == (found["message"].startswith(message), found["exception"].startswith(exception))
+    (record,) = records
+    assert (None, True) == (record.exc_text, record.exc_info is not None)
+
+
+@pytest.mark.parametrize("form", ["{}", "sqlite:///{}"])
+def test_a_configuration_names_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """By path or URL; the program's shared store of that database writes, and options arrive."""
+    monkeypatch.setenv("TELEMETRY_BUS_MODE", "sync")
+    database = tmp_path / "log.db"
+    name = f"configured.{form}"
+    dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"short": {"format": "short: %(message)s"}},
+            "handlers": {
+                "bus": {
+                    "class": "telemetry_bus.handlers.TelemetryHandler",
+                    "store": form.format(database),
+                    "table": "program_log",
+                    "level": "WARNING",
+                    "formatter": "short",
+                }
+            },
+            "loggers": {name: {"handlers": ["bus"], "level": "DEBUG", "propagate": False}},
+        }
+    )
+    with get_store(database) as store:
+        logging.getLogger(name).warning("one")
+        logging.getLogger(name).info("two")
+        with store.connection() as connection:
+            assert [("short: one",)] == connection.execute("SELECT message FROM program_log").fetchall()
+
+
+@pytest.mark.parametrize(
+    "wrong", [5, "mysql://host/x", object(), b"log.db", ["log.db"]], ids=lambda it: type(it).__name__
+)
+def test_what_is_no_store_is_told_when_it_is_configured(wrong: Any) -> None:
+    """Not at the first record."""
+    with pytest.raises(ConfigError):
+        TelemetryHandler(wrong)
