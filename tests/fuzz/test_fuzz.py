@@ -96,10 +96,10 @@ WriterProtocol.jobs = lambda self, message, now: self._stream(message.stream, no
         "honest jobs",
         """
 from telemetry_bus.database import Writer
-apply = Writer.apply
+settle = Writer.settle
 def lossy(self, runs):
-    return apply(self, [run for run in runs if run.first % 7 or run.stream != b"an honest stream"])
-Writer.apply = lossy
+    return settle(self, [run for run in runs if run.first % 7 or run.stream != b"an honest stream"])
+Writer.settle = lossy
 """,
     ),
     "malformed messages are not counted": (

@@ -9,12 +9,14 @@ import pty
 import re
 import select
 import signal
+import sqlite3
 import struct
 import subprocess
 import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -202,9 +204,11 @@ def test_a_picture_fills_the_terminal(
     ids=["Ctrl-C", "SIGTERM"],
 )
 def test_the_terminal_is_left_clean(
-    ends: Callable[[Terminal], None], code: int, open_terminal: Callable[..., Terminal]
+    bus: Bus, ends: Callable[[Terminal], None], code: int, open_terminal: Callable[..., Terminal]
 ) -> None:
-    """However it ends; without a bus there is a picture too."""
+    """However it ends; without a writer there is a picture too."""
+    with closing(sqlite3.connect(bus.path)) as connection:
+        connection.execute("CREATE TABLE t (x)")
     terminal = open_terminal(80, 24)
     assert terminal.picture(24, lambda shown: shown[0].startswith("absent "))[1].startswith("no writer runs")
     ends(terminal)
