@@ -93,7 +93,7 @@ WriterProtocol.jobs = lambda self, message, now: self._stream(message.stream, no
     ),
     "an honest job is lost": (
         "jobs",
-        "honest jobs",
+        "was not taken",  # the fence: the ledger does not stand where the next job begins
         """
 from telemetry_bus.database import Writer
 settle = Writer.settle
