@@ -30,6 +30,7 @@ KINDS = ("memory", "descriptors", "threads", "log (WAL)", "database", "bus folde
 SAMPLES, EVERY_S = 80, 5.0
 
 
+@pytest.mark.slow
 def test_some_seconds_of_it(tmp_path: Path) -> None:
     """Every job exactly once, each kind of series in the table, and neither files nor processes left."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TELEMETRY_")}
@@ -188,6 +189,7 @@ def test_a_plot_without_matplotlib_is_refused_at_once(
     assert "matplotlib" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_plot_is_small_and_keeps_its_text(tmp_path: Path) -> None:
     """Long and noisy series of everything there is, in one file for a page; peaks are not thinned away."""
     pytest.importorskip("matplotlib")

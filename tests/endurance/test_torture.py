@@ -24,6 +24,7 @@ LEDGER = "CREATE TABLE telemetry_bus_ledger (stream BLOB PRIMARY KEY, last_seque
 LETTERS = "CREATE TABLE telemetry_bus_dead_letters (id INTEGER PRIMARY KEY, stream BLOB, sequence INTEGER)"
 
 
+@pytest.mark.slow
 def test_random_kills_lose_double_and_tear_nothing(tmp_path: Path) -> None:
     """Some seconds of it; `scripts/torture` does the same for as long as one likes."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TELEMETRY_")}

@@ -24,6 +24,7 @@ def test_writer_absent(operator: Operator, bus: Bus) -> None:
     assert list(range(1, 11)) == bus.numbers()["p"]
 
 
+@pytest.mark.slow
 def test_locked(operator: Operator, bus: Bus) -> None:
     """The one who holds the lock is found."""
     situations.spawned_writer(bus)
@@ -34,6 +35,7 @@ def test_locked(operator: Operator, bus: Bus) -> None:
         other.execute("ROLLBACK")
 
 
+@pytest.mark.slow
 def test_writer_stuck(operator: Operator, bus: Bus) -> None:
     """The next one goes on where it stood."""
     with situations.under_load(bus, "a"):

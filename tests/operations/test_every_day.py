@@ -27,6 +27,7 @@ with TelemetryStore(database) as store:
 """
 
 
+@pytest.mark.slow
 def test_watch(operator: Operator, bus: Bus) -> None:
     """With producers at work."""
     situations.spawned_writer(bus)
@@ -78,6 +79,7 @@ def test_metrics(operator: Operator, bus: Bus) -> None:
             situations.gone(bus)
 
 
+@pytest.mark.slow
 def test_backup(operator: Operator, bus: Bus) -> None:
     """Under load; each copy holds of each stream what its ledger says. An old one goes."""
     old = bus.home / "backups" / "old.db"
@@ -103,6 +105,7 @@ def at_its_place(path: Path) -> list[tuple[str, int]]:
         return connection.execute("SELECT producer, count(*) FROM events GROUP BY 1 ORDER BY 1").fetchall()
 
 
+@pytest.mark.slow
 def test_move(operator: Operator, bus: Bus) -> None:
     """Rows, ledger and journals go along, with the job that somebody leaves behind in the last moment."""
     situations.committed(bus)
@@ -115,6 +118,7 @@ def test_move(operator: Operator, bus: Bus) -> None:
     assert not list(moved.with_name("telemetry.db.bus").rglob("*.journal"))
 
 
+@pytest.mark.slow
 def test_move_with_link(operator: Operator, bus: Bus) -> None:
     """Producers that know nothing of it write to the new disk."""
     (bus.home / "disk").mkdir()
@@ -124,6 +128,7 @@ def test_move_with_link(operator: Operator, bus: Bus) -> None:
     assert [("p", 10), ("q", 1)] == at_its_place(bus.home / "disk" / "telemetry.db")
 
 
+@pytest.mark.slow
 def test_move_to_machine(operator: Operator, bus: Bus) -> None:
     """The other machine is a folder where nothing else is."""
     situations.committed(bus)

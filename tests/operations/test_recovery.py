@@ -30,6 +30,7 @@ with TelemetryStore(database) as store:
 """
 
 
+@pytest.mark.slow
 def test_restore(operator: Operator, bus: Bus) -> None:
     """The log of a killed writer does not get into the restored file; what waited in a journal does."""
     situations.committed(bus, "p")
@@ -45,6 +46,7 @@ def test_restore(operator: Operator, bus: Bus) -> None:
     bus.sound()
 
 
+@pytest.mark.slow
 def test_restore_under_producers(operator: Operator, bus: Bus) -> None:
     """Producers that live are told how many of their jobs are gone, and go on behind them."""
     situations.spawned_writer(bus)
@@ -65,6 +67,7 @@ def test_restore_under_producers(operator: Operator, bus: Bus) -> None:
     assert load.submitted["a"] - lost == len(bus.numbers()["a"])
 
 
+@pytest.mark.slow
 def test_corrupt(operator: Operator, bus: Bus) -> None:
     """What can be read is in the new file, and the ledger with it: what waits in a journal goes on, and nothing comes
     twice."""
@@ -79,6 +82,7 @@ def test_corrupt(operator: Operator, bus: Bus) -> None:
     bus.another_job()
 
 
+@pytest.mark.slow
 def test_lost_folder(operator: Operator, bus: Bus) -> None:
     """Producers that live lose nothing."""
     with situations.under_load(bus, "a"):
@@ -100,6 +104,7 @@ def test_quarantine(operator: Operator, bus: Bus) -> None:
     assert 1 <= len(bus.numbers()["p"]) < 100
 
 
+@pytest.mark.slow
 def test_dead_letters(operator: Operator, bus: Bus) -> None:
     """What was mended is applied once; the rest is in the exported file."""
     bus.run(FAILS)
@@ -125,6 +130,7 @@ def disk(bus: Bus) -> Iterator[None]:
     subprocess.run(["umount", "--lazy", bus.path.parent], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_disk_full(bus: Bus, disk: None, operator: Operator) -> None:
     """Producers go on; all that they submit is applied once when there is room."""
@@ -137,6 +143,7 @@ def test_disk_full(bus: Bus, disk: None, operator: Operator) -> None:
         operator.goes_on()
 
 
+@pytest.mark.slow
 def test_killed(operator: Operator, bus: Bus) -> None:
     """Writer and producer at once, with jobs on their way: what was submitted is applied once."""
     situations.spawned_writer(bus)

@@ -80,6 +80,7 @@ def quiet(database: Path) -> Iterator[Path]:
     assert [] == list(database.parent.rglob(UNFINISHED))
 
 
+@pytest.mark.slow
 def test_under_load(bus: Bus) -> None:
     """Four busy producers do not keep it from ending. The copy is the state of one moment: of each stream
     the rows up to its ledger's number, both rows of each job. It is one private file, in no need of a log."""

@@ -26,6 +26,7 @@ runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)
 """
 
 
+@pytest.mark.slow
 def test_two_contenders(tmp_path: Path) -> None:
     """Each round has the raw figures of both, a ratio is of one round's two, the picture names them, and neither
     files nor processes are left."""

@@ -63,6 +63,7 @@ def pending(bus: Bus) -> int:
     return sum(inspect(path).pending_bytes for path in bus.folder.journal_paths())
 
 
+@pytest.mark.slow
 def test_a_producer_whose_writer_stands_still(bus: Bus) -> None:
     """It offers fifty mebibytes and more; what it needs beyond its journal of four is what is under way. When the
     writer goes on, everything that was accepted is applied once."""
@@ -80,6 +81,7 @@ def test_a_producer_whose_writer_stands_still(bus: Bus) -> None:
     bus.sound()
 
 
+@pytest.mark.slow
 def test_a_writer_whose_database_is_locked(bus: Bus) -> None:
     """Two producers have sixty mebibytes for it; it takes a batch and what is under way, and leaves them the rest."""
     writer = bus.answering_writer()

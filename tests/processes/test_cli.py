@@ -115,6 +115,7 @@ def test_status_tells_of_the_writer(bus: Bus, command: Command) -> None:
     assert f"writer        process {told['pid']}, version {told['version']}, up " in "\n".join(lines)
 
 
+@pytest.mark.slow
 def test_status_of_a_writer_that_does_not_answer_is_degraded(bus: Bus, command: Command) -> None:
     """It is stopped, and holds the lock: not absent, and not well."""
     writer = bus.answering_writer()
@@ -127,6 +128,7 @@ def test_status_of_a_writer_that_does_not_answer_is_degraded(bus: Bus, command: 
     assert "running" == command("status", "--json").json["state"]
 
 
+@pytest.mark.slow
 def test_flush_has_the_jobs_of_the_dead_written(bus: Bus, command: Command) -> None:
     """No writer runs: one is started, and nothing waits when the command returns."""
     bus.run(LEAVES_JOBS, "100")
@@ -138,6 +140,7 @@ def test_flush_has_the_jobs_of_the_dead_written(bus: Bus, command: Command) -> N
     assert "no job waits\n" == command("flush").output
 
 
+@pytest.mark.slow
 def test_flush_has_the_jobs_of_the_living_written(bus: Bus, command: Command) -> None:
     """A producer that may not start a writer waits for one; its journal counts."""
     go = bus.home / "go"
@@ -150,6 +153,7 @@ def test_flush_has_the_jobs_of_the_living_written(bus: Bus, command: Command) ->
     bus.finish(process)
 
 
+@pytest.mark.slow
 def test_flush_starts_nobody_where_that_is_turned_off(bus: Bus, command: Command) -> None:
     """It says how many jobs wait, and why; a writer that somebody else starts lets it succeed."""
     bus.run(LEAVES_JOBS, "7")
@@ -161,6 +165,7 @@ def test_flush_starts_nobody_where_that_is_turned_off(bus: Bus, command: Command
     assert {"left": list(range(7))} == bus.numbers()
 
 
+@pytest.mark.slow
 def test_flush_tells_why_a_writer_cannot_start(bus: Bus, command: Command) -> None:
     """With the end of its log."""
     bus.run(LEAVES_JOBS, "1")
@@ -179,6 +184,7 @@ def test_flush_tells_of_a_journal_that_is_damaged(bus: Bus, command: Command) ->
     assert {"left": [0, 1, 2]} == bus.numbers()
 
 
+@pytest.mark.slow
 def test_stop_returns_when_the_writer_has_left(bus: Bus, command: Command) -> None:
     """The database is free then; without a writer the command says so, and all is well."""
     writer = bus.answering_writer()
@@ -189,6 +195,7 @@ def test_stop_returns_when_the_writer_has_left(bus: Bus, command: Command) -> No
     assert {"stopped": False, "pid": None} == command("stop", "--json").json
 
 
+@pytest.mark.slow
 def test_stop_does_not_wait_for_a_writer_that_cannot_hear(bus: Bus, command: Command) -> None:
     """One that is stopped: the command ends in time, and names the process."""
     writer = bus.answering_writer()
@@ -198,6 +205,7 @@ def test_stop_does_not_wait_for_a_writer_that_cannot_hear(bus: Bus, command: Com
     writer.send_signal(signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_a_program_in_thread_mode_takes_no_orders(bus: Bus, command: Command) -> None:
     """It owns the database and has nobody who answers: each command says so."""
     go = bus.home / "go"
@@ -210,6 +218,7 @@ def test_a_program_in_thread_mode_takes_no_orders(bus: Bus, command: Command) ->
     bus.finish(program)
 
 
+@pytest.mark.slow
 def test_dead_letters_are_mended_and_run_again(bus: Bus, command: Command) -> None:
     """Each result is told; what was mended is applied once and gone, the rest keeps its letter."""
     bus.run(FAILS)
@@ -234,6 +243,7 @@ def test_dead_letters_are_mended_and_run_again(bus: Bus, command: Command) -> No
     assert "0 applied, 0 failed\n" == command("dead-letters", "retry", "--all").output
 
 
+@pytest.mark.slow
 def test_retry_starts_a_writer(bus: Bus, command: Command) -> None:
     """None runs any more; where starting one is turned off, the command says so."""
     bus.run(FAILS)
@@ -244,6 +254,7 @@ def test_retry_starts_a_writer(bus: Bus, command: Command) -> None:
     assert "1: applied\n1 applied, 0 failed\n" == command("dead-letters", "retry", "1").output
 
 
+@pytest.mark.slow
 def test_retry_of_more_than_one_message_holds(bus: Bus, command: Command) -> None:
     """Hundreds of letters, each with as long an error as there may be: everyone is decided, and told."""
     bus.run("""
@@ -257,6 +268,7 @@ with TelemetryStore(database) as store:
     assert 300 == len(command("dead-letters", "list", "--json").json)
 
 
+@pytest.mark.slow
 def test_an_export_can_be_read_back(bus: Bus, command: Command) -> None:
     """With values and bytes, without a writer."""
     bus.run(FAILS)

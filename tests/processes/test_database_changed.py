@@ -35,6 +35,7 @@ def other(bus: Bus) -> closing[sqlite3.Connection]:
     return closing(sqlite3.connect(bus.path, isolation_level=None, timeout=10))
 
 
+@pytest.mark.slow
 def test_a_database_restored_from_a_backup(bus: Bus) -> None:
     """An older copy takes the file's place: what is lost is counted, logged and in the status; producers go on behind
     what they know to be committed, and nothing comes twice."""
@@ -61,6 +62,7 @@ def test_a_database_restored_from_a_backup(bus: Bus) -> None:
     bus.sound()
 
 
+@pytest.mark.slow
 def test_a_database_that_is_corrupted_and_mended(bus: Bus) -> None:
     """Its pages are overwritten: degraded, jobs are kept, nobody is blamed. With the intact file back in its place
     everything is applied."""
@@ -134,6 +136,7 @@ def test_a_database_that_may_not_be_written_to(read_only: Bus) -> None:
     bus.sound()
 
 
+@pytest.mark.slow
 def test_a_reader_that_holds_its_snapshot_for_long(bus: Bus) -> None:
     """Writes go on, the reader sees what it saw, the growing log is in the status and warned of. When the reader has
     finished, the log shrinks by itself."""
@@ -181,6 +184,7 @@ def test_a_table_that_somebody_drops(bus: Bus) -> None:
     bus.sound()
 
 
+@pytest.mark.slow
 def test_a_table_that_somebody_alters(bus: Bus) -> None:
     """A column is gone for good: its jobs become dead letters, each once. The drift is in the status and is logged
     once, however many jobs meet it; jobs of other tables notice nothing, and in the old shape all can be retried."""

@@ -28,6 +28,7 @@ with TelemetryStore(database) as store:
 )
 
 
+@pytest.mark.slow
 def test_a_deleted_database_is_made_anew_and_the_gap_is_told(bus: Bus) -> None:
     """The waiting producer is told why; the writer leaves, the next one begins a new file, goes on with job 3, and
     says that the first two are gone."""

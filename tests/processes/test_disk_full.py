@@ -60,6 +60,7 @@ def bus_on_a_disk(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     bus.close()
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_the_disk_of_the_database_is_full_for_a_while(disk: Path, bus_on_a_disk: Bus) -> None:
     """Degraded, and says why; jobs are kept in the journals, and applied once when there is room again."""
@@ -82,6 +83,7 @@ def test_the_disk_of_the_database_is_full_for_a_while(disk: Path, bus_on_a_disk:
     bus.sound()
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_the_disk_of_the_journals_is_full(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A producer that finds no room for its journal is told so at once. One that has a journal has all of its room:

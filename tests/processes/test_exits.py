@@ -152,6 +152,7 @@ while True:
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_in_mid_stream_loses_nothing(
     bus: Bus, kind: signal.Signals, record_property: Callable[[str, object], None]
@@ -168,6 +169,7 @@ def test_a_signal_in_mid_stream_loses_nothing(
     accepted_is_there(bus, "p", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_at_the_beginning_loses_nothing(bus: Bus, kind: signal.Signals) -> None:
     """It comes while the thread is being loaded. (Python 3.11 forgets a KeyboardInterrupt, and ends with 1, when
@@ -190,6 +192,7 @@ def accepted_is_there(bus: Bus, producer: str, word: int) -> None:
     bus.sound()
 
 
+@pytest.mark.slow
 def test_a_keyboard_interrupt_that_is_caught_leaves_the_store_usable(bus: Bus) -> None:
     """Interrupted again and again in the middle of `submit`, a program that goes on loses and doubles nothing."""
     process = bus.start(
@@ -277,6 +280,7 @@ for number in range(1001, 1101):
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["os._exit(0)", "sys.exit(0)"])
 def test_forked_children_begin_streams_of_their_own(bus: Bus, end: str) -> None:
     """A process forks in mid stream, again and again: neither its own jobs nor the children's are lost or doubled."""
@@ -290,6 +294,7 @@ def test_forked_children_begin_streams_of_their_own(bus: Bus, end: str) -> None:
     bus.sound()
 
 
+@pytest.mark.slow
 def test_a_fork_while_another_thread_submits(bus: Bus) -> None:
     """The fork may find the store's locks held by a thread that the child does not have."""
     bus.run(
@@ -370,6 +375,7 @@ assert process.exitcode == 0
     assert {"child": [1]} == bus.numbers("events") == bus.numbers("details")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_pool_that_is_terminated_in_mid_work(
     bus: Bus, method: str, record_property: Callable[[str, object], None]
@@ -403,6 +409,7 @@ if __name__ == "__main__":
         accepted_is_there(bus, f"p{index}", 1 + index)
 
 
+@pytest.mark.slow
 def test_a_stopped_producer_is_not_taken_for_a_dead_one(bus: Bus) -> None:
     """While it is stopped, a writer comes and goes; its journal is left to it, and it goes on where it was."""
     process = bus.start(ENDLESS)

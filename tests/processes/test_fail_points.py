@@ -68,6 +68,7 @@ def is_exactly_once(bus: Bus, bad: str) -> None:
     assert [("ok",)] == bus.rows("PRAGMA integrity_check")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", ["none", "some"])
 @pytest.mark.parametrize("point", POINTS)
 def test_a_writer_killed_at_a_fail_point(bus: Bus, point: str, bad: str) -> None:
@@ -79,6 +80,7 @@ def test_a_writer_killed_at_a_fail_point(bus: Bus, point: str, bad: str) -> None
     is_exactly_once(bus, bad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
 def test_writer_and_producer_killed(bus: Bus, point: str) -> None:
     """Both are dead: the next writer finds the journal and the ledger, and goes on where they say."""
@@ -100,6 +102,7 @@ def test_a_writer_killed_while_it_adopts(bus: Bus, point: str) -> None:
     is_exactly_once(bus, "none")
 
 
+@pytest.mark.slow
 def test_a_journal_whose_beginning_is_committed_already(bus: Bus) -> None:
     """Writer and producer die after a commit that nobody has acknowledged: the next writer passes over what the
     ledger has, and reads the rest, with the definitions that stand in the beginning."""
@@ -122,6 +125,7 @@ time.sleep(3600)
     bus.sound()
 
 
+@pytest.mark.slow
 def test_a_stopped_writer_beside_a_second_one(bus: Bus) -> None:
     """A writer that stands still for so long that its producer gives it up still owns the database: one that is
     started meanwhile waits, and leaves when the first one goes on."""

@@ -38,6 +38,7 @@ def goes_on(bus: Bus) -> None:
     wait_until(lambda: bus.notes[2] > now, "the producer goes on")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [["jobs"], ["control"], ["jobs", "control"]], ids="+".join)
 def test_socket_files_that_are_deleted_are_bound_again(bus: Bus, names: list[str]) -> None:
     """The writer notices, binds again and goes on: for the producer that is there, and for one that comes."""
@@ -56,6 +57,7 @@ def test_socket_files_that_are_deleted_are_bound_again(bus: Bus, names: list[str
     bus.sound()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bus", ["near", "far" * 40], indirect=True, ids=["near", "far"])
 def test_the_whole_folder_removed_under_a_writer(bus: Bus) -> None:
     """The writer leaves with a code of its own; the producer that lives starts the next one, and loses nothing."""
@@ -74,6 +76,7 @@ def test_the_whole_folder_removed_under_a_writer(bus: Bus) -> None:
     bus.sound()
 
 
+@pytest.mark.slow
 def test_a_store_is_shut_down_after_its_folder_was_removed(bus: Bus) -> None:
     """With nothing pending there is nothing left to do, and nothing to complain of."""
     bus.answering_writer()
@@ -112,6 +115,7 @@ def test_what_the_killed_leave_behind_is_in_nobodys_way(bus: Bus) -> None:
     bus.sound()
 
 
+@pytest.mark.slow
 def test_a_producer_killed_beside_a_living_writer_is_adopted(bus: Bus) -> None:
     """Nobody has to come or to ask: the writer that runs looks around."""
     bus.answering_writer()
@@ -127,6 +131,7 @@ def test_a_producer_killed_beside_a_living_writer_is_adopted(bus: Bus) -> None:
     bus.sound()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["kill", "exit"])
 def test_a_producer_whose_folder_was_removed_is_gone_itself(bus: Bus, end: str) -> None:
     """With no writer there, what it has submitted is in a journal that was removed under it: it makes another, and

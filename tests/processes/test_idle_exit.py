@@ -42,6 +42,7 @@ with TelemetryStore(database) as store:
     assert "ERROR" not in bus.log()
 
 
+@pytest.mark.slow
 def test_a_producer_that_says_nothing_keeps_the_writer(bus: Bus) -> None:
     """A living producer counts as company, however long it has nothing to say."""
     writer = bus.answering_writer("--idle-timeout", "0.2")

@@ -79,6 +79,7 @@ def two_lives(bus: Bus, writers: FailingOnce, nth: int) -> None:
     bus.sound()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "error", "said"),
     [

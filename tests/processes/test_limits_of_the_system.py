@@ -75,6 +75,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [1, 3, 12])
 def test_a_producer_without_descriptors(bus: Bus, left: int) -> None:
     """What cannot be begun is an error that says so, and never the end of the process; what was submitted is sent
@@ -90,6 +91,7 @@ def test_a_producer_without_descriptors(bus: Bus, left: int) -> None:
     bus.sound()
 
 
+@pytest.mark.slow
 def test_a_writer_takes_the_descriptors_it_may_have(bus: Bus) -> None:
     """It begins with room for a few producers only, and serves hundreds."""
     writer = bus.answers(bus.start_under(["sh", "-c", 'ulimit -Sn 40 && exec "$@"', "sh"]))
@@ -144,6 +146,7 @@ def test_a_writer_that_runs_out_of_descriptors(bus: Bus) -> None:
     bus.sound()
 
 
+@pytest.mark.slow
 def test_a_starved_writer_does_not_spin(bus: Bus) -> None:
     """No descriptor is left for the journals of the dead: it says so and tries again about once a second."""
     writer = bus.answering_writer()
@@ -162,6 +165,7 @@ def test_a_starved_writer_does_not_spin(bus: Bus) -> None:
     bus.sound()
 
 
+@pytest.mark.slow
 def test_the_clock_of_the_day_jumps(bus: Bus) -> None:
     """In the writer and in its producers, a day either way, again and again: no time limit notices."""
     program = bus.home / "jumping.py"

@@ -83,6 +83,7 @@ def troubled(bus: Bus, *options: str, **environment: str) -> tuple[list[str], in
     return bus.errors(writer).splitlines(), failed
 
 
+@pytest.mark.slow
 def test_the_log_for_machines(bus: Bus, caplog: pytest.LogCaptureFixture) -> None:
     """Every line is an object with the keys that are always there; what repeats is counted and no line shows a value
     of a row, in the producer's log neither."""
@@ -110,6 +111,7 @@ def test_the_log_for_machines(bus: Bus, caplog: pytest.LogCaptureFixture) -> Non
     assert any('near "FORM"' in found["error"] for found in letters)
 
 
+@pytest.mark.slow
 def test_the_log_for_people_in_journald(bus: Bus) -> None:
     """Each line has its priority and nothing that journald knows itself, also where a statement tries to forge one."""
     (errors := bus.home / "errors0").touch()
@@ -123,6 +125,7 @@ def test_the_log_for_people_in_journald(bus: Bus) -> None:
     assert SECRET not in "\n".join(lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["2>/dev/full", "2>&-", "2>&- >&- <&-", "2> >(exec true)", "2>unread"])
 def test_a_log_that_cannot_be_written(bus: Bus, where: str) -> None:
     """Disk full, closed, a reader that has gone or does not read: the writer works and leaves as ever."""

@@ -61,6 +61,7 @@ def say_bye(bus: Bus) -> None:
         socket.close(linger=10_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["bye", "adopted"])
 def test_late_messages_of_a_stream_that_has_ended(bus: Bus, end: str) -> None:
     """It has said goodbye, or its journal was adopted. Whatever still arrives of it, backwards, doubled and with
@@ -83,6 +84,7 @@ def test_late_messages_of_a_stream_that_has_ended(bus: Bus, end: str) -> None:
     bus.sound()
 
 
+@pytest.mark.slow
 def test_messages_out_of_order(bus: Bus) -> None:
     """A message that comes before its turn is not applied, and nothing is applied twice; in the right order at last
     all of it is."""
@@ -112,6 +114,7 @@ def losing(every: Callable[[int], bool]) -> Callable[[bytes], Control]:
     return decode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "every", [lambda number: number % 3 > 0, lambda number: 2 <= number <= 6], ids=["two of three", "a row of them"]
 )

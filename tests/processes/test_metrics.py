@@ -116,6 +116,7 @@ def test_promtool_finds_nothing_to_say(bus: Bus) -> None:
     assert (0, "", "") == (said.returncode, said.stdout, said.stderr)
 
 
+@pytest.mark.slow
 def test_journals_are_counted(bus: Bus) -> None:
     """A producer's journal waits while it lives, and is adopted when it is dead; one of another version is left."""
     bus.folder.prepare()

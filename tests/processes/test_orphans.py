@@ -139,6 +139,7 @@ def test_a_journal_of_another_version_beside_a_living_producer(bus: Bus) -> None
     assert 1 == bus.log().count(" owns "), "it does not begin anew"
 
 
+@pytest.mark.slow
 def test_two_writers_after_one_orphan(bus: Bus) -> None:
     """Of writers that start at the same moment one gets the database, and adopts; the others leave."""
     orphan(bus, "p", 20_000)
@@ -170,6 +171,7 @@ def test_a_huge_orphan(bus: Bus) -> None:
     bus.sound()
 
 
+@pytest.mark.slow
 def test_everybody_is_killed(bus: Bus) -> None:
     """Three producers at full speed and their writer: the next start finds whatever they had submitted."""
     program = (

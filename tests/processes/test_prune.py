@@ -58,6 +58,7 @@ def prune(bus: Bus, *words: str, code: int = exit_codes.DONE, **environment: str
     return bus.finish(process, code), bus.errors(process)
 
 
+@pytest.mark.slow
 def test_the_old_rows_go_and_nothing_else(bus: Bus) -> None:
     """Beside a producer that loses nothing; what was counted before goes, and the file shrinks."""
     bus.run(FILLS)
@@ -133,6 +134,7 @@ def test_a_batch_that_fails_is_told(bus: Bus) -> None:
     assert [(1,)] == bus.rows("SELECT count(*) FROM telemetry_bus_dead_letters")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_between_two_batches(bus: Bus) -> None:
     """What it says is deleted is what is gone, the oldest first."""
     with closing(sqlite3.connect(bus.path)) as connection:

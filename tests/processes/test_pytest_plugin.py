@@ -105,6 +105,7 @@ def run(tmp_path: Path, no_writer_left: None) -> Run:
     return Run(folder)
 
 
+@pytest.mark.slow
 @in_each_mode
 def test_store(mode: str, run: Run) -> None:
     """A test has a store with a database of its own, in the mode of the option; no writer and no journal is left."""
@@ -116,11 +117,13 @@ def test_store(mode: str, run: Run) -> None:
     assert 2 == len(list(run.folder.rglob("telemetry.db")))
 
 
+@pytest.mark.slow
 def test_sync_by_default(run: Run) -> None:
     """Without an option the mode is `sync`."""
     assert {"passed": 2} == run(WORKS), run.output
 
 
+@pytest.mark.slow
 def test_the_ini_file_chooses(run: Run) -> None:
     """The ini key is for every run of a suite, the option for one."""
     run.settings["telemetry_mode"] = run.settings["expected"] = "thread"
@@ -129,6 +132,7 @@ def test_the_ini_file_chooses(run: Run) -> None:
     assert {"passed": 2} == run(WORKS, "--telemetry-mode", "sync"), run.output
 
 
+@pytest.mark.slow
 def test_modes_that_are_none(run: Run) -> None:
     """A mode that is none is a usage error that names those that are."""
     run("", "--telemetry-mode", "fast")
@@ -140,6 +144,7 @@ def test_modes_that_are_none(run: Run) -> None:
     assert "telemetry_mode: 'fast' is not one of sync, thread, daemon" in run.output
 
 
+@pytest.mark.slow
 @in_each_mode
 def test_settings_of_the_user(mode: str, run: Run, tmp_path: Path) -> None:
     """What a developer has set for the bus does not steer the fixture, and is there again after the test."""
@@ -158,12 +163,14 @@ def test_settings_of_the_user(mode: str, run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.slow
 def test_a_refused_job_in_sync_mode(run: Run) -> None:
     """The test fails where it submits."""
     assert {"failed": 1} == run(REFUSED), run.output
     assert "JobFailed" in run.output
 
 
+@pytest.mark.slow
 @in_journaled_modes
 def test_a_refused_job(mode: str, run: Run) -> None:
     """The end of the test is an error that shows the database's, and the statement."""
@@ -173,6 +180,7 @@ def test_a_refused_job(mode: str, run: Run) -> None:
     assert [] == run.writers()
 
 
+@pytest.mark.slow
 @in_journaled_modes
 def test_a_refused_job_that_is_expected(mode: str, run: Run) -> None:
     """With the mark nothing is said of it: the test looks for itself."""
@@ -187,6 +195,7 @@ def test_a_refused_job_that_is_expected(mode: str, run: Run) -> None:
     assert {"passed": 1} == run(tests, "--telemetry-mode", mode), run.output
 
 
+@pytest.mark.slow
 @in_journaled_modes
 def test_a_store_that_the_test_closes(mode: str, run: Run) -> None:
     """What waits in a journal then is written all the same before the test ends, and judged."""
@@ -196,6 +205,7 @@ def test_a_store_that_the_test_closes(mode: str, run: Run) -> None:
     assert [] == run.writers()
 
 
+@pytest.mark.slow
 def test_another_process(run: Run) -> None:
     """So are the jobs of a process that the test has started."""
     tests = """
@@ -208,6 +218,7 @@ def test_other(telemetry_store):
     assert [] == run.writers()
 
 
+@pytest.mark.slow
 def test_a_test_that_fails(run: Run) -> None:
     """It fails for its own reason, and leaves nothing behind."""
     tests = WORKS + "    telemetry_store.execute(INSERT, (1,), ensure=[DDL])\n    assert 'own' == 'reason'\n"
@@ -217,6 +228,7 @@ def test_a_test_that_fails(run: Run) -> None:
     assert [] == run.writers()
 
 
+@pytest.mark.slow
 def test_jobs(run: Run) -> None:
     """`telemetry_jobs` records without a database."""
     tests = """
@@ -228,6 +240,7 @@ def test_jobs(telemetry_jobs):
     assert [] == list(run.folder.rglob("*.db"))
 
 
+@pytest.mark.slow
 def test_in_workers(run: Run) -> None:
     """Workers of pytest-xdist have the option's mode, and folders of their own."""
     run.settings["expected"] = "daemon"
@@ -237,12 +250,14 @@ def test_in_workers(run: Run) -> None:
     assert [] == run.writers()
 
 
+@pytest.mark.slow
 def test_loaded_early(run: Run) -> None:
     """The package may be imported before pytest begins; that is no reason for a warning."""
     run.program = ["-c", "import sys, telemetry_bus.pytest_plugin, pytest; sys.exit(pytest.main())"]
     assert {"passed": 2} == run(WORKS), run.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["-p", PLUGIN]])
 def test_installed(options: list[str], run: Run) -> None:
     """Installed, pytest finds the plugin by itself, and naming it once more does no harm."""
@@ -258,6 +273,7 @@ def test_installed(options: list[str], run: Run) -> None:
     assert {"passed": 2} == run(WORKS), run.output
 
 
+@pytest.mark.slow
 def test_a_session_without_it(run: Run) -> None:
     """Who only has the package installed does not pay for its libraries."""
     tests = """
@@ -267,6 +283,7 @@ def test_none():
     assert {"passed": 1} == run(tests), run.output
 
 
+@pytest.mark.slow
 def test_the_mark_is_documented(run: Run) -> None:
     """`pytest --markers` and `--help` and `--fixtures` name what there is."""
     for option, words in {

@@ -48,6 +48,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_leave_under_load(bus: Bus, kind: signal.Signals) -> None:
     """Exit code 0; whatever was acknowledged is committed; the rest is taken up by the next writer."""
@@ -176,6 +177,7 @@ for attempt in range(100):
     assert [1] == bus.numbers()["p"]
 
 
+@pytest.mark.slow
 def test_hangup_does_not_lose_anything(bus: Bus) -> None:
     """A writer whose terminal goes away ends; the next one takes up what it had."""
     writer = bus.answering_writer()

@@ -35,6 +35,7 @@ event(get_store(database), producer, 2)
 """
 
 
+@pytest.mark.slow
 def test_twenty_that_start_together_share_one_writer(bus: Bus) -> None:
     """Twenty processes submit at the same moment with no writer there: one is started, by one of them."""
     expected = {f"p{index}": [1] for index in range(20)}
@@ -51,6 +52,7 @@ def test_twenty_that_start_together_share_one_writer(bus: Bus) -> None:
     assert set(bus.owners()) == bus.spawned()
 
 
+@pytest.mark.slow
 def test_a_job_that_comes_as_the_writer_leaves_is_written(bus: Bus) -> None:
     """A writer leaves idle, again and again, while short-lived producers submit in that very moment and go without
     waiting: every job gets written, and nobody has to come along and start a writer for it."""
@@ -63,6 +65,7 @@ def test_a_job_that_comes_as_the_writer_leaves_is_written(bus: Bus) -> None:
     bus.sound()
 
 
+@pytest.mark.slow
 def test_one_that_is_stopped_while_it_starts_a_writer_holds_up_nobody_for_ever(bus: Bus) -> None:
     """The lock of the one that starts a writer only spares the others the trouble: held for long with no writer to
     show for it, it is passed over."""

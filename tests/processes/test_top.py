@@ -130,6 +130,7 @@ def open_terminal(bus: Bus) -> Iterator[Callable[..., Terminal]]:
         terminal.close()
 
 
+@pytest.mark.slow
 def test_rates_of_writers_that_come_and_go(working: Bus) -> None:
     """A line of JSON for each sample: rates of the writer and of the stream. The writer is killed, and another one
     comes, whose counters begin anew: no rate is ever negative. Ctrl-C ends it without a word."""
@@ -195,6 +196,7 @@ def test_a_picture_fills_the_terminal(
     terminal.end(exit_codes.DONE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ends", "code"),
     [

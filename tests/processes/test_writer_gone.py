@@ -46,6 +46,7 @@ with TelemetryStore(database) as store:
     bus.sound()
 
 
+@pytest.mark.slow
 def test_a_program_that_ends_right_after_its_writer_was_killed_leaves_another(bus: Bus) -> None:
     """The killed one may hold its lock for a moment longer. No other producer comes to the rescue."""
     bus.run("""

@@ -151,6 +151,7 @@ attempt("chmod", lambda: os.chmod(bus, 0o777))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parent", [0o755, 0o1777])
 def test_a_stranger_stays_outside(place: Path, writers: list[subprocess.Popen[str]], parent: int) -> None:
     """Neither sockets nor journals, log, lock and database can be reached, read, made or removed by another user,
@@ -187,6 +188,7 @@ open(f"{bus}/journals/{'0' * 32}.journal", "wb").write(bytes(8192))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["700", "777", "2770", "2777"])
 def test_a_folder_that_a_stranger_has_prepared(place: Path, mode: str) -> None:
     """In a folder like /tmp somebody else may be first: producer and writer refuse to use it, and leave all of it."""
@@ -248,6 +250,7 @@ def test_rights_of_a_group(shared: tuple[Path, BusFolder, int]) -> None:
         assert not stat.S_IMODE(path.stat().st_mode) & 0o007
 
 
+@pytest.mark.slow
 def test_a_member_of_the_group_works(shared: tuple[Path, BusFolder, int]) -> None:
     """Another user of the group submits and sees it committed."""
     database, folder, group = shared
@@ -256,6 +259,7 @@ def test_a_member_of_the_group_works(shared: tuple[Path, BusFolder, int]) -> Non
     assert 100 == ask(folder, "status", 5.0)["jobs_committed"]
 
 
+@pytest.mark.slow
 def test_a_stranger_to_the_group_stays_outside(shared: tuple[Path, BusFolder, int]) -> None:
     """Who is not in the group is outside as ever."""
     database, folder, _ = shared
@@ -276,6 +280,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 def test_the_journal_of_a_dead_member_is_adopted(
     shared: tuple[Path, BusFolder, int], writers: list[subprocess.Popen[str]]
 ) -> None:
@@ -292,6 +297,7 @@ def test_the_journal_of_a_dead_member_is_adopted(
     assert 1 == ask(folder, "status", 5.0)["jobs_committed"]
 
 
+@pytest.mark.slow
 def test_an_unfinished_journal_of_another_member_is_left_alone(shared: tuple[Path, BusFolder, int]) -> None:
     """The writer may not open it; it goes on."""
     database, folder, group = shared

@@ -97,6 +97,7 @@ or refuse them on purpose (tests/upgrades/recordings.py). Then record the new ve
 """
 
 
+@pytest.mark.slow
 def test_the_form_does_not_change_without_its_version(tmp_path: Path) -> None:
     """Recorded anew, this version is byte by byte what it was, but for the white space in SQL."""
     record = Path(__file__).with_name("record.py")
