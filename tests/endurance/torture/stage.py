@@ -7,10 +7,12 @@ import mmap
 import multiprocessing
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from multiprocessing.context import ForkProcess
 
 from telemetry_bus.config import Database
@@ -43,6 +45,7 @@ class Stage:
         self._runs = itertools.count()
         self._cast: list[tuple[ForkProcess, int]] = []
         self._writer: subprocess.Popen[bytes] | None = None
+        self._others: list[subprocess.Popen[bytes]] = []
 
     def begin(self, producers: int) -> None:
         """Start the producers."""
@@ -57,6 +60,7 @@ class Stage:
             (self._kill_both, 10),
             (self._kill_all, 5),
             (self._freeze_writer, 5),
+            (self._displace_writer, 10),
             (self._ask_writer, 10),
             (self._ask_producer, 5),
         ]
@@ -83,8 +87,7 @@ class Stage:
         deadline = time.monotonic() + SETTLE_S
         while self._folder.journal_paths() and time.monotonic() < deadline:
             if not is_held(self._folder.writer_lock) and (self._writer is None or self._writer.poll() is not None):
-                command = ["-P", "-m", "writer_daemon", "--database", self._database.url, "--spawned"]
-                self._writer = subprocess.Popen([sys.executable, *command], start_new_session=True)
+                self._writer = self._start_writer()
             time.sleep(0.02)
         if left := self._folder.journal_paths():
             self.tally.findings.append(f"{len(left)} journals were not adopted within {SETTLE_S:g} s")
@@ -102,8 +105,9 @@ class Stage:
                 for pid in pids:
                     send(pid, kind)
                 time.sleep(0.1)
-        if self._writer is not None:
-            self._writer.wait()
+        for writer in (self._writer, *self._others):
+            if writer is not None:
+                writer.wait()
 
     def accepted(self) -> list[int]:
         """The last accepted number of each run."""
@@ -161,6 +165,40 @@ class Stage:
         time.sleep(self._chance.uniform(0.6, 2.5))
         for pid in pids:
             send(pid, signal.SIGCONT)
+
+    def _displace_writer(self) -> None:
+        """The names of its lock and its sockets are removed while it stands still. Another writer adopts a producer
+        that is killed then, of which the first has jobs in hand; it goes on with these, and must not apply them."""
+        pids = self._stop_between_transactions()
+        time.sleep(self._chance.uniform(0.0, 0.3))
+        for path in (self._folder.writer_lock, *map(self._folder.socket_path, ("jobs", "control"))):
+            path.unlink(missing_ok=True)
+        self._kill_producer()
+        self._others.append(self._start_writer())
+        time.sleep(self._chance.uniform(0.6, 2.0))
+        for pid in pids:
+            send(pid, signal.SIGCONT)
+
+    def _stop_between_transactions(self) -> list[int]:
+        """Writers that stand still and hold no lock of the database, if that comes about."""
+        for _ in range(50):
+            pids = self._writers()
+            for pid in pids:
+                send(pid, signal.SIGSTOP)
+            try:
+                with closing(sqlite3.connect(self._path, timeout=0, isolation_level=None)) as connection:
+                    connection.execute("BEGIN IMMEDIATE")
+                break
+            except sqlite3.OperationalError:
+                for pid in pids:
+                    send(pid, signal.SIGCONT)
+                time.sleep(self._chance.uniform(0.0, 0.01))
+        self.tally.frozen += len(pids)
+        return pids
+
+    def _start_writer(self) -> subprocess.Popen[bytes]:
+        command = ["-P", "-m", "writer_daemon", "--database", self._database.url, "--spawned"]
+        return subprocess.Popen([sys.executable, *command], start_new_session=True)
 
     def _ask_writer(self) -> None:
         for pid in self._writers():
