@@ -58,6 +58,9 @@ class DaemonBackend(JournaledBackend):
         self._sender = Sender(
             outbox, waker, self._folder, self._options.database, self._spawner, self._options.linger_s
         )
+        if self._ended:
+            outbox.wake_always(self._late)
+            return outbox
         try:
             self._sender.start(self._options.thread_name)
         except RuntimeError:

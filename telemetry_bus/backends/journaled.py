@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from ..journal.ring import Journal
 from ..producer.outbox import Outbox
 from ..runtime import lifecycle
 from ..runtime.folder import BusFolder
-from ..runtime.lifecycle import ForkSafeLock
+from ..runtime.lifecycle import EXIT_LIMIT_S, ForkSafeLock
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger("telemetry_bus")
+
+
+#: While the writer takes over what is left at the end, it is looked for so often.
+_LOOK_S = 0.02
 
 
 class JournaledBackend:
@@ -62,7 +67,12 @@ class JournaledBackend:
 
     def wait(self, sequence: int, timeout: float) -> None:
         outbox = self._outbox
-        if outbox is None or outbox.wait(sequence, timeout):
+        if outbox is not None and self._ended and not self._closed:
+            timeout = min(timeout, EXIT_LIMIT_S)
+            done = self._leave(outbox, timeout)
+        else:
+            done = outbox is None or outbox.wait(sequence, timeout)
+        if outbox is None or done:
             return
         why = "the store is closed" if self._closed else f"the writer after {timeout:g} s: {self._known()}"
         raise FlushTimeout(
@@ -71,6 +81,22 @@ class JournaledBackend:
             subject=self._options.database.masked,
             hint="they are safe in the journal and will be written",
         )
+
+    def _leave(self, outbox: Outbox, limit: float) -> bool:
+        """The interpreter ends, and no thread of ours sends any more: leave the journal to the writer, and see it
+        written. Whether it was, in time. Later jobs begin another stream."""
+        with self._beginning:
+            self._outbox, self.put_row = None, self._put_first_row
+        outbox.close()
+        if outbox.release() or outbox.journal.path is None:
+            return not outbox.pending
+        deadline = time.monotonic() + limit
+        while outbox.journal.path.exists():
+            if time.monotonic() >= deadline:
+                return False
+            self._late()
+            time.sleep(_LOOK_S)
+        return True
 
     def failure(self, sequence: int) -> Failure | None:
         return self._outbox.failure(sequence) if self._outbox else None
@@ -167,6 +193,9 @@ class JournaledBackend:
         journal = Journal(folder.journals if folder else None, stream_of(secret), size, database)
         journal.secret = secret
         return journal
+
+    def _late(self) -> None:
+        raise AssertionError("a subclass says who writes what no thread of ours will")
 
     def _start(self) -> Outbox:
         raise AssertionError("a subclass says how its jobs move")

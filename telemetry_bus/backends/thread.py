@@ -91,6 +91,11 @@ class ThreadBackend(JournaledBackend):
             spawner.close()
 
     def _start(self) -> Outbox:
+        if self._ended and self._folder is not None:
+            journal = self._new_journal(self._folder)
+            return Outbox(
+                journal, self._late, on_full=self._options.on_full, timeout=self._options.timeout, log_failures=False
+            )
         with _writers_lock:  # the last store of the database must not end the thread before this one is attached
             self._thread = ThreadWriter.shared(self._options, self._folder)
             outbox = Outbox(
