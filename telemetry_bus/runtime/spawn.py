@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import time
 from collections.abc import Callable
@@ -219,3 +220,10 @@ def _is_ours(child: subprocess.Popen[bytes]) -> bool:
 
 def _collect() -> None:
     _children[:] = [child for child in _children if child.poll() is None]
+
+
+@atexit.register
+def _let_children_live() -> None:
+    """They outlive the program, and Python would warn of each as of a process that still runs."""
+    for child in _children:
+        child.returncode = 0

@@ -43,3 +43,15 @@ def test_no_writer_may_be_started(bus: Bus) -> None:
     assert ["FlushTimeout", "FlushTimeout"] == bus.run(program, "", PYTHONWARNINGS="ignore").split()
     bus.next_comes()
     assert [1, 2, 3] == sorted(bus.numbers()["p"])
+
+
+def test_nothing_is_warned_of(bus: Bus) -> None:
+    """A program that has started a writer ends quietly, with every warning an error."""
+    program = bus.home / "quiet.py"
+    program.write_text(
+        "import sys\nfrom telemetry_bus import TelemetryStore\nstore = TelemetryStore(sys.argv[1])\n"
+        "store.execute('CREATE TABLE IF NOT EXISTS t (a)')\nstore.flush()\n"
+    )
+    process = bus.start_command("-W", "error", "-X", "dev", str(program), str(bus.path))
+    bus.finish(process)
+    assert "" == bus.errors(process)
