@@ -28,7 +28,8 @@ class Tally(Harm):
     """What was done, and what was found. Anything in `findings`, or counted as wrong, is a failure."""
 
     HEADING = (
-        "   time     submitted   writers killed   producers killed   frozen   asked to leave   lost   doubled   torn"
+        "   time     submitted   writers killed   producers killed   frozen   asked to leave   forked   locked   "
+        "lost   doubled   torn"
     )
 
     submitted: int = 0
@@ -36,6 +37,8 @@ class Tally(Harm):
     producers_killed: int = 0
     frozen: int = 0
     asked: int = 0
+    forks: int = 0
+    locks: int = 0
 
     @property
     def kills(self) -> int:
@@ -48,7 +51,8 @@ class Tally(Harm):
     def line(self, seconds: float) -> str:
         return (
             f"{seconds:5.0f} s {self.submitted:13,} {self.writers_killed:16,} {self.producers_killed:18,} "
-            f"{self.frozen:8,} {self.asked:16,} {self.lost:6} {self.doubled:9} {self.torn:6}"
+            f"{self.frozen:8,} {self.asked:16,} {self.forks:8,} {self.locks:8,} "
+            f"{self.lost:6} {self.doubled:9} {self.torn:6}"
         )
 
 

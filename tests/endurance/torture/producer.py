@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +15,36 @@ from ...support.numbered import ENSURE, INSERT, TABLES, rows_of
 JOURNAL_BYTES = (512 * 1024, 4 * 1024 * 1024, 32 * 1024 * 1024)
 
 
-def produce(database: Path, run: int, accepted: memoryview, leave: memoryview) -> None:
-    """Submit job after job; note each one after it was accepted. Asked to leave, end without a flush."""
-    store = TelemetryStore(database, journal_bytes=JOURNAL_BYTES[run % len(JOURNAL_BYTES)])
+#: What a run is asked for.
+LEAVE, FORK = 1, 2
+
+
+def produce(database: Path, run: int, accepted: memoryview, asked: memoryview, pids: memoryview) -> None:
+    """Submit job after job; note each one after it was accepted. Asked to leave, end without a flush. Asked to fork, do
+    it in a way that Python does not see, once."""
+    store = TelemetryStore(database, journal_bytes=JOURNAL_BYTES[run // 2 % len(JOURNAL_BYTES)])
     number = 0
-    while not leave[run]:
+    while asked[run] != LEAVE:
         number += 1
         submit(store, run, number)
         accepted[run] = number
+        if asked[run] == FORK and store.stats().writer.answering:  # else it may still be loading what it needs
+            asked[run] = 0
+            if not _fork():
+                run, number = run + 1, 0
+                pids[run] = os.getpid()
+    if run % 2:
+        os._exit(0)  # a child of the kind that knows nothing of exit handlers
+
+
+def _fork() -> int:
+    """The C library's own, without Python's hooks."""
+    pid: int = ctypes.PyDLL(None).fork()
+    return pid
 
 
 def submit(store: TelemetryStore, run: int, number: int) -> None:
-    """One job, in one of the ways there are to hand it in."""
+    """One job, in one of the ways there are to submit it."""
     rows = rows_of(run, number, "x" * length_of(number))
     match number % 3:
         case 0:

@@ -19,14 +19,16 @@ from telemetry_bus.config import Database
 from telemetry_bus.runtime.folder import BusFolder
 from telemetry_bus.runtime.locks import is_held
 
-from ...support.processes import Interrupt, send, uninterrupted, writers_of
+from ...support.processes import Interrupt, send, state, uninterrupted, writers_of
 from .oracle import Tally, glance
-from .producer import produce
+from .producer import FORK, LEAVE, produce
 
 #: How long a writer may take to adopt everything that a round leaves behind.
 SETTLE_S = 120.0
 #: Runs of producers in one round, at most.
 MAX_RUNS = 100_000
+#: Children that producers have forked and that live at a time.
+MAX_CHILDREN = 3
 
 
 class Stage:
@@ -40,9 +42,10 @@ class Stage:
         self._folder = BusFolder.of(database)
         self._chance = chance
         self._context = multiprocessing.get_context("fork")
-        shared = memoryview(mmap.mmap(-1, 2 * 8 * MAX_RUNS)).cast("Q")
-        self._accepted, self._leave = shared[:MAX_RUNS], shared[MAX_RUNS:]
-        self._runs = itertools.count()
+        shared = memoryview(mmap.mmap(-1, 3 * 8 * MAX_RUNS)).cast("Q")
+        self._accepted, self._asked, self._pids = (shared[n * MAX_RUNS : (n + 1) * MAX_RUNS] for n in range(3))
+        self._runs = itertools.count(0, 2)  # the next number is that of the child that a run may fork
+        self._last_run = 0
         self._cast: list[tuple[ForkProcess, int]] = []
         self._writer: subprocess.Popen[bytes] | None = None
         self._others: list[subprocess.Popen[bytes]] = []
@@ -63,6 +66,8 @@ class Stage:
             (self._displace_writer, 10),
             (self._ask_writer, 10),
             (self._ask_producer, 5),
+            (self._fork_producer, 10),
+            (self._lock_database, 3),
         ]
         kinds, weights = zip(*faults, strict=True)
         end = time.monotonic() + seconds
@@ -77,14 +82,18 @@ class Stage:
         """Some producers end by themselves, the others are killed; then a writer adopts what is left."""
         for process, run in self._cast:
             if self._chance.random() < 0.5:
-                self._leave[run] = 1
+                self._asked[run] = LEAVE
             else:
                 self._kill(process)
+        for run in self._children():
+            self._asked[run] = LEAVE
         for process, run in self._cast:
             process.join(SETTLE_S)
             self._check_exit(process, run)
         self._cast = []
         deadline = time.monotonic() + SETTLE_S
+        while self._children() and time.monotonic() < deadline:
+            time.sleep(0.02)
         while self._folder.journal_paths() and time.monotonic() < deadline:
             if not is_held(self._folder.writer_lock) and (self._writer is None or self._writer.poll() is not None):
                 self._writer = self._start_writer()
@@ -99,6 +108,8 @@ class Stage:
         for process, _ in self._cast:
             process.kill()
             process.join()
+        for run in self._children():
+            send(self._pids[run], signal.SIGKILL)
         for kind in (signal.SIGTERM, signal.SIGKILL):
             deadline = time.monotonic() + 10
             while (pids := self._writers()) and time.monotonic() < deadline:
@@ -111,15 +122,15 @@ class Stage:
 
     def accepted(self) -> list[int]:
         """The last accepted number of each run."""
-        runs = next(self._runs)
+        runs = self._last_run + 2
         accepted = self._accepted[:runs].tolist()
         self.tally.submitted = sum(accepted)
         return accepted
 
     def _start(self) -> tuple[ForkProcess, int]:
-        run = next(self._runs)
+        run = self._last_run = next(self._runs)
         process = self._context.Process(
-            target=uninterrupted, args=(produce, self._path, run, self._accepted, self._leave)
+            target=uninterrupted, args=(produce, self._path, run, self._accepted, self._asked, self._pids)
         )
         process.start()
         return process, run
@@ -205,8 +216,37 @@ class Stage:
             self.tally.asked += send(pid, signal.SIGTERM)
 
     def _ask_producer(self) -> None:
-        self._leave[self._chance.choice(self._cast)[1]] = 1
+        self._asked[self._chance.choice(self._cast)[1]] = LEAVE
         self.tally.asked += 1
+
+    def _fork_producer(self) -> None:
+        """As a library does it that Python does not know of: no hook runs, and the child goes on with the same store.
+        Where there are enough such children one is killed."""
+        children = self._children()
+        if len(children) >= MAX_CHILDREN:
+            self.tally.producers_killed += send(self._pids[self._chance.choice(children)], signal.SIGKILL)
+            return
+        run = self._chance.choice(self._cast)[1]
+        if not self._pids[run + 1] and self._asked[run] != LEAVE:
+            self._asked[run] = FORK
+            self.tally.forks += 1
+
+    def _lock_database(self) -> None:
+        """Another program writes for longer than the writer waits."""
+        with closing(sqlite3.connect(self._path, timeout=10, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:  # the writer is at work all the time
+                return
+            time.sleep(self._chance.uniform(0.5, 3.0))
+            connection.execute("ROLLBACK")
+        self.tally.locks += 1
+
+    def _children(self) -> list[int]:
+        """The runs of forked children that are alive. Their parents are dead or do not wait for them."""
+        return [
+            run for run in range(1, self._last_run + 2, 2) if self._pids[run] and state(self._pids[run]) not in "ZX"
+        ]
 
     def _writers(self) -> list[int]:
         return writers_of(self._database.url)
