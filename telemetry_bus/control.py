@@ -12,6 +12,7 @@ from .errors import ProtocolError, WriterAbsent, WriterError
 from .protocol.messages import MAX_CONTROL_BYTES, Answer, Command, decode_control, encode_control
 from .runtime.files import open_inside
 from .runtime.folder import BusFolder
+from .runtime.limits import need_for_sockets
 
 #: A writer that works answers within milliseconds; one long transaction may keep it this long.
 ANSWER_S = 3.0
@@ -24,8 +25,10 @@ KEY_NAME, KEY = "operator.key", "key"
 def ask(folder: BusFolder, name: str, timeout: float, **arguments: Any) -> Any:
     """Send a command to the writer and return its answer, decoded from JSON.
 
-    Raises `WriterAbsent` when none answers within `timeout` seconds, `WriterError` when it refuses.
+    Raises `WriterAbsent` when none answers within `timeout` seconds, `WriterError` when it refuses, and `OSError` where
+    the limits of this process leave no room for a socket.
     """
+    need_for_sockets()
     context = zmq.Context(io_threads=1)
     try:
         socket = context.socket(zmq.DEALER)

@@ -8,8 +8,10 @@ from contextlib import suppress
 
 import zmq
 
+from telemetry_bus.errors import WriterError
 from telemetry_bus.protocol.messages import MAX_CONTROL_BYTES, MAX_FRAME_BYTES
 from telemetry_bus.runtime.folder import BusFolder
+from telemetry_bus.runtime.limits import need_for_sockets, way_out
 
 logger = logging.getLogger("telemetry_bus.writer")
 
@@ -23,6 +25,12 @@ class Sockets:
 
     def __init__(self, folder: BusFolder) -> None:
         self._folder = folder
+        try:
+            need_for_sockets()
+        except OSError as error:
+            raise WriterError(
+                error.strerror or str(error), operation="open sockets", subject=str(folder.path), hint=way_out(error)
+            ) from error
         self._context = zmq.Context(io_threads=1)
         self.open()
 

@@ -10,6 +10,7 @@ from ..producer.outbox import Outbox
 from ..producer.sender import Sender
 from ..runtime.folder import BusFolder
 from ..runtime.lifecycle import EXIT_LIMIT_S
+from ..runtime.limits import no_thread
 from ..runtime.spawn import Spawner, load
 from ..runtime.waker import Waker
 from .journaled import JournaledBackend
@@ -63,10 +64,10 @@ class DaemonBackend(JournaledBackend):
             return outbox
         try:
             self._sender.start(self._options.thread_name)
-        except RuntimeError:
+        except RuntimeError as error:
             if threading.main_thread().is_alive():
                 outbox.release()
-                raise
+                raise no_thread(error) from error
             load()
             outbox.wake_always(self._late)  # the interpreter ends, and since Python 3.12 starts no thread then
         return outbox

@@ -19,6 +19,7 @@ from ..producer.outbox import Outbox
 from ..runtime import lifecycle
 from ..runtime.folder import BusFolder
 from ..runtime.lifecycle import EXIT_LIMIT_S, ForkSafeLock
+from ..runtime.limits import way_out
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -181,7 +182,7 @@ class JournaledBackend:
                         error.strerror or str(error),
                         operation="begin a stream",
                         subject=self._options.database.masked,
-                        hint="raise the limit of open files, or close some",
+                        hint=way_out(error),
                     ) from error
                 finally:
                     self._busy = False

@@ -20,6 +20,7 @@ from ..protocol.producer import ProducerProtocol, full_bytes
 from ..runtime import lifecycle
 from ..runtime.folder import BusFolder
 from ..runtime.lifecycle import EXIT_LIMIT_S, ForkSafeLock, Hold
+from ..runtime.limits import no_thread
 from ..runtime.locks import InstanceLock
 from ..runtime.native import native
 from ..runtime.spawn import Spawner
@@ -197,7 +198,12 @@ class ThreadWriter:
         self._waker = Waker()
         self._stopping = False
         self._thread = native("threading").Thread(target=self._run, name=options.thread_name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._writer.close()
+            self._release()
+            raise no_thread(error) from error
         lifecycle.watch(self)
         if folder is not None:
             lifecycle.rest_at_fork(self)

@@ -55,6 +55,7 @@ class Sender:
         self._requests = Requests()
         self._pace = Pace(logger)
         self._transport: Transport | None = None
+        self._failure = ""  # what the thread failed of last
         self._thread: threading.Thread | None = None
 
     def start(self, name: str) -> None:
@@ -101,7 +102,7 @@ class Sender:
 
     def known(self) -> str:
         """What is known of the writer, for an error's text."""
-        return (self._transport.known() if self._transport else "") or self._spawner.known()
+        return (self._transport.known() if self._transport else "") or self._failure or self._spawner.known()
 
     def _run(self) -> None:
         self._await_first()
@@ -113,7 +114,8 @@ class Sender:
                 self._transport.run()
             except Exception as error:  # the thread must outlive it: out of descriptors, a defect
                 self._pace.log(logging.ERROR, "the sender failed and starts again", exc_info=True)
-                self._outbox.note_error(f"sender: {error}")
+                self._failure = f"sender: {error}"
+                self._outbox.note_error(self._failure)
                 again = time.monotonic() + _RESTART_AFTER_S
                 while not self._requests.stopping and time.monotonic() < again:
                     self._waker.sleep(_LOOK_UP_S)  # a job does not cut it short, or a busy program would spin here

@@ -18,6 +18,7 @@ from ..jobs import Failure
 from ..protocol.messages import MAX_CONTROL_BYTES, Control, Hello, decode_control, encode_control
 from ..protocol.producer import ProducerProtocol, full_bytes
 from ..runtime.folder import BusFolder
+from ..runtime.limits import need_for_sockets
 from ..runtime.spawn import Spawner
 from ..runtime.throttle import Pace
 from ..runtime.waker import Waker
@@ -33,8 +34,6 @@ _RECONNECT_MS, _RECONNECT_LIMIT_MS = 10, 200
 _LINGER_MS = 50
 #: Somebody may have removed the bus folder: while there is work, the journal's file is looked for so often.
 _LOOK_FOR_JOURNAL_S = 1.0
-#: What a context, two sockets and their connections take of them. Where they run out libzmq ends the process.
-_DESCRIPTORS = 16
 
 
 class Transport:
@@ -102,7 +101,7 @@ class Transport:
     @contextmanager
     def _sockets(self) -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]]:
         """A context of our own, so that the program's ZeroMQ is not our concern, nor ours the program's."""
-        _need_descriptors()
+        need_for_sockets()
         context = zmq.Context(io_threads=1)
         try:
             push, control = context.socket(zmq.PUSH), context.socket(zmq.DEALER)
@@ -226,17 +225,6 @@ class Transport:
     def _timeout(self, deadline: float | None) -> int | None:
         """Milliseconds until a time, rounded up."""
         return None if deadline is None else ceil(max(0.0, deadline - time.monotonic()) * 1000)
-
-
-def _need_descriptors() -> None:
-    """Raises `OSError` unless there are enough of them left."""
-    taken: list[int] = []
-    try:
-        while len(taken) < _DESCRIPTORS:
-            taken.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-    finally:
-        for fd in taken:
-            os.close(fd)
 
 
 def _say(control: zmq.Socket[bytes], message: Control) -> bool:

@@ -51,6 +51,33 @@ with TelemetryStore(database, spawn=False) as store:
     store.flush()
 """
 
+#: May have so much memory from now on, or no thread; submits a job, and says what it was told. Then it has enough.
+LIMITED = """
+import resource, threading
+from telemetry_bus import FlushTimeout, JournalUnavailable
+
+def no_thread(*arguments):
+    raise RuntimeError("can't start new thread")
+
+store = TelemetryStore(database, spawn=False, mode=sys.argv[2], timeout=20)
+before, start = resource.getrlimit(resource.RLIMIT_AS), threading._start_new_thread
+if len(sys.argv) > 3:
+    resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[3]), before[1]))
+else:
+    threading._start_new_thread = no_thread
+try:
+    event(store, "p", 1)
+    store.flush(1)
+    print("written")
+except (FlushTimeout, JournalUnavailable) as error:
+    print(type(error).__name__, error)
+resource.setrlimit(resource.RLIMIT_AS, before)
+threading._start_new_thread = start
+event(store, "p", 2)
+store.flush()
+print("still here")
+"""
+
 #: The clock of the day jumps a day forward or back whenever it is looked at.
 JUMPING_CLOCK = """
 import itertools, sys, time
@@ -89,6 +116,31 @@ def test_a_producer_without_descriptors(bus: Bus, left: int) -> None:
     assert 1 <= bus.errors(producer).count("starts again") <= 10
     assert {"p": [1, 2]} == bus.numbers()
     bus.sound()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mebibytes", range(60, 140, 8))
+def test_a_producer_without_memory(bus: Bus, mebibytes: int) -> None:
+    """However little there is, libzmq is not asked for what it cannot have: it would end the program."""
+    bus.answering_writer()
+    output = bus.finish(bus.start(LIMITED, "daemon", str(mebibytes << 20)))
+    assert "still here" == output.splitlines()[-1]
+    assert {tuple(bus.numbers()["p"])} <= {(1, 2), (2,)}
+    assert ("JournalUnavailable" in output) == ([2] == bus.numbers()["p"])
+    bus.sound()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["daemon", "thread"])
+def test_a_producer_without_threads(bus: Bus, mode: str) -> None:
+    """It is told at the first job, which is not accepted then; later ones are written."""
+    if mode == "daemon":
+        bus.answering_writer()
+    output = bus.finish(bus.start(LIMITED, mode))
+    assert "JournalUnavailable" in output
+    assert "ulimit -u" in output
+    assert "still here" == output.splitlines()[-1]
+    assert {"p": [2]} == bus.numbers()
 
 
 @pytest.mark.slow
