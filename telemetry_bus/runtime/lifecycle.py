@@ -4,10 +4,14 @@ A fork is noticed in two ways. Python's hooks run at `os.fork`, if nothing inter
 see (a C library's, an embedder's) runs none. So there is a page that the kernel clears in every child, `own`: whatever
 touches the state of the bus looks at it first, and calls `notice_fork` when it has been cleared. The hook in the child
 does no more than that, only earlier.
+
+Nor has Python repaired itself then: its interpreter's lock is a copy, with threads among those that wait for it which
+are not there, and the child would stand still as soon as it starts a thread. So it is told of the fork first.
 """
 
 from __future__ import annotations
 
+import _ctypes
 import _thread
 import atexit
 import logging  # here, even if others did without: see `watch`
@@ -18,6 +22,7 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .native import native
@@ -132,7 +137,8 @@ class _PidPage:
         return self._pid == os.getpid()
 
     def __setitem__(self, index: int, value: int) -> None:
-        self._pid = os.getpid()
+        if index == 0:
+            self._pid = os.getpid()
 
 
 def _own_page() -> mmap.mmap | _PidPage:
@@ -141,12 +147,12 @@ def _own_page() -> mmap.mmap | _PidPage:
         page.madvise(_MADV_WIPEONFORK)
     except (OSError, AttributeError):
         return _PidPage()
-    page[0] = 1
+    page[0] = page[1] = 1
     return page
 
 
 #: `own[0]` is 0 in a child whose parent's state has not been let go of: then call `notice_fork` before anything else.
-#: A look takes 14 ns; `os.getpid` takes 110.
+#: A look takes 14 ns; `os.getpid` takes 110. `own[1]` is 0 in a child of a fork that Python has not seen.
 own = _own_page()
 
 
@@ -156,6 +162,8 @@ def notice_fork() -> None:
     What is raised meanwhile, by a signal handler say, is raised again at the end, and the next call does it all again.
     """
     global _import_lock, _imports
+    if not own[1]:
+        _tell_python()
     with _noticing.setdefault(os.getpid(), native("threading").RLock()):
         if own[0]:
             return
@@ -164,6 +172,29 @@ def notice_fork() -> None:
         _imports = Hold(_import_lock)
         _each(list(_living), _let_go)
         own[0] = 1
+
+
+def _tell_python() -> None:
+    """What `os.fork` does in the child: locks are made again, other threads forgotten, and the hooks run, ours too.
+
+    Not where there are threads already: they would be forgotten as well.
+    """
+    own[1] = 1
+    if isinstance(own, mmap.mmap) and len(os.listdir("/proc/self/task")) == 1:
+        _after_fork_child()
+
+
+class _PythonFunction(_ctypes.CFuncPtr):
+    """A function of Python's own library; it is called with the interpreter's lock."""
+
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_PYTHONAPI
+    _restype_ = None
+
+
+#: https://docs.python.org/3/c-api/sys.html#c.PyOS_AfterFork_Child
+_after_fork_child = _PythonFunction(
+    _ctypes.dlsym(_ctypes.dlopen(None, 0), "PyOS_AfterFork_Child")  # type: ignore[arg-type]
+)
 
 
 def _let_go(part: Living) -> None:
@@ -179,6 +210,7 @@ def watch(part: Living) -> None:
     """
     global _registered
     if not _registered:
+        os.register_at_fork(after_in_child=partial(own.__setitem__, 1, 1))  # no signal handler can run within it
         os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=notice_fork)
         os.register_at_fork(after_in_parent=_after_fork_in_parent)  # again, should a signal handler end the first
         atexit.register(_at_exit)

@@ -96,6 +96,34 @@ for work in (look, lambda: store.shutdown(), forget, lambda: None):
 event(store, "parent", 11)
 """
 
+#: Another thread waits for the interpreter's lock while the process forks, and is not there in the child.
+WAITING = """
+store = TelemetryStore(database, mode=mode)
+event(store, "parent", 1)
+store.flush()
+sys.setswitchinterval(1000)  # it waits, and does not ask for the lock
+for number in range(1, 11):
+    turn, ready = threading.Lock(), threading.Lock()
+    turn.acquire()
+    ready.acquire()
+    thread = threading.Thread(target=lambda: (ready.release(), turn.acquire()))
+    thread.start()
+    ready.acquire()
+    time.sleep(0.02)
+    turn.release()
+    until = time.perf_counter() + 0.002
+    while time.perf_counter() < until:
+        pass
+    if (pid := library.fork()) == 0:
+        event(store, f"child {number}", 1)
+        store.flush()
+        os._exit(0)
+    wait(pid)
+    thread.join()
+event(store, "parent", 2)
+store.shutdown(wait=True)
+"""
+
 #: Other threads submit without a pause, and hold locks at the moment of the forks.
 THREADS = """
 store = TelemetryStore(database, mode=mode)
@@ -187,9 +215,10 @@ def test_children_that_submit_nothing(bus: Bus, how: str) -> None:
     expect(bus, {"parent": 11, "next": 1})
 
 
-def test_while_other_threads_submit(bus: Bus) -> None:
+@pytest.mark.parametrize("how", KINDS)
+def test_while_other_threads_submit(bus: Bus, how: str) -> None:
     """The locks that they hold are not waited for in a child."""
-    run(bus, THREADS, how="child's hook only")
+    run(bus, THREADS, how=how)
     expect(bus, {"first": 1, "a": 1000, "b": 1000, **{f"child {number}": 20 for number in range(5)}})
 
 
@@ -277,3 +306,10 @@ def test_a_signal_handler_that_raises_in_a_fork_hook(bus: Bus, mode: str) -> Non
     assert "Exception ignored in" in bus.errors(process)  # Python swallows what is raised in a hook: it did come
     children = {} if mode == "thread" else {f"child {line}": 1 for line in range(1, lines + 1)}
     expect(bus, {"parent": lines, **children})
+
+
+@pytest.mark.slow
+def test_a_thread_that_waits_for_the_interpreter(bus: Bus) -> None:
+    """The child does not wait for what it has no thread for."""
+    bus.finish(bus.start(BEGIN + WAITING, "daemon", "no hook"))
+    assert {"parent": [1, 2], **{f"child {number}": [1] for number in range(1, 11)}} == bus.numbers()

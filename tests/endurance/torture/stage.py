@@ -27,6 +27,8 @@ from .producer import FORK, LEAVE, produce
 SETTLE_S = 120.0
 #: Runs of producers in one round, at most.
 MAX_RUNS = 100_000
+#: How long children may take to leave.
+CHILD_S = 20.0
 #: Children that producers have forked and that live at a time.
 MAX_CHILDREN = 3
 
@@ -92,8 +94,10 @@ class Stage:
             self._check_exit(process, run)
         self._cast = []
         deadline = time.monotonic() + SETTLE_S
-        while self._children() and time.monotonic() < deadline:
+        while self._children() and time.monotonic() < deadline - SETTLE_S + CHILD_S:
             time.sleep(0.02)
+        for run in self._children():  # Python itself stands still where a thread had asked for its lock at the fork
+            self.tally.producers_killed += send(self._pids[run], signal.SIGKILL)
         while self._folder.journal_paths() and time.monotonic() < deadline:
             if not is_held(self._folder.writer_lock) and (self._writer is None or self._writer.poll() is not None):
                 self._writer = self._start_writer()
