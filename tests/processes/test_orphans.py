@@ -74,25 +74,26 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], int | None]] = {
     "marks": (overwrite(3200, b"\xff" * 128), 0),
     "record": (in_the_middle, None),
     "tail": (overwrite(8 * TAIL, struct.pack("<Q", 1 << 19)), JOBS),
-    "deftail": (overwrite(8 * DEFINITIONS_TAIL, bytes(8)), 0),
     "define": (overwrite(PAGE_BYTES + 8, b"\0"), 0),
 }
 
 
 def test_damaged_journals(bus: Bus) -> None:
     """The intact beginning is applied, never more; the file is kept as it was, counted, and logged with the reason.
-    Journals that are whole are adopted beside them, and work goes on."""
+    Journals that are complete are adopted beside them, also where the first page has missed a definition, and work goes
+    on."""
     contents = {}
     for name, (damage, _) in DAMAGES.items():
         path = orphan(bus, name)
         damage(path)
         contents[path.name] = path.read_bytes()
     orphan(bus, "whole")
+    overwrite(8 * DEFINITIONS_TAIL, bytes(8))(orphan(bus, "deftail"))
     writer = bus.answering_writer()
     wait_until(lambda: bus.status()["journals_quarantined"] == len(DAMAGES), "all of them are put away")
     bus.settle()
     found = bus.numbers()
-    assert list(range(1, JOBS + 1)) == found.pop("whole")
+    assert list(range(1, JOBS + 1)) == found.pop("whole") == found.pop("deftail")
     for name, (_, recovered) in DAMAGES.items():
         numbers = found.pop(name, [])
         assert list(range(1, len(numbers) + 1)) == numbers, name
