@@ -36,7 +36,7 @@ from .errors import (
     WriterError,
 )
 from .jobs import Job, Statement
-from .runtime.launch import freeze_support
+from .runtime.writer_command import freeze_support
 from .store import TelemetryStore, get_default_database_url, get_store
 
 if _typing.TYPE_CHECKING:

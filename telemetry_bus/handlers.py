@@ -50,7 +50,7 @@ _NAME = re.compile(rf"[A-Za-z_][A-Za-z0-9_]{{0,{MAX_TABLE_CHARS - 1}}}")
 _RESERVED = ("sqlite_", BUS_PREFIX)
 _PACKAGE = __name__.partition(".")[0]
 #: Whose functions the threads of a store run.
-_THREAD_OWNERS = (f"{_PACKAGE}.producer.sender", f"{_PACKAGE}.backends.thread")
+_THREAD_OWNERS = (f"{_PACKAGE}.producer.sender_thread", f"{_PACKAGE}.backends.thread")
 #: What every record has; the rest came with `extra=`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 

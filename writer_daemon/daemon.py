@@ -21,15 +21,15 @@ from telemetry_bus.runtime.folder import BusFolder
 from telemetry_bus.runtime.locks import InstanceLock, is_held
 from telemetry_bus.runtime.waker import Waker
 from telemetry_bus.writer.adoption import Adopter
-from telemetry_bus.writer.fairness import LIMIT_BYTES, FairQueue
+from telemetry_bus.writer.fair_queue import LIMIT_BYTES, FairQueue
 from telemetry_bus.writer.intake import Intake
 
 from . import exit_codes, operator
-from .discretion import Discretion
 from .notify import Notifier
 from .options import WriterOptions
 from .ownership import Ownership
 from .permission import Permission
+from .redaction import Discretion
 from .signals import Signals
 from .sockets import Sockets
 from .status import WriterStatus, take_status
@@ -148,7 +148,7 @@ class Daemon:
         self.database = options.database
         self.intake: Intake[bytes] = Intake(writer, options.database, options.limits)
         self.adopter = Adopter(folder, self.intake)
-        self.discretion = Discretion(folder, options.database.path)
+        self.redaction = Discretion(folder, options.database.path)
         self.permission = Permission(folder, options.database.path)
         self._ownership = Ownership(folder, self.intake.protocol)
         self._queue = FairQueue()
@@ -230,7 +230,7 @@ class Daemon:
         if self.leaving or self.intake.due_in() == 0:
             self.intake.commit()
         for route, message in self.intake.replies():
-            self._send(route, encode_control(self.discretion.told(message)))
+            self._send(route, encode_control(self.redaction.told(message)))
 
     def _fetch(self) -> None:
         """Messages of jobs, as long as there are any and not too many wait."""

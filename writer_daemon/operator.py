@@ -13,8 +13,8 @@ from telemetry_bus.errors import DatabaseFault, TelemetryError, shorten
 from telemetry_bus.protocol.messages import Answer, Command
 from telemetry_bus.writer.intake import Intake
 
-from .discretion import Discretion
 from .permission import Permission
+from .redaction import Discretion
 from .status import WriterStatus
 
 #: Producers wait while pages are given back: 500 take 12 to 30 ms.
@@ -25,7 +25,7 @@ class Operated(Protocol):
     """What is operated: the writer's loop."""
 
     intake: Intake[Any]
-    discretion: Discretion
+    redaction: Discretion
     permission: Permission
 
     def status(self) -> WriterStatus: ...
@@ -54,7 +54,7 @@ def answer(writer: Operated, command: Command) -> Answer:
 
 def _status(writer: Operated) -> dict[str, Any]:
     report = writer.status().report()
-    return {**report, "last_error": writer.discretion.text(report["last_error"])}
+    return {**report, "last_error": writer.redaction.text(report["last_error"])}
 
 
 def _stop(writer: Operated) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _retry(writer: Operated, ids: list[int] | None) -> list[dict[str, Any]]:
     """The first line of an error only: the answer to many must fit into one message, and the letter has it all."""
     writer.note_activity()
     results = writer.intake.writer.retry(_checked(ids))
-    told = writer.discretion.text
+    told = writer.redaction.text
     return [{"id": id, "ok": not error, "error": error and told(_first_line(error))} for id, error in results]
 
 

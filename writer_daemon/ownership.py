@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from telemetry_bus.encoding.streams import stream_of
+from telemetry_bus.encoding.stream_names import stream_of
 from telemetry_bus.errors import JournalCorrupt
 from telemetry_bus.journal.layout import PAGE_BYTES, read_watermark
 from telemetry_bus.protocol.messages import Control, Hello

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..config import StoreOptions
 from ..producer.outbox import Outbox
-from ..producer.sender import Sender
+from ..producer.sender_thread import Sender
 from ..runtime.folder import BusFolder
 from ..runtime.lifecycle import EXIT_LIMIT_S
 from ..runtime.limits import no_thread

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 
 from ..config import StoreOptions
-from ..encoding.streams import new_secret, stream_of
+from ..encoding.stream_names import new_secret, stream_of
 from ..errors import FlushTimeout, JournalUnavailable, ReentrantSubmit, StoreClosed
 from ..jobs import Failure, Job, Row
 from ..journal.ring import Journal

@@ -12,10 +12,10 @@ from ..encoding.values import unpack_job
 from ..errors import DatabaseFault, EndedWriter, JobFailed, ProtocolError
 from ..jobs import Failure, Run, Template
 from .attempts import MAX_ENDED_WRITERS, MAX_FAULTS, Attempts
-from .batching import Lanes, Planner, consecutive
 from .deadletters import DeadLetter, DeadLetters, refused
 from .dialects import Connection, Dialect
 from .families import OutOfOrder
+from .lanes import Lanes, Planner, consecutive
 from .ledger import Ledger, add_move, moves
 from .schema import Schema
 from .stats import Statistics

@@ -12,10 +12,10 @@ from ..config import Database
 from ..errors import ConfigError, WriterAbsent, shorten
 from .files import open_inside
 from .folder import BusFolder
-from .launch import VARIABLE, launch
 from .lifecycle import importing
 from .locks import InstanceLock, holder, is_held
 from .native import native
+from .writer_command import VARIABLE, launch
 
 if TYPE_CHECKING:
     import subprocess

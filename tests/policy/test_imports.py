@@ -23,14 +23,14 @@ LATER = (
 #: The thread that sends stands still, so that nothing is there but what the caller itself has loaded.
 FIRST_JOB = f"""
 from telemetry_bus import TelemetryStore
-from telemetry_bus.producer.sender import Sender
+from telemetry_bus.producer.sender_thread import Sender
 Sender._run = lambda sender: None
 TelemetryStore(folder + "/x.db", spawn=False).execute({INSERT!r}, ("x",), ensure=[{DDL!r}])
 assert os.listdir(folder + "/x.db.bus/journals")
 """
 PRODUCER = f"""
 from telemetry_bus import TelemetryStore
-from telemetry_bus.producer.sender import Sender
+from telemetry_bus.producer.sender_thread import Sender
 store = TelemetryStore(folder + "/x.db", spawn=False, timeout=20)
 store.execute({INSERT!r}, ("x",), ensure=[{DDL!r}])
 while not store._backend._sender._transport: time.sleep(0.001)

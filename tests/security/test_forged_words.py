@@ -15,7 +15,7 @@ from telemetry_bus import TelemetryStore
 from telemetry_bus.config import Database, parse_database
 from telemetry_bus.control import ask
 from telemetry_bus.database import Writer
-from telemetry_bus.encoding.streams import new_secret, stream_of
+from telemetry_bus.encoding.stream_names import new_secret, stream_of
 from telemetry_bus.journal.layout import DEFINITIONS_BYTES, PAGE_BYTES, Header, write_watermark
 from telemetry_bus.journal.ring import Journal
 from telemetry_bus.protocol.messages import Bye, Confirm, Control, Hello, encode_control

@@ -19,7 +19,7 @@ import pytest
 from telemetry_bus import ConfigError, JournalFull, ReentrantSubmit, StoreClosed, TelemetryError, get_store
 from telemetry_bus.handlers import MAX_EXTRA_VALUES, MAX_TABLE_CHARS, MAX_TEXT_CHARS, TelemetryHandler
 from telemetry_bus.jobs import MAX_JOB_BYTES
-from telemetry_bus.producer.sender import Sender
+from telemetry_bus.producer.sender_thread import Sender
 from telemetry_bus.testing import RecordedJobs
 
 Attached = Callable[..., TelemetryHandler]

@@ -8,16 +8,7 @@ from collections.abc import Callable, Sequence
 import zmq
 
 from telemetry_bus.jobs import Failure
-from telemetry_bus.protocol.messages import (
-    Ack,
-    Bye,
-    Confirm,
-    Hello,
-    Jobs,
-    Welcome,
-    decode_control,
-    encode_control,
-)
+from telemetry_bus.protocol.messages import Ack, Bye, Confirm, Hello, Jobs, Welcome, decode_control, encode_control
 from telemetry_bus.runtime.folder import BusFolder
 
 _EPOCH, _PID, _WINDOW = b"recorded", 4711, 16 * 1024 * 1024

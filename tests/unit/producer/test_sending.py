@@ -14,7 +14,7 @@ from telemetry_bus.config import Database, parse_database
 from telemetry_bus.encoding.records import CHUNK_BYTES
 from telemetry_bus.journal.ring import Journal
 from telemetry_bus.producer.outbox import NEVER, Outbox
-from telemetry_bus.producer.sender import Sender
+from telemetry_bus.producer.sender_thread import Sender
 from telemetry_bus.producer.transport import Transport
 from telemetry_bus.protocol.messages import Ack, Control, Resend, Welcome
 from telemetry_bus.protocol.producer import ProducerProtocol

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from telemetry_bus.protocol.messages import Jobs
-from telemetry_bus.writer.fairness import FairQueue
+from telemetry_bus.writer.fair_queue import FairQueue
 
 
 def message(stream: str, first: int = 1, size: int = 1000) -> Jobs:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from telemetry_bus.database import batching
-from telemetry_bus.database.batching import MAX_CHUNK_ROWS, Lanes, Planner, insert_rows
+from telemetry_bus.database import lanes as batching
 from telemetry_bus.database.dialects import TableFacts
+from telemetry_bus.database.lanes import MAX_CHUNK_ROWS, Lanes, Planner, insert_rows
 from telemetry_bus.errors import ParameterCount
 from telemetry_bus.jobs import Template
 from telemetry_bus.sql.shapes import insert_shape

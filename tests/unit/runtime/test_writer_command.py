@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from telemetry_bus import WriterAbsent, freeze_support
-from telemetry_bus.runtime import launch as launching
-from telemetry_bus.runtime.launch import FROZEN_WRITER, VARIABLE, launch
+from telemetry_bus.runtime import writer_command as launching
+from telemetry_bus.runtime.writer_command import FROZEN_WRITER, VARIABLE, launch
 
 
 @pytest.fixture
