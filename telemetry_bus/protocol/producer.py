@@ -25,6 +25,8 @@ ASK_AFTER_S = 0.5
 ASK_LIMIT_S = 5.0
 #: So many questions without an answer, and the writer is taken for gone.
 UNANSWERED_LIMIT = 2
+#: A writer forgets a stream that is silent for twice as long: say again who it is.
+INTRODUCE_AFTER_S = 300.0
 #: As long as no writer has answered, it is asked more often.
 KNOCK_AFTER_S = 0.02
 KNOCK_LIMIT_S = 0.1
@@ -85,6 +87,7 @@ class ProducerProtocol:
         self._unanswered = 0
         self._interval = KNOCK_AFTER_S
         self._ask_at = 0.0
+        self._spoke_at = 0.0
 
     # What to send
 
@@ -105,6 +108,8 @@ class ProducerProtocol:
         """
         self._tail, self.wanted = tail, wanted
         waiting = tail[0] > self.position[0]
+        if waiting and now - self._spoke_at > INTRODUCE_AFTER_S:
+            self._introduce_again(now)
         if self._send_at is None:
             self._gathering = waiting and self._linger_s > 0
             self._send_at = self._tick(now) if self._gathering else None
@@ -125,6 +130,7 @@ class ProducerProtocol:
     def sent(self, message: Jobs, now: float) -> None:
         """The message of the last slice is on its way."""
         number, offset = self.position
+        self._spoke_at = now
         if not self._sent:
             self._calm(now)
         if self._sent == len(self._ends):
@@ -134,6 +140,13 @@ class ProducerProtocol:
         self._sent += 1
         number, offset = self._definitions_sent
         self._definitions_sent = (number + message.definitions_count, offset + len(message.definitions))
+
+    def _introduce_again(self, now: float) -> None:
+        """The writer may have forgotten the stream, and its definitions."""
+        self._spoke_at = now
+        if self.welcomed and not self._ends:
+            self._definitions_sent = (0, 0)
+            self._outbox.append(self._introduction())
 
     def _tick(self, now: float) -> float:
         """When the jobs that are gathered now are sent: all processes of a machine have the same clock, and send at

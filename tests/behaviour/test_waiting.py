@@ -81,6 +81,20 @@ def test_flush_timeout(open_store: OpenStore, database: Path) -> None:
     assert ["a", "b", "c"] == names(store)
 
 
+@pytest.mark.slow
+def test_a_store_that_was_idle_for_long(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer has forgotten its stream, and its next job is as quick as any: nothing is asked and sent again."""
+    monkeypatch.setattr("telemetry_bus.protocol.writer.FORGET_AFTER_S", -1.0)
+    monkeypatch.setattr("telemetry_bus.protocol.producer.INTRODUCE_AFTER_S", 0.0)
+    with TelemetryStore(database, mode="thread") as store:
+        for name in ("a", "b"):
+            add(store, name)
+            store.flush()
+            eventually(lambda: not store._backend._thread._intake.protocol._streams)  # type: ignore[attr-defined]
+        assert 0 == store._backend._stream.protocol.resent  # type: ignore[attr-defined]
+        assert ["a", "b"] == names(store)
+
+
 @in_daemon_mode
 def test_flush_without_a_writer(open_store: OpenStore) -> None:
     """Where none may be started, `flush` says that no writer runs; the jobs wait for one."""

@@ -7,7 +7,14 @@ import pytest
 from telemetry_bus.encoding.records import CHUNK_BYTES, Position
 from telemetry_bus.jobs import Failure
 from telemetry_bus.protocol.messages import Ack, Bye, Confirm, Control, Hello, Jobs, Refusal, Resend, Welcome
-from telemetry_bus.protocol.producer import ASK_AFTER_S, ASK_LIMIT_S, KNOCK_LIMIT_S, ProducerProtocol, Slice
+from telemetry_bus.protocol.producer import (
+    ASK_AFTER_S,
+    ASK_LIMIT_S,
+    INTRODUCE_AFTER_S,
+    KNOCK_LIMIT_S,
+    ProducerProtocol,
+    Slice,
+)
 
 STREAM, OTHER = b"s" * 16, b"o" * 16
 EPOCH, LATER = b"epoch one", b"epoch two"
@@ -139,6 +146,21 @@ def test_window() -> None:
     lone = producer()
     lone.receive(Welcome(STREAM, EPOCH, 99, 0, 0, 1), 0.0)
     assert may_send(lone)
+
+
+def test_a_stream_that_was_silent_for_long_introduces_itself() -> None:
+    """The writer may have forgotten it: its next message brings all definitions, and goes along with a Hello."""
+    protocol = sending(5)
+    protocol.receive(ack(5, 5), 0.0)
+    tail = (6, MESSAGE + 10)
+    protocol.look(tail, INTRODUCE_AFTER_S)
+    assert ((3, 30), []) == (protocol.next_slice().definitions, [*protocol.due(0.0)])  # type: ignore[union-attr]
+    protocol.look(tail, INTRODUCE_AFTER_S + 1)
+    wanted = protocol.next_slice()
+    assert wanted is not None
+    assert (0, 0) == wanted.definitions
+    assert [Hello(STREAM, DATABASE, 5, 7)] == [*protocol.due(0.0)]
+    assert 0 == protocol.resent
 
 
 def test_resend_goes_back() -> None:
