@@ -83,6 +83,7 @@ def test_everybody_meets_in_one_folder(open_store: OpenStore, database: Path, li
 
 
 @in_thread_mode
+@pytest.mark.slow
 def test_a_thread_keeps_the_database_for_itself(open_store: OpenStore, database: Path, link: Path) -> None:
     """While a thread of one process writes, another process in thread mode is told so. What a producer of mode
     daemon submits waits in its journal, until that process ends and the thread adopts it."""

@@ -227,6 +227,7 @@ def test_full_and_dropping(open_store: OpenStore, database: Path) -> None:
 
 
 @in_journaled_modes
+@pytest.mark.slow
 def test_what_is_dropped_is_told(
     open_store: OpenStore, database: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,6 +279,7 @@ def test_full_and_waiting(open_store: OpenStore, database: Path) -> None:
 
 
 @in_journaled_modes
+@pytest.mark.slow
 def test_shutdown_ends_the_waiting(open_store: OpenStore, database: Path) -> None:
     """A submit that waits for room is told when its store is shut down."""
     store = open_store(journal_bytes=SMALL, timeout=60.0)

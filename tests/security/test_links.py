@@ -91,6 +91,7 @@ def test_a_link_in_place_of_the_lock(folder: BusFolder, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder", "socket"])
 @pytest.mark.parametrize("name", ["writer.log", "writer.lock", "spawn.lock"])
+@pytest.mark.slow
 def test_what_stands_in_place_of_a_file(
     folder: BusFolder, database: Path, tmp_path: Path, kind: str, name: str
 ) -> None:

@@ -8,6 +8,7 @@ from telemetry_bus.sql.memory import REMEMBERED, REMEMBERED_CHARS, remember
 
 
 @pytest.mark.parametrize("length", [10, 5000, 300_000, 2 * REMEMBERED_CHARS])
+@pytest.mark.slow
 def test_texts_are_bounded(length: int) -> None:
     """By their number and by their characters, with what is remembered of them; what is asked again is found."""
     asked: list[str] = []
