@@ -13,7 +13,7 @@ from sqlite3 import SQLITE_BUSY, SQLITE_OK, Connection
 
 from ..config import StoreOptions
 from ..database.writer import Writer
-from ..errors import ConfigError, DatabaseFault, JournalUnavailable, WriterBusy
+from ..errors import ConfigError, DatabaseFault, WriterBusy
 from ..producer.outbox import NEVER, Outbox
 from ..protocol.messages import Control
 from ..protocol.producer import ProducerProtocol, full_bytes
@@ -371,15 +371,9 @@ class ThreadWriter:
 
     def _keep_journals(self) -> None:
         """Make those again that were removed while jobs in them are waiting."""
-        for stream in self._streams:
-            outbox = stream.outbox
-            try:
-                if self._folder is not None and outbox.pending and outbox.journal.lost():
-                    self._folder.prepare()
-                    outbox.renew_journal()
-            except (JournalUnavailable, ConfigError) as error:
-                outbox.note_error(str(error))
-                self._intake.pace.log(logging.ERROR, "a journal was removed, and jobs are in memory only: %s", error)
+        if self._folder is not None:
+            for stream in self._streams:
+                stream.outbox.keep_journal(self._folder, self._intake.pace)
 
     def _maintain(self) -> None:
         self._keep_place()

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from ..config import OnFull
 from ..encoding.records import Encoder, Position
 from ..encoding.values import check_size
-from ..errors import JobTooLarge, JournalFull, ReentrantSubmit, StoreClosed, shorten, without_values
+from ..errors import (
+    ConfigError,
+    JobTooLarge,
+    JournalFull,
+    JournalUnavailable,
+    ReentrantSubmit,
+    StoreClosed,
+    shorten,
+    without_values,
+)
 from ..jobs import MAX_JOB_BYTES, Failure, Job, Row
 from ..journal.ring import Journal
 from ..runtime.native import native, wait, wait_for
@@ -21,6 +30,7 @@ from ..runtime.throttle import Pace
 if TYPE_CHECKING:
     from ..protocol.messages import Jobs
     from ..protocol.producer import Slice
+    from ..runtime.folder import BusFolder
 
 logger = logging.getLogger("telemetry_bus")
 
@@ -242,6 +252,17 @@ class Outbox:
                 self._dropped,
                 extra={"dropped": self._dropped},
             )
+
+    def keep_journal(self, folder: BusFolder, pace: Pace) -> None:
+        """If the journal's file was removed while jobs wait in it, make it again; what prevents that is told."""
+        if not self.pending or not self.journal.lost():
+            return
+        try:
+            folder.prepare()
+            self.renew_journal()
+        except (JournalUnavailable, ConfigError) as error:
+            pace.log(logging.ERROR, "the journal was removed, and jobs are in memory only: %s", error)
+            self.note_error(str(error))
 
     def renew_journal(self) -> None:
         """Make the journal's file anew: somebody has removed it. Raises `JournalUnavailable`."""

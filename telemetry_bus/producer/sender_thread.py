@@ -11,7 +11,6 @@ import time
 from typing import TYPE_CHECKING
 
 from ..config import Database
-from ..errors import ConfigError, JournalUnavailable
 from ..runtime.folder import BusFolder
 from ..runtime.lifecycle import embedded, importing
 from ..runtime.native import native
@@ -119,18 +118,11 @@ class Sender:
                 again = time.monotonic() + _RESTART_AFTER_S
                 while not self._requests.stopping and time.monotonic() < again:
                     self._waker.sleep(_LOOK_UP_S)  # a job does not cut it short, or a busy program would spin here
-        if self._transport is None and self._outbox.pending and self._outbox.journal.lost():
-            self._renew_journal()  # told to stop before there was a transport, which would have looked
+        if self._transport is None:  # told to stop before there was one, which would have looked
+            self._outbox.keep_journal(self._folder, self._pace)
         self._outbox.tell_dropped()
         self._pace.flush()
         self._outbox.wake_at = 0  # whoever was to be called for late jobs may have been named while this thread ended
-
-    def _renew_journal(self) -> None:
-        try:
-            self._folder.prepare()
-            self._outbox.renew_journal()
-        except (JournalUnavailable, ConfigError) as error:
-            self._pace.log(logging.ERROR, "the journal was removed, and jobs are in memory only: %s", error)
 
     def _await_first(self) -> None:
         """Sleep until the first job is in the journal."""

@@ -13,7 +13,7 @@ from math import ceil
 import zmq
 
 from ..config import Database
-from ..errors import ConfigError, JournalUnavailable, ProtocolError
+from ..errors import ProtocolError
 from ..jobs import Failure
 from ..protocol.messages import MAX_CONTROL_BYTES, Control, Hello, decode_control, encode_control
 from ..protocol.producer import ProducerProtocol, full_bytes
@@ -124,7 +124,7 @@ class Transport:
         poller.register(self._pipe, zmq.POLLIN)
         while not self._requests.stopping:
             self._turn(push, control, poller)
-        self._keep_journal()
+        self._outbox.keep_journal(self._folder, self._pace)
         if self._requests.goodbye and self._protocol.welcomed:
             _say(control, self._protocol.bye())
 
@@ -157,16 +157,6 @@ class Transport:
         poller.register(control, zmq.POLLIN if protocol.listens else 0)
         self._see_to_writer(now, waits=waits)
         self._sleep(poller, control, behind, deadline)
-
-    def _keep_journal(self) -> None:
-        if not self._outbox.pending or not self._outbox.journal.lost():
-            return
-        try:
-            self._folder.prepare()
-            self._outbox.renew_journal()
-        except (JournalUnavailable, ConfigError) as error:
-            self._pace.log(logging.ERROR, "the journal was removed, and jobs are in memory only: %s", error)
-            self._outbox.note_error(str(error))
 
     def _receive(self, control: zmq.Socket[bytes], now: float) -> None:
         """Take what the writer has said; the outbox learns what is settled."""
@@ -201,7 +191,7 @@ class Transport:
         if now >= self._look_at:
             self._look_at = now + _LOOK_FOR_JOURNAL_S
             self._outbox.tell_dropped()
-            self._keep_journal()
+            self._outbox.keep_journal(self._folder, self._pace)
 
     def _sleep(self, poller: zmq.Poller, control: zmq.Socket[bytes], behind: float, deadline: float | None) -> None:
         """Until there is something to do. Looks for it once more when those who wake know of the sleeper."""
