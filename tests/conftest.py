@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -18,6 +19,7 @@ from telemetry_bus.control import ask
 from telemetry_bus.runtime.folder import BusFolder
 from telemetry_bus.runtime.locks import is_held
 
+from .support.postgresql import USER, Server, shared_server
 from .support.processes import doing, writers_below
 
 #: How long a writer may take to begin and to end. It takes milliseconds; where the disk is busy with something else,
@@ -49,6 +51,22 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
 def database(tmp_path: Path) -> Path:
     """The path of a database that is not there yet."""
     return tmp_path / "telemetry.db"
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[Server]:
+    """The PostgreSQL server of this run of the tests."""
+    with shared_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql(postgresql_server: Server) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database, which is dropped after the test."""
+    name = f"test_{uuid4().hex[:12]}"
+    postgresql_server.run(f"CREATE DATABASE {name} OWNER {USER}")
+    yield postgresql_server.url(name)
+    postgresql_server.run(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(params=MODES)
