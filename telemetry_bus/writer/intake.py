@@ -194,7 +194,8 @@ class Intake(Generic[Route]):
                     self.on_failures(failures)
                     self.last_failure = failures[-1].error.partition("\n")[0]
             elif self.fault is not None:
-                self.writer.last_sequences([b""])  # is it well again?
+                self.writer.last_sequences([b""])
+                self.writer.checkpoint(idle=True)  # reading works where nothing can be written
         except LedgerMoved as moved:
             self._met_fence(moved)
             return

@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -104,27 +104,64 @@ def test_another_bus_folder(bus: Bus, tmp_path: Path, monkeypatch: pytest.Monkey
         pair(store, "two", 1)
 
 
-def test_a_log_under_the_other_name(bus: Bus) -> None:
-    """Its writer was killed: what it has committed is in a log that the second name does not lead to."""
+@contextmanager
+def log_left(bus: Bus, producer: str) -> Iterator[None]:
+    """The writer of this name was killed: of its 100 flushed jobs 99 are in its log, and not in the file."""
     bus.answering_writer()
-    with TelemetryStore(bus.path, spawn=False) as store:
-        for number in range(1, 101):
-            pair(store, "p", number)
+    with TelemetryStore(bus.path, spawn=False) as store, closing(sqlite3.connect(bus.path)) as reader:
+        pair(store, producer, 1)
         store.flush()
-        reader = sqlite3.connect(bus.path)  # keeps the log from being moved into the database
-        reader.execute("BEGIN")
+        reader.execute("BEGIN")  # keeps the log from being moved into the database
         reader.execute("SELECT count(*) FROM events").fetchall()
-        pair(store, "p", 101)
+        for number in range(2, 101):
+            pair(store, producer, number)
         store.flush()
-    bus.kill_writers()
-    second = bus.path.with_name("two.db")
-    os.link(bus.path, second)
-    with TelemetryStore(second, mode="thread") as store, pytest.raises(DatabaseFault, match="the log of that name"):
-        pair(store, "two", 1)
-    with closing(reader):
+        bus.kill_writers()
+        wait_until(lambda: not bus.owned, "the writer is gone")
+        yield
         reader.execute("COMMIT")
-    bus.next_comes()
-    assert list(range(1, 102)) == bus.numbers()["p"]
+
+
+def test_a_log_under_another_name(bus: Bus, second: Path) -> None:
+    """The first name does not lead to it: that one is refused until the log is played back."""
+    other = Bus(second.parent, second)
+    refused = pytest.raises(DatabaseFault, match=f"opened as {second} before")
+    with log_left(other, "two"), TelemetryStore(bus.path, mode="thread") as store, refused:
+        pair(store, "one", 1)
+    other.next_comes()
+    other.ask("stop")
+    wait_until(lambda: not other.owned, "the writer has left")
+    with TelemetryStore(bus.path, mode="thread") as store:
+        pair(store, "one", 1)
+    assert (list(range(1, 101)), [1]) == (bus.numbers()["two"], bus.numbers()["one"])
+    other.close()
+
+
+def test_a_file_that_was_renamed_without_its_log(bus: Bus) -> None:
+    """Refused as long as its log lies there under the old name; one that is renamed along is played back."""
+    renamed = bus.path.with_name("renamed.db")
+    refused = pytest.raises(DatabaseFault, match=f"rename it to {bus.path} again")
+    with log_left(bus, "p"):
+        bus.path.rename(renamed)
+        with TelemetryStore(renamed, mode="thread") as store, refused:
+            pair(store, "p", 101)
+        Path(f"{bus.path}-wal").rename(f"{renamed}-wal")
+        with TelemetryStore(renamed, mode="thread") as store:
+            pair(store, "p", 101)
+    with closing(sqlite3.connect(renamed)) as reader:
+        assert [(101,)] == reader.execute("SELECT count(*) FROM events").fetchall()
+
+
+def test_a_copy_is_another_file(bus: Bus) -> None:
+    """Although it brings the name that its original was opened by, which has a log."""
+    bus.answering_writer()
+    bus.another_job()
+    bus.ask("stop")
+    wait_until(lambda: not bus.owned, "the writer has left")
+    copy = bus.path.with_name("copy.db")
+    subprocess.run(["cp", "--archive", bus.path, copy], check=True)
+    with log_left(bus, "p"), TelemetryStore(copy, mode="thread") as store:
+        pair(store, "p", 1)
 
 
 def test_two_mount_points_of_one_folder(bus: Bus, tmp_path: Path) -> None:

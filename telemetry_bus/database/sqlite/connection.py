@@ -26,7 +26,8 @@ from ..dialects import Columns, FreeSpace, Link, Settings, TableFacts
 from . import errors as sqlite_errors
 from .claims import FileId, claims
 from .guard import Guard, allowed_functions
-from .opening import AUTO_VACUUM, CACHED_STATEMENTS, LOG_BYTES, open_sqlite, prepare_file, refuse_stale_log
+from .names import claim_name
+from .opening import AUTO_VACUUM, CACHED_STATEMENTS, LOG_BYTES, open_sqlite, prepare_file
 from .planning import PlannerStatistics
 from .regexp import Regexp
 from .watchdog import Watchdog
@@ -91,9 +92,10 @@ class SqliteDialect:
         try:
             if database.path is not None:
                 prepare_file(database.path, create=create)
-                refuse_stale_log(database.path)
                 claimed = claims.claim(database.path, settings.place) if settings.checkpoints else None
             try:
+                if database.path is not None:
+                    claim_name(database.path)
                 return SqliteConnection(self, open_sqlite(database, settings), database, settings, claimed)
             except BaseException:
                 _release(claimed)

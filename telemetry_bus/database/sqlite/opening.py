@@ -133,24 +133,6 @@ def prepare_file(path: Path, *, create: bool) -> None:
         os.close(make_private(path))
 
 
-def refuse_stale_log(path: Path) -> None:
-    """Raises `DatabaseFault` when the file has another name beside this one, with a log of its own: what is in that log
-    is committed, and would be lost, or written over what comes now."""
-    found = path.stat()
-    if found.st_nlink < 2:
-        return
-    for other in path.parent.iterdir():
-        same = other.name != path.name and other.is_file() and other.samefile(path)
-        for log in (Path(f"{other}-wal"), Path(f"{other}-journal")) if same else ():
-            if log.exists() and log.stat().st_size:
-                raise DatabaseFault(
-                    f"the file is also called {other.name}, and the log of that name has changes that are not in it",
-                    operation="open",
-                    subject=str(path),
-                    hint=f"open it once as {other.name}, and use one name from then on",
-                )
-
-
 def _connect(database: Database) -> sqlite3.Connection:
     name = ":memory:" if database.path is None else f"file:{quote(str(database.path))}?mode=rw"
     return sqlite.connect(

@@ -198,6 +198,22 @@ def test_housekeeping_at_fault(intake: Intake[bytes], writer: MemoryWriter, cloc
     assert intake.fault is None
 
 
+def test_what_can_be_read_can_not_be_written(
+    intake: Intake[bytes], writer: MemoryWriter, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, a limit of the size of files: the fault does not come and go with each look."""
+    monkeypatch.setattr(writer, "last_sequences", lambda streams: dict.fromkeys(streams, 0))
+    writer.fault = DatabaseFault("disk full")
+    intake.maintain(idle=True)
+    clock.now += RETRY_LIMIT_S
+    intake.commit()
+    assert intake.fault is writer.fault
+    writer.fault = None
+    clock.now += RETRY_LIMIT_S
+    intake.commit()
+    assert intake.fault is None
+
+
 def test_a_log_that_a_reader_kept(intake: Intake[bytes], writer: MemoryWriter, clock: Clock) -> None:
     """While the log could not be written back, it is tried again after each commit; a fault then is a fault, and what
     was committed stays acknowledged."""
