@@ -89,6 +89,12 @@ class Database(NamedTuple):
         here = _file_number(self.path)
         return number == here if number and here else identity == self.identity
 
+    def with_password(self, password: str) -> Database:
+        """The same database of a server, with this password unless it has one."""
+        from . import postgresql_url
+
+        return self._replace(url=postgresql_url.write({"password": password, **postgresql_url.parse(self.url, {})}))
+
     @property
     def masked(self) -> str:
         """The URL with `***` for a password, as SQLAlchemy shows it."""
@@ -174,17 +180,12 @@ def parse_database(database: object = None, environ: Mapping[str, str] = os.envi
             )
         return _sqlite(unquote(rest[1:]) or ":memory:")
     if dialect in ("postgresql", "postgres"):
-        raise ConfigError(
-            "this version writes to SQLite only",
-            operation="database",
-            subject=Database(database, dialect).masked,
-            hint="use sqlite:///PATH",
-        )
+        return _postgresql(database, scheme.partition("+")[2].lower(), environ)
     raise ConfigError(
         f"unknown kind of database {dialect!r}",
         operation="database",
         subject=Database(database, dialect).masked,
-        hint="use sqlite:///PATH",
+        hint="use sqlite:///PATH or postgresql://USER@HOST/NAME",
     )
 
 
@@ -234,6 +235,22 @@ def _sqlite(name: str) -> Database:
     for special in "%?#":  # a URL means something else by these
         text = text.replace(special, f"%{ord(special):02X}")
     return Database(f"sqlite:///{text}", "sqlite", path)
+
+
+def _postgresql(url: str, driver: str, environ: Mapping[str, str]) -> Database:
+    from . import postgresql_url  # for these alone
+
+    try:
+        if driver not in postgresql_url.DRIVERS:
+            raise ConfigError(
+                f"the bus speaks to PostgreSQL through psycopg, not {driver}",
+                operation="database",
+                hint="use postgresql://USER@HOST/NAME",
+            )
+        return Database(postgresql_url.write(postgresql_url.parse(url, environ)), "postgresql")
+    except ConfigError as error:
+        error.subject = error.subject or Database(url, "postgresql").masked
+        raise
 
 
 def absolute(name: str, operation: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from .errors import BadDefinition, ConfigError, FlushTimeout, JobError, JobFaile
 from .jobs import Failure, Job, Row, Statement
 from .producer.recording import RecordingConnection
 from .runtime.lifecycle import ForkSafeLock, notice_fork, own
+from .runtime.writer_command import VARIABLE as WRITER_COMMAND
 from .sql.memory import remember
 from .sql.statements import bind, check_definition, prepare
 
@@ -88,6 +90,7 @@ class TelemetryStore:
         )
         self._debug = self._options.debug
         _tell_once(database if engine is None else engine, self._options)
+        _check_driver(self._options)
         _make_parent(self._options)
         self._backend = make_backend(self._options)
         self._closed = False
@@ -384,6 +387,15 @@ def _tell_once(database: object, options: StoreOptions) -> None:
         if text not in _told:
             _told.add(text)
             logger.log(level, "%s", text)
+
+
+def _check_driver(options: StoreOptions) -> None:
+    """A PostgreSQL database needs an extra where this process, or a writer like it, is to open one."""
+    ours = options.mode != "daemon" or (options.spawn and not os.environ.get(WRITER_COMMAND))
+    if options.database.dialect == "postgresql" and ours:
+        from .runtime.postgresql import check_installed
+
+        check_installed()
 
 
 def _make_parent(options: StoreOptions) -> None:

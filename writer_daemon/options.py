@@ -86,8 +86,11 @@ def parse(arguments: Sequence[str] | None = None) -> WriterOptions:
         idle = env_seconds("TELEMETRY_BUS_IDLE_TIMEOUT", DEFAULT_IDLE_TIMEOUT) if given.spawned else 0.0
     if idle < 0 or given.batch_delay_ms < 0 or given.definition_timeout <= 0:
         parser.error("times are not negative, and a definition takes some")
+    database = parse_database(given.database)
+    if given.spawned and database.dialect == "postgresql":
+        database = _with_its_secret(database)
     return WriterOptions(
-        database=parse_database(given.database),
+        database=database,
         idle_timeout=idle,
         limits=BatchLimits(given.batch_rows, given.batch_bytes, given.batch_delay_ms / 1000),
         durability=given.durability,
@@ -98,6 +101,13 @@ def parse(arguments: Sequence[str] | None = None) -> WriterOptions:
         metrics=given.metrics,
         definition_timeout=given.definition_timeout,
     )
+
+
+def _with_its_secret(database: Database) -> Database:
+    """The URL with a password comes through standard input, where the producer has one."""
+    with open(0, "rb", closefd=False) as pipe:
+        url = pipe.read().decode()
+    return parse_database(url) if url else database
 
 
 def _positive(text: str) -> int:

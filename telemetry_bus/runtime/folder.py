@@ -63,7 +63,7 @@ class BusFolder:
         import hashlib  # 3 ms and a megabyte, for this alone
 
         digest = hashlib.sha256(database.identity.encode()).hexdigest()[:12]
-        name = os.path.basename(database.identity.rstrip("/")) or database.dialect
+        name = os.path.basename(database.identity.partition("?")[0]) or database.dialect
         return cls(absolute(parent, "bus folder") / f"{name}-{digest}", group, database.path)
 
     def prepare(self) -> None:

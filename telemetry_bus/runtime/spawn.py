@@ -6,6 +6,7 @@ import atexit
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..config import Database
@@ -140,21 +141,33 @@ class Spawner:
         if environment.get("TELEMETRY_BUS_DIR"):  # the writer stands in another folder
             environment["TELEMETRY_BUS_DIR"] = str(self._folder.path.parent)
         log = open_inside(self._folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        secret = self._secret()
         try:
             self._log_begins = os.fstat(log).st_size
             child: Popen[bytes] = subprocess.Popen(
-                [*command, "--database", self._database.url, "--spawned"],
+                [*command, "--database", self._database.identity, "--spawned"],
                 cwd="/",
                 env=environment,
                 start_new_session=True,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if secret else subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
             )
         finally:
             os.close(log)
         _children.append(child)
+        if secret:
+            assert child.stdin is not None
+            with suppress(BrokenPipeError), child.stdin:  # its exit code tells more
+                child.stdin.write(secret)
         return child
+
+    def _secret(self) -> bytes:
+        """The URL with a password, if there is one: a process list and an environment are for others to see."""
+        database, password = self._database, os.environ.get("PGPASSWORD")
+        if password and database.dialect == "postgresql":
+            database = database.with_password(password)
+        return b"" if database.url == database.identity else database.url.encode()
 
     def _other_is_slow(self) -> bool:
         now = self._clock()

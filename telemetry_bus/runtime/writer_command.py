@@ -21,6 +21,8 @@ from ..errors import WriterAbsent
 VARIABLE = "TELEMETRY_WRITER_COMMAND"
 #: The first argument of a frozen program that is to be the writer.
 FROZEN_WRITER = "--telemetry-bus-writer"
+#: Variables that may hold a password: who looks at a process sees its environment.
+_SECRET = frozenset({"PGPASSWORD", "TELEMETRY_DATABASE_URL"})
 #: What helps where there is no way to start one.
 HINT = (
     f"set {VARIABLE} to the path of telemetry-writer, start it as a service, or, in a frozen program, call "
@@ -58,8 +60,9 @@ class Launch(NamedTuple):
 
 
 def launch(environ: Mapping[str, str] = os.environ) -> Launch:
-    """The best way there is. Raises `WriterAbsent`, with a hint, when there is none."""
-    environment = dict(environ)
+    """The best way there is, without the passwords that the environment may hold (`spawn` passes them on). Raises
+    `WriterAbsent`, with a hint, when there is none."""
+    environment = {name: value for name, value in environ.items() if name not in _SECRET}
     if words := environ.get(VARIABLE):
         import shlex
 

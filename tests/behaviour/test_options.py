@@ -131,7 +131,7 @@ def test_folder_in_place_of_the_database(tmp_path: Path) -> None:
 def test_password_is_never_shown() -> None:
     """A password in a URL does not reach an error's text."""
     for url in (
-        "postgresql://user:secret@host/x",
+        "postgresql://user:secret/@host/x",
         "mysql+driver://user:secret@host/x",
         "sqlite://user:secret@host/x.db",
     ):

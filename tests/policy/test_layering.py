@@ -16,7 +16,7 @@ PACKAGES = ("telemetry_bus", "writer_daemon", "producers")
 #: The rooms of `telemetry_bus`, from the ground up. A module imports only from its own layer and from those below it,
 #: names that only the type checker needs included. Layer 0 needs nothing but the standard library.
 LAYERS = {
-    0: ("errors", "config", "jobs", "views"),
+    0: ("errors", "config", "postgresql_url", "jobs", "views"),
     1: ("sql", "encoding", "runtime"),
     2: ("protocol", "journal", "database"),
     3: ("producer", "writer", "control", "reading"),

@@ -29,21 +29,30 @@ from ..support.processes import running
 CANARY = "hunter2-canary"
 ROOT = Path(__file__).parents[2]
 
-#: URLs with the canary where a password, or something like it, may stand. Each is refused at the present.
+#: URLs with the canary where a password, or something like it, may stand. Each is refused.
 URLS = [
-    f"postgresql://user:{CANARY}@host/telemetry",
-    f"postgresql+psycopg://user:{CANARY}@host:5432/telemetry?sslmode=require",
-    f"postgres://:{CANARY}@host/telemetry",
+    f"postgresql+asyncpg://user:{CANARY}@host/telemetry",
+    f"postgresql://user:{CANARY}@host:port/telemetry",
     f"postgresql://user:x@y{CANARY}@host/telemetry",
     f"postgresql://user:{CANARY}/with/slash@host/telemetry",
-    f"postgresql://user@host/telemetry?password={CANARY}",
-    f"postgresql://user@host/telemetry?connect_timeout=1&sslpassword={CANARY}",
+    f"postgresql://user:1?{CANARY}@host/telemetry",
+    f"postgresql://user@host/telemetry?passwort={CANARY}",
+    f"postgresql://user:{CANARY}#@host/telemetry",
     f"mysql://user:{CANARY}@host/telemetry",
     f"sqlite:////tmp/telemetry.db?password={CANARY}",
     f"sqlite:////tmp/telemetry.db?mode=ro&api_token={CANARY}&x=1",
     f"sqlite:////tmp/telemetry.db?client_secret={CANARY}",
     f"sqlite://user:{CANARY}@host/telemetry.db",
     f"postgresql://user:{CANARY}@host/telemetry\0",
+]
+#: The same of databases that a store may have.
+SERVERS = [
+    f"postgresql://user:{CANARY}@host/telemetry",
+    f"postgresql+psycopg://user:{CANARY}@host:5432/telemetry?sslmode=require",
+    f"postgres://:{CANARY}@host/telemetry",
+    f"postgresql://user@host/telemetry?password={CANARY}",
+    f"postgresql://user@host/telemetry?connect_timeout=1&sslpassword={CANARY}",
+    f"mysql://user:{CANARY}@host/telemetry",
 ]
 
 
@@ -139,9 +148,6 @@ def test_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, form:
     assert "telemetry-writer: " in err.getvalue()
     assert CANARY not in out.getvalue() + err.getvalue()
     assert [] == list(tmp_path.iterdir())
-
-
-SERVERS = [url for url in URLS if url.startswith(("postgres", "mysql")) and "\0" not in url]
 
 
 @pytest.mark.parametrize("url", SERVERS)

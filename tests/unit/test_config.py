@@ -105,8 +105,6 @@ def test_the_url_of_a_database_leads_to_it(name: str) -> None:
         ("sqlite://x.db", "three slashes"),
         ("sqlite:////x.db?mode=ro", "options"),
         ("file:x.db", "file: names"),
-        ("postgresql://h/x", "SQLite only"),
-        ("postgres://h/x", "SQLite only"),
         ("mysql://h/x", "unknown kind"),
         ("/tmp", "is a folder"),
         ("/dev/null", "is not a file"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import subprocess
 import sys
@@ -327,3 +328,40 @@ def test_after_a_fork(folder: BusFolder, clock: Clock, started: Started) -> None
     assert ([0, 0], []) == ([child.returncode for child in started], spawn._children)
     assert not spawner.busy
     assert before == len(os.listdir("/proc/self/fd"))
+
+
+class Pipe(io.BytesIO):
+    """The standard input of a child, whose text outlives its end."""
+
+    text = b""
+
+    def close(self) -> None:
+        self.text = self.getvalue()
+        super().close()
+
+
+@pytest.mark.parametrize(
+    ("url", "password", "expected"),
+    [
+        ("postgresql://u:secret@h/x", "", b"postgresql://u:secret@h/x"),
+        ("postgresql://u@h/x", "secret", b"postgresql://u:secret@h/x"),
+        ("postgresql://u:secret@h/x", "another", b"postgresql://u:secret@h/x"),
+        ("postgresql://u@h/x", "", b""),
+    ],
+    ids=["in the URL", "in the environment", "in both", "nowhere"],
+)
+def test_a_password_goes_through_a_pipe(
+    started: Started, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, password: str, expected: bytes
+) -> None:
+    """It stands neither on the command line of a writer nor in its environment, whoever knows it."""
+    monkeypatch.setenv("TELEMETRY_BUS_DIR", str(tmp_path))
+    monkeypatch.setenv("TELEMETRY_DATABASE_URL", "postgresql://u:secret@h/x")
+    monkeypatch.setenv("PGPASSWORD", password)
+    monkeypatch.setattr(Child, "stdin", Pipe(), raising=False)
+    database = parse_database(url)
+    Spawner(database, BusFolder.of(database), enabled=True).ensure()
+    child = started[0]
+    assert (subprocess.PIPE if expected else subprocess.DEVNULL) == child.options["stdin"]
+    assert expected == child.stdin.text  # type: ignore[attr-defined]
+    assert "postgresql://u@h/x" in child.command
+    assert "secret" not in f"{child.command} {child.options['env']}"
