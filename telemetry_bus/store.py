@@ -196,7 +196,10 @@ class TelemetryStore:
     def connection(self, readonly: bool = True) -> AbstractContextManager[sqlite3.Connection]:
         """A fresh connection to read with, closed at the end of the `with` block.
 
-        With `readonly=False` it can write (say `commit()`), and contends for the database's lock with the writer.
+        A `sqlite3.Connection`; for a PostgreSQL database one with the same methods, that takes the same placeholders
+        and gives the same values, with psycopg's own at `driver`. With `readonly=False` it can write (say `commit()`),
+        and contends for the database's locks with the writer.
+
         Raises `DatabaseFault` when the database cannot be opened; a refused write raises `ReadOnly`.
         """
         if self._closed and self._options.database.is_memory:
@@ -209,11 +212,13 @@ class TelemetryStore:
     def engine(self) -> Engine:
         """A SQLAlchemy engine for reading (pandas, ORM)."""
         if self._engine is None:
-            from .reading import open_reader
+            from .reading import driver_reader
             from .tables import reading_engine
 
-            options = self._options
-            self._engine = reading_engine(lambda: open_reader(options.database, options.timeout, self._ours.memory()))
+            database, timeout = self._options.database, self._options.timeout
+            self._engine = reading_engine(
+                lambda: driver_reader(database, timeout, self._ours.memory()), database.dialect
+            )
         return self._engine
 
     @property

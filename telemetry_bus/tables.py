@@ -6,7 +6,6 @@ PostgreSQL, so that columns, placeholders and types cannot drift apart.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -14,8 +13,21 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any
 
-from sqlalchemy import Column, Date, DateTime, Engine, Index, LargeBinary, Table, Time, create_engine, literal_column
+from sqlalchemy import (
+    Column,
+    Date,
+    DateTime,
+    Engine,
+    Index,
+    LargeBinary,
+    Table,
+    Time,
+    create_engine,
+    event,
+    literal_column,
+)
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable, DropIndex
@@ -24,7 +36,7 @@ from sqlalchemy.sql.expression import BindParameter, ColumnElement
 
 from .config import DialectName
 from .encoding.values import is_no_value
-from .errors import JobError, UnsupportedValue
+from .errors import JobError, ReadOnly, UnsupportedValue
 from .jobs import Job, Statement
 
 Rows = Mapping[str, Any] | Iterable[Mapping[str, Any]]
@@ -34,6 +46,9 @@ Update = Callable[[Any, Any], Mapping[str, Any]]
 #: In a job every placeholder is a `?`, on every database.
 _MODULES: Mapping[str, Any] = {"sqlite": sqlite, "postgresql": postgresql}
 _DIALECTS = {name: module.dialect(paramstyle="qmark") for name, module in _MODULES.items()}
+
+#: The SQLSTATE of a write in a transaction that only reads.
+_READ_ONLY = "25006"
 
 _GENERIC = sqltypes.__name__
 #: Constants of these types say the same when they are written out.
@@ -112,9 +127,20 @@ def definitions(table: Table, dialect: DialectName = "sqlite") -> tuple[str, ...
     return tuple(str(text).strip() for text in texts)
 
 
-def reading_engine(connect: Callable[[], sqlite3.Connection]) -> Engine:
-    """An engine whose connections come from `connect`."""
-    return create_engine("sqlite://", creator=connect, poolclass=NullPool)
+def reading_engine(connect: Callable[[], Any], dialect: str = "sqlite") -> Engine:
+    """An engine whose connections come from `connect`, which are of the driver's own kind and only read."""
+    url = "postgresql+psycopg://" if dialect == "postgresql" else "sqlite://"
+    engine = create_engine(url, creator=connect, poolclass=NullPool)
+    event.listen(engine, "handle_error", _say_where_writes_go)
+    return engine
+
+
+def _say_where_writes_go(context: ExceptionContext) -> None:
+    """PostgreSQL's refusal of a write, as that of a reading connection; SQLite's says so by itself."""
+    if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+        raise ReadOnly(
+            "this engine only reads", operation="engine", subject=context.statement or "", hint="write with submit()"
+        ) from context.original_exception
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The read side: fresh connections of the driver's own kind, that cannot write by mistake."""
+"""Reading a SQLite database: connections of the driver's own kind."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .config import Database
-from .errors import DatabaseFault, ReadOnly
-from .runtime import sqlite
-from .runtime.files import make_private
+from ..config import Database
+from ..errors import DatabaseFault, ReadOnly
+from ..runtime import sqlite
+from ..runtime.files import make_private
 
 #: What a connection that cannot write is told of a database whose last writer was killed in the middle
 #: (https://www.sqlite.org/rescode.html#readonly_rollback).
@@ -25,13 +25,7 @@ _CACHE_KIB = 8 * 1024
 def connect(
     database: Database, timeout: float, readonly: bool, memory: AbstractContextManager[sqlite3.Connection] | None
 ) -> Iterator[sqlite3.Connection]:
-    """A fresh connection, closed at the end. Foreign keys are enforced; rows are tuples.
-
-    `:memory:` lives in one connection, `memory`: reading gets a copy of it, writing a copy that replaces it at
-    the end if nothing was raised.
-
-    Raises `DatabaseFault` when the database cannot be opened.
-    """
+    """See `reading.connect`."""
     if readonly:
         with closing(open_reader(database, timeout, memory)) as connection:
             yield connection
