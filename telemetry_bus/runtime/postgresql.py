@@ -29,7 +29,7 @@ _HINTS = {
     "could not translate host name|name or service not known": "check the host in the URL",
     "too many clients|remaining connection slots|too many connections": "the server has no connection left",
     "starting up|shutting down|recovery": "wait for the server: the journals keep all jobs meanwhile",
-    "read-only|hot standby": "it is a standby: name all servers in the URL, and target_session_attrs=read-write",
+    "read-only|hot standby": "target_session_attrs= in the URL asks for another kind of server: name all of them",
     "timeout expired": "a server is there, and does not answer: is it one of PostgreSQL?",
     "refused|No such file|unreachable|Is the server running": "start the server, or check host and port in the URL",
 }
