@@ -210,7 +210,7 @@ class Outbox:
     def settle(self, acknowledged: Position, committed: int, failures: Sequence[Failure]) -> None:
         """Jobs up to `committed` are settled, `failures` are those among them that are new; everything up
         to the end of a message, `acknowledged`, may leave the journal."""
-        if not failures and committed <= self._committed:
+        if not failures and committed <= self._committed and acknowledged[0] <= self.journal.trimmed[0]:
             return
         logger.debug("acknowledge jobs up to %d", committed)
         self._pace.tick()

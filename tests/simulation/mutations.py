@@ -246,6 +246,73 @@ MUTATIONS = [
         "self._connection.own(_OLD,",
         'self._connection.own(_OLD.replace("ended = 1", "1"),',
     ),
+    _mutation(
+        "what was pending is still applied after the ledger has gone back",
+        WriterProtocol,
+        "_begin_again",
+        "    self._drop_pending()\n",
+        "",
+    ),
+    _mutation(
+        "a stream that is silent counts as over, and is pruned",
+        WriterProtocol,
+        "expire",
+        "self.forget(name)",
+        "self.end(name)",
+    ),
+    _mutation(
+        "jobs that are gone are told of, and the ledger stays where it is",
+        WriterProtocol,
+        "watermark",
+        "self._ledger.raise_watermark(name, trimmed)",
+        "pass",
+    ),
+    # the batch
+    _mutation(
+        "a portion passes over a run that is too long for it",
+        WriterProtocol,
+        "portion",
+        "left[run.stream] = max(0, room - len(run.payloads))",
+        "left[run.stream] = room - len(run.payloads) if room >= len(run.payloads) else room",
+        "elif room:",
+        "elif False:",
+    ),
+    _mutation(
+        "what is put off to the next batch counts as committed",
+        WriterProtocol,
+        "decided",
+        "committed.update((run.stream, run.first - 1) for run in reversed(rest))",
+        "pass",
+    ),
+    _mutation(
+        "a run of which a part is committed stays pending as a whole",
+        WriterProtocol,
+        "decided",
+        "left for run in self.pending if (left := _behind(run, committed.get(run.stream, 0))) is not None",
+        "run for run in self.pending if run.last > committed.get(run.stream, 0)",
+    ),
+    _mutation(
+        "a batch that a process waits for is gathered",
+        Intake,
+        "due_in",
+        "if self._patient else 0.0",
+        "if True else 0.0",
+    ),
+    # linger
+    _mutation(
+        "jobs that a process waits for are gathered",
+        ProducerProtocol,
+        "_sends_behind",
+        " or self.wanted > number",
+        "",
+    ),
+    _mutation(
+        "jobs that a process waits for are sent as if none did",
+        ProducerProtocol,
+        "next_slice",
+        "self.wanted <= start[0] and ",
+        "",
+    ),
     # the producer
     _mutation(
         "a writer with a new epoch is not believed",
@@ -319,6 +386,13 @@ MUTATIONS = [
         "if False:",
     ),
     _mutation(
+        "what is settled before its message is sent stays in the journal",
+        Outbox,
+        "settle",
+        " and acknowledged[0] <= self.journal.trimmed[0]",
+        "",
+    ),
+    _mutation(
         "a torn watermark is believed",
         orphan,
         "read_watermark",
@@ -338,6 +412,20 @@ MUTATIONS = [
             _change(records, "_scan", "crc32(data[start:end], seed & 0xFFFFFFFF)", "crc32(data[start:end])"),
             _change(Journal, "append", "crc32(record, sequence & 0xFFFFFFFF)", "crc32(record)"),
         ),
+    ),
+    _mutation(
+        "a journal that is made again is empty",
+        Journal,
+        "renew",
+        "lost[:]",
+        "lost[:PAGE_BYTES]",
+    ),
+    _mutation(
+        "a journal that is made again has no lock",
+        Journal,
+        "_create",
+        "try_lock(self._lock_fd)",
+        "pass",
     ),
     # adoption
     _mutation(

@@ -83,7 +83,7 @@ class Producer:
         self.outbox = Outbox(self.journal, lambda: None, on_full=on_full, timeout=0, log_failures=False)
         linger_s = rng.choice((0.0, 0.02, 0.2, 2.0))
         self.protocol = ProducerProtocol(
-            name, stage.database.identity, os.getpid(), linger_s=linger_s, full_bytes=FULL_BYTES
+            name, stage.database.identity, os.getpid(), linger_s=linger_s, full_bytes=rng.choice(FULL_BYTES)
         )
         self.inbox: list[bytes] = []
         self.stopped = False
@@ -113,6 +113,8 @@ class Producer:
         for message in messages:
             failures += protocol.receive(message, now)
         self.outbox.settle(protocol.acknowledged, protocol.committed, failures)
+        if self.journal.trimmed != protocol.acknowledged:
+            raise Violation(f"the journal of {self.name!r} keeps what is settled")
         stage.tally["gone back"] += protocol.rewind - rewind
         ever = stage.ground.ever[self.name]
         if max(self.outbox.committed, self.journal.trimmed[0]) > ever:
@@ -126,6 +128,7 @@ class Producer:
             network.send(stage.writer_jobs, (jobs.stream, stage.life, jobs.encode()))
             self._passes("message sent")
             protocol.sent(jobs, now)
+        self._check_waited_for()
         for message in protocol.due(now):
             network.send(stage.writer_control, (self.name, encode_control(message)))
         if stage.writer is None and protocol.welcomed and self._random() < 0.3:
@@ -194,9 +197,20 @@ class Producer:
         *inner, _ = scan(jobs.records, jobs.first)
         if inner and inner[-1] >= CHUNK_BYTES:
             raise Violation(f"a message of {len(jobs.records)} bytes is longer than a chunk and one job")
-        in_flight = self.protocol.position[1] - self.protocol.acknowledged[1]
-        if in_flight >= WINDOW_BYTES:
-            raise Violation(f"{in_flight} bytes are in flight, and another message is sent")
+        if self._in_flight >= WINDOW_BYTES:
+            raise Violation(f"{self._in_flight} bytes are in flight, and another message is sent")
+        if jobs.patient and self.outbox.wanted >= jobs.first:
+            raise Violation(f"job {jobs.first} is sent as if no process waited for it")
+
+    @property
+    def _in_flight(self) -> int:
+        return self.protocol.position[1] - self.protocol.acknowledged[1]
+
+    def _check_waited_for(self) -> None:
+        protocol = self.protocol
+        left = min(self.outbox.wanted, self.journal.end[0]) - protocol.position[0]
+        if left > 0 and protocol.welcomed and self._in_flight < protocol._window:
+            raise Violation(f"{left} jobs that a process waits for are not sent")
 
     def _passes(self, moment: str) -> None:
         if moment == self._moment:

@@ -17,7 +17,8 @@ from telemetry_bus.protocol import writer as writer_protocol
 from telemetry_bus.writer import adoption
 
 RING_BYTES = (1500, 3000)
-CHUNK_BYTES, WINDOW_BYTES, FULL_BYTES = 200, 1000, 50
+CHUNK_BYTES, WINDOW_BYTES = 200, 1000
+FULL_BYTES = (50, 200)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from .death import Death
 from .ground import Ground, Violation
 from .network import Network
 from .producer import Known, Producer
-from .writer import WriterProcess
+from .writer import MOMENTS, WriterProcess
 
 
 class Stage:
@@ -30,10 +30,10 @@ class Stage:
         self.rng = Random(seed)
         self.tally: Counter[str] = Counter()
         self.folder = _empty(BusFolder(folder))
-        #: Where journals of the dead lie for a while, out of the writer's sight.
-        self.elsewhere = folder / "elsewhere"
-        shutil.rmtree(self.elsewhere, ignore_errors=True)
-        self.elsewhere.mkdir()
+        #: Another bus folder of the database: journals lie there for a while, out of the writer's sight.
+        self.elsewhere = _empty(BusFolder(folder / "elsewhere"))
+        #: Those there that are copies of journals here.
+        self.copies: set[Path] = set()
         self.database = Database("sqlite:////simulated.db", "sqlite", Path("/simulated.db"))
         self.ground = Ground()
         self.network = Network(self.rng, self.tally)
@@ -113,7 +113,7 @@ class Stage:
         else:
             self.tally["writer started"] += 1
             self.life += 1
-            self.writer = WriterProcess(self, lock)
+            self.writer = WriterProcess(self, lock, self.folder)
             self.writer.adopter.scan()
 
     def have_writer(self, do: Callable[[WriterProcess], object]) -> None:
@@ -163,12 +163,41 @@ class Stage:
         for path in self.folder.journal_paths():
             if (fd := lock_file(path)) is not None:
                 self.tally["journal taken away"] += 1
-                os.rename(path, self.elsewhere / path.name)
+                os.rename(path, self.elsewhere.journals / path.name)
+                self.copies.discard(self.elsewhere.journals / path.name)
                 os.close(fd)
 
+    def copy_journals(self) -> None:
+        """Those of the living, too: to another folder."""
+        for path in self.folder.journal_paths():
+            if self.rng.random() < 0.7:
+                self.tally["journal copied"] += 1
+                self.copies.add(Path(shutil.copy(path, self.elsewhere.journals)))
+
     def bring_journals_back(self) -> None:
-        for path in self.elsewhere.iterdir():
+        self.drop_copies()
+        for path in self.elsewhere.journal_paths():
             os.rename(path, self.folder.journals / path.name)
+
+    def drop_copies(self) -> None:
+        for path in self.copies:
+            path.unlink(missing_ok=True)
+        self.copies.clear()
+
+    def visit(self) -> None:
+        """A short life of a writer in the other folder, beside the one here."""
+        lock = InstanceLock.acquire(self.elsewhere.writer_lock)
+        assert lock is not None
+        visitor = WriterProcess(self, lock, self.elsewhere)
+        visitor.moment = self.rng.choice(("", "", *MOMENTS))
+        visitor.adopter.scan()
+        try:
+            for _ in range(self.rng.choice((1, 3, 10))):
+                self.tally["turn of a writer in another folder"] += 1
+                visitor.turn()
+        except Death:
+            pass
+        visitor.die()
 
     # Producers
 

@@ -108,6 +108,8 @@ class World(Stage):
             trouble |= {self._folder_removed: 4 * often, self._zombie_goes_on: 10 * often}
         if self.rng.random() < 0.3:
             trouble |= {self._journals_taken_away: 2, self._journals_come_back: 1, self._weeks_pass: 2}
+        elif self.rng.random() < 0.4:
+            trouble |= {self._journals_taken_away: 2, self._journals_copied: 3, self._another_folder: 6}
         return work | {action: weight * self.rng.choice((0, 1, 1, 2)) for action, weight in trouble.items()}
 
     # Work
@@ -266,6 +268,13 @@ class World(Stage):
 
     def _journals_come_back(self) -> None:
         self.bring_journals_back()
+
+    def _journals_copied(self) -> None:
+        """As a copy of the bus folder has them. It is no journal any more when the ledger has forgotten its stream."""
+        self.copy_journals()
+
+    def _another_folder(self) -> None:
+        self.visit()
 
     def _weeks_pass(self) -> None:
         """Nothing is on its way any more, and no writer stands still; one of another folder forgets what it may."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from telemetry_bus.errors import ProtocolError
 from telemetry_bus.protocol.messages import Jobs, decode_control, encode_control
+from telemetry_bus.runtime.folder import BusFolder
 from telemetry_bus.runtime.locks import InstanceLock
 from telemetry_bus.writer.adoption import Adopter
 from telemetry_bus.writer.intake import BatchLimits, Intake
@@ -31,7 +32,7 @@ MOMENTS = (
 class WriterProcess:
     """One life of a writer."""
 
-    def __init__(self, stage: Stage, lock: InstanceLock) -> None:
+    def __init__(self, stage: Stage, lock: InstanceLock, folder: BusFolder) -> None:
         rng = stage.rng
         writer: Any = GroundWriter(stage, self.passes)
         limits = BatchLimits(
@@ -42,7 +43,8 @@ class WriterProcess:
         )
         self.intake: Intake[bytes] = Intake(writer, stage.database, limits, clock=lambda: stage.now)
         self.intake.protocol.epoch = rng.randbytes(8)
-        self.adopter = _MortalAdopter(self, stage)
+        self.adopter = _MortalAdopter(self, stage, folder)
+        self._at_once = limits.delay_s == 0
         self.jobs: list[list[bytes]] = []
         self.control: list[tuple[bytes, bytes]] = []
         self.stopped = False
@@ -57,12 +59,17 @@ class WriterProcess:
         for route, data in self.control:
             intake.control(route, decode_control(data))
         self.control.clear()
+        waited_for = False
         while self.jobs and intake.room and not leaving:
             try:
-                intake.jobs(Jobs.decode(self.jobs.pop(0)))
+                jobs = Jobs.decode(self.jobs.pop(0))
             except ProtocolError as error:
                 raise Violation(f"an honest message is malformed: {error}") from error
+            intake.jobs(jobs)
+            waited_for |= not jobs.patient and bool(intake.protocol.pending)
             self.passes("between messages")
+        if waited_for and self._at_once and intake.fault is None and intake.due_in():
+            raise Violation("jobs that a process waits for are gathered")
         self.adopter.step()
         if leaving or intake.due_in() == 0:
             intake.commit()
@@ -93,8 +100,8 @@ class WriterProcess:
 class _MortalAdopter(Adopter):
     """Dies where the writer does."""
 
-    def __init__(self, writer: WriterProcess, stage: Stage) -> None:
-        super().__init__(stage.folder, writer.intake)
+    def __init__(self, writer: WriterProcess, stage: Stage, folder: BusFolder) -> None:
+        super().__init__(folder, writer.intake)
         self._passes = writer.passes
         self._tell = stage.adopted.add
         self._claimed: Any = None

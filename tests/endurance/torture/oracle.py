@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from telemetry_bus.config import parse_database
@@ -18,46 +20,102 @@ from ...support.oracle import Harm
 #: A glance looks at so many rows at the end of each table.
 GLANCE_ROWS = 20_000
 
-#: `jobs.length_of` once more, for the database.
-WRONG_TEXT = """SELECT run, number, part FROM {table}
-    WHERE length(text) IS NOT CASE WHEN number % 5000 = 1 THEN 60000 ELSE number * 7 % 40 END LIMIT 5"""
+#: `producer.length_of` once more, for the database.
+WRONG_TEXT = """SELECT run, number, part FROM {table} WHERE length(text) IS NOT
+    CASE WHEN run / 2 % 3 = 2 AND number % 60000 = 6 THEN 8000000 WHEN number % 5000 = 1 THEN 60000
+    ELSE number * 7 % 40 END LIMIT 5"""
+
+#: What a writer says in its log of jobs that a producer knows to be committed, and the database no longer has.
+_GONE = re.compile(r"(\d+) jobs that stream ([0-9a-f]{32}) had committed are not in the database")
+
+
+class Kind(StrEnum):
+    """What is counted, in the order of the report."""
+
+    SUBMITTED = "jobs submitted"
+    LARGE = "of these with 8 MB"
+    WRITERS_KILLED = "writers killed"
+    PRODUCERS_KILLED = "producers killed"
+    WRITERS_STOPPED = "writers stopped for a while"
+    PRODUCERS_STOPPED = "producers stopped for a while"
+    ZOMBIES = "stopped writers that another displaced"
+    ASKED = "writers and producers told to end"
+    FORKS = "forks that Python does not see"
+    LOCKS = "databases locked by another program"
+    RESTORES = "databases restored under a writer"
+    GONE_TOLD = "jobs gone with a restore, and told"
+    GONE_UNKNOWN = "jobs gone whose producers had ended or have no journal"
+    FOLDERS = "bus folders removed"
+    DISKS = "disks filled"
+    REFUSED = "submits refused, and tried again"
+
+    @classmethod
+    def faults(cls) -> set[Kind]:
+        """Those that are something done to the bus."""
+        return set(cls) - {cls.SUBMITTED, cls.LARGE, cls.GONE_TOLD, cls.GONE_UNKNOWN, cls.REFUSED}
 
 
 @dataclass
 class Tally(Harm):
     """What was done, and what was found. Anything in `findings`, or counted as wrong, is a failure."""
 
-    HEADING = (
-        "   time     submitted   writers killed   producers killed   frozen   asked to leave   forked   locked   "
-        "lost   doubled   torn"
-    )
-
-    submitted: int = 0
-    writers_killed: int = 0
-    producers_killed: int = 0
-    frozen: int = 0
-    asked: int = 0
-    forks: int = 0
-    locks: int = 0
+    seconds: float = 0.0
+    done: Counter[Kind] = field(default_factory=Counter)
 
     @property
     def kills(self) -> int:
-        return self.writers_killed + self.producers_killed
+        return self.done[Kind.WRITERS_KILLED] + self.done[Kind.PRODUCERS_KILLED]
 
     def add(self, other: Tally) -> None:
         for name in vars(other):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
-    def line(self, seconds: float) -> str:
-        return (
-            f"{seconds:5.0f} s {self.submitted:13,} {self.writers_killed:16,} {self.producers_killed:18,} "
-            f"{self.frozen:8,} {self.asked:16,} {self.forks:8,} {self.locks:8,} "
-            f"{self.lost:6} {self.doubled:9} {self.torn:6}"
-        )
+
+@dataclass
+class Restore:
+    """A backup that has taken the database's place: for each run the last job that the backup had, and the last one
+    that could be in the database it replaced. `over`: runs of which no process and no journal was left."""
+
+    had: Mapping[int, int]
+    until: Sequence[int]
+    over: Collection[int]
 
 
-def judge(database: Path, accepted: Sequence[int], tally: Tally) -> None:
-    """Compare a database that nobody writes to any more with what was accepted."""
+@dataclass
+class Taken:
+    """What restores have taken back, and what writers have told of it: jobs gone, by the names of their streams."""
+
+    restores: list[Restore] = field(default_factory=list)
+    told: Counter[str] = field(default_factory=Counter)
+    _lines: set[str] = field(default_factory=set)
+
+    def hear(self, log: Path) -> None:
+        """Read a log, which may have been read before; its lines begin with the time."""
+        if log.exists():
+            for line in set(log.read_text(errors="replace").splitlines()) - self._lines:
+                if found := _GONE.search(line):
+                    self._lines.add(line)
+                    self.told[found[2]] += int(found[1])
+
+    def from_run(self, run: int, missing: Collection[int], *, over: bool) -> set[int]:
+        """Of the numbers that are missing of a run, those for which the restores account that came when the run was
+        over, or those for which the others do: each has taken what follows the backup's last job, without a hole, and
+        no more than was there."""
+        accounted: set[int] = set()
+        for restore in self.restores:
+            if run < len(restore.until) and over == (run in restore.over):
+                number = restore.had.get(run, 0) + 1
+                while number in missing and number <= restore.until[run]:
+                    accounted.add(number)
+                    number += 1
+        return accounted
+
+
+def judge(
+    database: Path, accepted: Sequence[int], tally: Tally, taken: Taken | None = None, streams: Sequence[str] = ()
+) -> None:
+    """Compare a database that nobody writes to any more with what was accepted. `streams` names those of the runs;
+    empty for one that has none."""
     if not database.exists():
         tally.lost += sum(accepted)
         return
@@ -71,19 +129,31 @@ def judge(database: Path, accepted: Sequence[int], tally: Tally) -> None:
                     rows[run][at].append((number, part))
                 if wrong := connection.execute(WRONG_TEXT.format(table=table)).fetchall():
                     tally.findings.append(f"{table} has rows with a text that nobody wrote: {wrong}")
+        taken = taken or Taken()
+        streams = streams or [f"{run:032x}" for run in range(len(accepted))]
         for run, (last, found) in enumerate(zip(accepted, rows, strict=True)):
-            _judge_run(run, last, found, tally)
-        _judge_ledger(connection, tables, rows, tally)
+            _judge_run(run, last, found, tally, taken, streams[run])
+        _judge_ledger(connection, tables, [found for found, name in zip(rows, streams, strict=True) if name], tally)
+    if unknown := set(taken.told) - set(streams):
+        tally.findings.append(f"jobs of streams that no run has are said to be gone: {sorted(unknown)}")
 
 
-def _judge_run(run: int, accepted: int, found: Sequence[Rows], tally: Tally) -> None:
+def _judge_run(run: int, accepted: int, found: Sequence[Rows], tally: Tally, taken: Taken, stream: str) -> None:
     last = accepted + 1 if any(rows and rows[-1][0] > accepted for rows in found) else accepted
-    if all(rows == expected(at, last) for at, rows in enumerate(found)):
+    missing = set(range(1, last + 1)).difference(*(map(_number, rows) for rows in found))
+    gone = taken.from_run(run, missing, over=False)
+    if len(gone) != (told := taken.told[stream]):
+        tally.findings.append(f"run {run}: {len(gone)} jobs are gone with a restore, {told} are said to be")
+    tally.done[Kind.GONE_TOLD] += len(gone)
+    unknown = taken.from_run(run, missing, over=True) - gone
+    tally.done[Kind.GONE_UNKNOWN] += len(unknown)
+    gone |= unknown
+    if all(rows == expected(at, last, gone) for at, rows in enumerate(found)):
         return
     counts = [Counter(rows) for rows in found]
     numbers = {number for rows in found for number, _ in rows}
     before = tally.wrong
-    for number in sorted(numbers | set(range(1, last + 1))):
+    for number in sorted((numbers | set(range(1, last + 1))) - gone):
         if number > last:
             tally.findings.append(f"run {run}: job {number} is there, {accepted} were accepted")
             continue
@@ -101,9 +171,14 @@ def _judge_run(run: int, accepted: int, found: Sequence[Rows], tally: Tally) -> 
         tally.findings.append(f"run {run}: rows that no job has")
 
 
-def expected(at: int, last: int) -> Rows:
-    """What table number `at` must hold of a run whose jobs 1 to `last` were applied, in order."""
-    return [(number, part) for number in range(1, last + 1) for part in range(1, parts_of(number)[at] + 1)]
+def _number(row: tuple[int, int]) -> int:
+    return row[0]
+
+
+def expected(at: int, last: int, gone: Collection[int] = ()) -> Rows:
+    """What table number `at` must hold of a run whose jobs 1 to `last` were applied, in order; without those `gone`."""
+    numbers = (number for number in range(1, last + 1) if number not in gone)
+    return [(number, part) for number in numbers for part in range(1, parts_of(number)[at] + 1)]
 
 
 def _judge_ledger(connection: sqlite3.Connection, tables: set[str], rows: list[list[Rows]], tally: Tally) -> None:

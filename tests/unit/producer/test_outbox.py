@@ -451,6 +451,17 @@ def test_counts(outbox: Outbox) -> None:
     assert "sender: out of descriptors" == outbox.counts().last_error
 
 
+def test_space_is_freed_when_it_is_known_late_where_a_settled_message_ends(outbox: Outbox) -> None:
+    """Another writer had the jobs from a copy of the journal: they were settled before they were sent, and of their
+    message no job is news. The journal is free for others all the same."""
+    for text in (BIG, BIG):
+        outbox.put_row(INSERT, (text,), ())
+    outbox.settle((0, 0), 2, [])
+    outbox.settle(outbox.journal.end, 2, [])
+    assert 0 == outbox.counts().pending_bytes
+    assert 3 == outbox.put_row(INSERT, (BIG,), ())
+
+
 @pytest.mark.parametrize("pending", [False, True])
 def test_release(tmp_path: Path, pending: bool) -> None:
     """At the end the journal goes when all is decided; else it is left to the writer."""
