@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Self
 
 from .backends import Backend, make_backend
@@ -18,7 +19,7 @@ from .producer.recording import RecordingConnection
 from .runtime.lifecycle import ForkSafeLock, notice_fork, own
 from .runtime.writer_command import VARIABLE as WRITER_COMMAND
 from .sql.memory import remember
-from .sql.statements import bind, check_definition, prepare
+from .sql.statements import bind, bind_all, check_definition, prepare
 
 if TYPE_CHECKING:
     import sqlite3
@@ -119,7 +120,7 @@ class TelemetryStore:
         if self._options.job_reads == "flush":
             return self._bridged(task, definitions)
         recording = RecordingConnection()
-        task(recording)
+        _check_has_run(task(recording))
         if not own[0]:  # `_ours`, without the call
             notice_fork()
         return self._settled(self._backend.put(Job(recording.statements(), definitions)))
@@ -143,7 +144,7 @@ class TelemetryStore:
     ) -> int:
         """Hand in one statement with many rows, as one job. See `submit`."""
         prepared = prepare(sql)
-        bound = tuple(bind(prepared, row) for row in rows)
+        bound = tuple(bind_all(prepared, rows))
         return self._settled(self._ours.put(Job((Statement(prepared.sql, bound),), _definitions(ensure))))
 
     def insert(self, table: Table, rows: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> int:
@@ -308,7 +309,7 @@ class TelemetryStore:
         with self._bridging:
             bridge = BridgeConnection(self.flush, lambda: self.connection(readonly=False), definitions)
             try:
-                task(bridge)
+                _check_has_run(task(bridge))
             finally:
                 bridge.close()
             return self._settled(self._ours.put(Job(bridge.statements(), definitions)))
@@ -439,11 +440,24 @@ def _check_definitions(definitions: tuple[str, ...]) -> None:
         check_definition(definition)
 
 
+def _check_has_run(returned: object) -> None:
+    """Raises `JobError` when the callable of a job has only made what would have to be run."""
+    if isinstance(returned, GeneratorType | CoroutineType | AsyncGeneratorType):
+        if isinstance(returned, CoroutineType):
+            returned.close()  # or Python warns that it was never awaited
+        raise JobError(
+            f"the callable returned a {type(returned).__name__}, of which nothing has run",
+            operation="submit",
+            hint="a job is written by a plain function: no async, no yield",
+        )
+
+
 def _checked(job: Job, definitions: tuple[str, ...]) -> Job:
     """A job that was made by hand, checked as if it had been recorded."""
     statements = []
     for statement in job.statements:
+        if not isinstance(statement, Statement):
+            raise JobError(f"a statement of the job is of type {type(statement).__name__}", operation="submit")
         prepared = prepare(statement.sql)
-        rows: tuple[Row, ...] = tuple(bind(prepared, row) for row in statement.rows)
-        statements.append(Statement(prepared.sql, rows))
+        statements.append(Statement(prepared.sql, tuple(bind_all(prepared, statement.rows))))
     return Job(tuple(statements), (*definitions, *_definitions(job.ensure)))

@@ -6,7 +6,7 @@ PostgreSQL, so that columns, placeholders and types cannot drift apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from functools import lru_cache
@@ -35,9 +35,10 @@ from sqlalchemy.sql import sqltypes, visitors
 from sqlalchemy.sql.expression import BindParameter, ColumnElement
 
 from .config import DialectName
-from .encoding.values import is_no_value
+from .encoding.values import from_numpy, is_no_value
 from .errors import JobError, ReadOnly, UnsupportedValue
 from .jobs import Job, Statement
+from .sql.memory import remember
 
 Rows = Mapping[str, Any] | Iterable[Mapping[str, Any]]
 #: What a row becomes that is there already: from its columns and the given ones, a value per column's key.
@@ -54,7 +55,7 @@ _GENERIC = sqltypes.__name__
 #: Constants of these types say the same when they are written out.
 _PLAIN_TYPES = (sqltypes.Integer, sqltypes.Numeric, sqltypes.String, sqltypes.Boolean, sqltypes.NullType)
 _ROW_HINT = "a row is a mapping of the columns' keys to values; several are an iterable of them"
-#: Stored in the form that the bus gives them everywhere, which SQLAlchemy reads too.
+#: Stored in the form that the bus gives them everywhere, which SQLAlchemy reads too; a datetime is a date as well.
 _AS_THEY_ARE: dict[type, type] = {datetime: DateTime, date: Date, time: Time}
 
 
@@ -111,20 +112,29 @@ def definitions(table: Table, dialect: DialectName = "sqlite") -> tuple[str, ...
     """The table's DDL, and that of its indexes, each repeatable.
 
     A column with `info={"added": True}` came later: tables that exist without it get it. An index with
-    `info={"replaced": True}` once had another definition: it is made anew, once per writer.
+    `info={"replaced": True}` once had another definition: it is made anew, once per writer. Raises `JobError` for a
+    table of which SQLAlchemy makes none.
     """
+    try:
+        return tuple(str(text).strip() for text in _definitions(table, dialect))
+    except SQLAlchemyError as error:
+        raise JobError(
+            f"table {table.name} cannot be defined: {error}", operation="definitions", subject=table.name
+        ) from error
+
+
+def _definitions(table: Table, dialect: DialectName) -> Iterator[Any]:
     ddl = _DIALECTS[dialect]
-    texts: list[Any] = [CreateTable(table, if_not_exists=True).compile(dialect=ddl)]
+    yield CreateTable(table, if_not_exists=True).compile(dialect=ddl)
     name = ddl.identifier_preparer.format_table(table)
     for column in table.columns:
         if column.info.get("added"):
             exists = "" if dialect == "sqlite" else "IF NOT EXISTS "
-            texts.append(f"ALTER TABLE {name} ADD COLUMN {exists}{CreateColumn(column).compile(dialect=ddl)}")
+            yield f"ALTER TABLE {name} ADD COLUMN {exists}{CreateColumn(column).compile(dialect=ddl)}"
     for index in sorted(table.indexes, key=lambda index: str(index.name)):
         if index.info.get("replaced"):
-            texts.append(DropIndex(index, if_exists=True).compile(dialect=ddl))
-        texts.append(CreateIndex(index, if_not_exists=True).compile(dialect=ddl))
-    return tuple(str(text).strip() for text in texts)
+            yield DropIndex(index, if_exists=True).compile(dialect=ddl)
+        yield CreateIndex(index, if_not_exists=True).compile(dialect=ddl)
 
 
 def reading_engine(connect: Callable[[], Any], dialect: str = "sqlite") -> Engine:
@@ -163,6 +173,11 @@ class _Compiled:
     columns: tuple[Column[Any], ...]
     processors: tuple[Callable[[Any], Any] | None, ...]
     order: tuple[tuple[int | None, Any], ...] | None
+
+    def __len__(self) -> int:
+        """The characters that it holds, for those who remember it."""
+        constants = [value for _, value in self.order or () if isinstance(value, str | bytes)]
+        return len(self.sql) + sum(map(len, constants))
 
     def row(self, mapping: Mapping[str, Any]) -> tuple[Any, ...]:
         values = [mapping[c.key] if c.key in mapping else _default(c) for c in self.columns]
@@ -211,10 +226,9 @@ def _check_index(table: Table, index: Index) -> None:
 
 def _names(table: Table, option: str, names: Any) -> tuple[str, ...]:
     """The columns that an option names."""
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise JobError(
-            f"{option}= is of type {type(names).__name__}", operation="upsert", hint="say a list of the columns' keys"
-        )
+    if isinstance(names, str | Mapping) or not isinstance(names, Iterable):
+        hint = "say a list of the columns' keys" + (", or a function that returns values" if option == "update" else "")
+        raise JobError(f"{option}= is of type {type(names).__name__}", operation="upsert", hint=hint)
     columns = tuple(names)
     _check_columns(table, columns, "upsert")
     return columns
@@ -230,7 +244,7 @@ def _check_columns(table: Table, names: Iterable[object], operation: str) -> Non
             )
 
 
-@lru_cache(maxsize=1024)
+@remember
 def _compile(
     table: Table,
     columns: tuple[Column[Any], ...],
@@ -327,7 +341,7 @@ def _literal(expression: Any, dialect: DialectName) -> Any:
 
 def _is_plain(bind: BindParameter[Any]) -> bool:
     value = bind.value
-    if isinstance(value, float) and not isfinite(value):
+    if (isinstance(value, float) and not isfinite(value)) or (isinstance(value, str) and "\0" in value):
         return False
     plain = type(value) in (int, float, str, bool, type(None), list) and not bind.callable
     return plain and isinstance(bind.type, _PLAIN_TYPES) and not isinstance(bind.type, sqltypes.Enum)
@@ -346,19 +360,25 @@ def _processed(place: Any, process: Callable[[Any], Any] | None, value: Any) -> 
     their own kind."""
     if process is None:
         return value
-    kind = place.type
-    if kind.__module__ == _GENERIC and isinstance(kind, _AS_THEY_ARE.get(type(value), ())):
-        return value
     if is_no_value(value):
         return None
+    value, kind = from_numpy(value), place.type
+    if kind.__module__ == _GENERIC and isinstance(kind, _kind_of_its_own(value)):
+        return value
     try:
         return process(value)
     except Exception as error:
+        name = "a constant" if isinstance(place, BindParameter) else f"column {place.key!r}"
         raise UnsupportedValue(
-            f"column {place.key!r} does not take a {type(value).__name__}: {error}",
+            f"{name} does not take a {type(value).__name__}: {error}",
             operation="insert",
             hint=f"its type is {kind!r}",
         ) from error
+
+
+def _kind_of_its_own(value: object) -> Any:
+    """The type of column that a point in time, or one of a subclass, belongs into; none for other values."""
+    return next((kind for base, kind in _AS_THEY_ARE.items() if isinstance(value, base)), ())
 
 
 def _has_default(column: Column[Any]) -> bool:

@@ -363,6 +363,7 @@ class Applier:
             return refused(error, sql)
         connection.limit_time(None)
         connection.release_savepoint()
+        self.schema.touch()  # as behind a barrier
         self._rows += count
         return None
 

@@ -87,11 +87,25 @@ def pack_parts(parts: Sequence[bytes]) -> bytes:
 
 
 def is_no_value(value: Any) -> bool:
-    """Whether it stands for none where a date or a number is expected: NaN of decimal, NaT and NA of pandas."""
+    """Whether it stands for none where a date or a number is expected: NaN of decimal, NaT and NA of pandas, NaT of
+    numpy."""
     if isinstance(value, Decimal):
         return value.is_nan()
     kind = type(value)
+    if kind.__module__ == "numpy":
+        return kind.__name__ in ("datetime64", "timedelta64") and bool(value != value)
     return kind.__name__ in ("NaTType", "NAType") and kind.__module__.startswith("pandas.")
+
+
+def from_numpy(value: Any) -> Any:
+    """What Python has for a scalar of numpy; anything else stays as it is, as do those that Python has no form for,
+    like a point in time in nanoseconds."""
+    kind = type(value)
+    if kind.__module__ != "numpy" or kind.__mro__[-2].__name__ != "generic":
+        return value
+    plain = value.item()
+    is_number_of_units = type(plain) is int and not hasattr(kind, "__index__")
+    return value if is_number_of_units or type(plain) is kind else plain
 
 
 def check_rows(job: Job, size: int) -> None:
@@ -218,14 +232,16 @@ def _extension(value: Any) -> Any:
 
 
 def _storable(value: Any, position: int) -> Any:
-    """`value` as one of the storable types: subclasses become their base, enumerations their value as text."""
+    """`value` as one of the storable types: subclasses become their base, enumerations their value as text (none and
+    bytes as they are), scalars of numpy what Python has for them."""
     kind = type(value)
     if is_no_value(value):
         return None
     if kind in _STORABLE:
         return value
     if isinstance(value, Enum) and not isinstance(value, int):
-        return str(value.value)
+        plain = value.value
+        return plain if isinstance(plain, bytes) else None if plain is None or is_no_value(plain) else str(plain)
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
@@ -241,6 +257,8 @@ def _storable(value: Any, position: int) -> Any:
             return msgpack.ExtType(code, text(value).encode())
     if hasattr(kind, "__index__"):  # the integers of numpy
         return operator.index(value)
+    if (plain := from_numpy(value)) is not value:
+        return _storable(plain, position)
     raise UnsupportedValue(
         f"value {position} is of type {_name_of(kind)}",
         operation="submit",

@@ -11,7 +11,7 @@ from ..encoding import values as codec
 from ..errors import NotRecordable
 from ..jobs import Row
 from ..sql.definitions import is_there
-from ..sql.statements import bind, prepare, reads
+from ..sql.statements import bind_all, prepare, reads
 from .recording import RecordingConnection
 
 
@@ -72,7 +72,7 @@ class BridgeConnection(RecordingConnection):
     def record(self, sql: str, rows: Iterable[Any], *, many: bool) -> int:
         """Record a statement, and run it if the job reads; the number of the call."""
         prepared = prepare(sql)
-        bound = [bind(prepared, row) for row in rows]
+        bound = bind_all(prepared, rows)
         stored = [self._as_stored(row) for row in bound]
         if self._connection is not None:
             self._run(self._connection, prepared.sql, stored)  # what fails here is not recorded

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from ..errors import NotRecordable
 from ..jobs import Row, Statement
-from ..sql.statements import WRITE_ONLY, bind, prepare
+from ..sql.statements import WRITE_ONLY, bind, bind_all, prepare
 
 
 class RecordingConnection:
@@ -47,7 +47,7 @@ class RecordingConnection:
     def executemany(self, sql: str, rows: Iterable[Any]) -> RecordingCursor:
         """Record one statement with many rows."""
         prepared = prepare(sql)
-        bound: list[Row] = [tuple(bind(prepared, row)) for row in rows]
+        bound: list[Row] = [tuple(row) for row in bind_all(prepared, rows)]  # the caller may change its lists
         if bound:
             self._append(prepared.sql, bound)
         return RecordingCursor(self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -18,7 +18,8 @@ def remember(function: F) -> F:
     """`lru_cache`, begun anew when the texts that it was asked about since are longer than `REMEMBERED_CHARS` together.
 
     What is found costs no more than in an `lru_cache`: only what is not found is counted. The text is the first
-    argument, and a text that is longer than all may be together is remembered alone.
+    argument, and an answer says by its length how much it holds; what is longer than all may be together is remembered
+    alone.
     """
     taken = 0
 
@@ -26,7 +27,7 @@ def remember(function: F) -> F:
     def remembered(*arguments: Any) -> Any:
         nonlocal taken
         answer = function(*arguments)
-        taken += len(str(arguments[0])) + (len(answer) if isinstance(answer, str) else 0)
+        taken += len(str(arguments[0])) + (len(answer) if isinstance(answer, Sized) else 0)
         if taken > REMEMBERED_CHARS:
             remembered.cache_clear()
             taken = 0

@@ -5,7 +5,7 @@ Syntax is not judged. What is not understood passes, and the database says what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import BadDefinition, JobError, NotRecordable, ParameterCount, shorten
@@ -90,6 +90,16 @@ def bind(prepared: Prepared, params: object) -> Sequence[Any]:
         missing = ", ".join(dict.fromkeys(str(name) for name in order if name not in params))
         message = f"{len(set(order))} names expected, no value given for {missing}"
         raise _miscounted(prepared, message) from None
+
+
+def bind_all(prepared: Prepared, rows: Iterable[Any]) -> list[Sequence[Any]]:
+    """As `bind`, for each of many rows. Raises `JobError` for what has no rows."""
+    try:
+        each = iter(rows)
+    except TypeError:
+        message = f"rows are of type {type(rows).__name__}"
+        raise JobError(message, operation="submit", subject=prepared.sql, hint="give an iterable of rows") from None
+    return [bind(prepared, row) for row in each]
 
 
 @remember

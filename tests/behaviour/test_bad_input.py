@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from telemetry_bus import Job, JobError, ParameterCount, Statement, TelemetryStore
 
+from ..conftest import OpenStore
 from .looking import EVENTS, INSERT, add, names
 
 WRONG_COUNTS: dict[str, Callable[[TelemetryStore], object]] = {
@@ -68,9 +69,45 @@ def test_task_that_is_none(store: TelemetryStore) -> None:
     """`submit` takes a callable or a `Job`."""
     add(store, "a")
     task: Any
-    for task in (None, 5, INSERT, [INSERT], Statement(INSERT)):
+    for task in (None, 5, INSERT, [INSERT], Statement(INSERT), Job(((INSERT, [("b", 1)]),))):  # type: ignore[arg-type]
         with pytest.raises(JobError):
             store.submit(task, ensure=[EVENTS])
+    _nothing_happened(store)
+
+
+async def awaited(conn: Any) -> None:
+    conn.execute(INSERT, ("b", 1))
+
+
+def yielding(conn: Any) -> Iterator[None]:
+    yield conn.execute(INSERT, ("b", 1))
+
+
+async def both(conn: Any) -> AsyncIterator[None]:
+    yield conn.execute(INSERT, ("b", 1))
+
+
+@pytest.mark.parametrize("reads", ["refuse", "flush"])
+@pytest.mark.parametrize("task", [awaited, yielding, both, lambda conn: (conn.execute(INSERT, row) for row in "ab")])
+def test_task_of_which_nothing_runs(open_store: OpenStore, task: Any, reads: str) -> None:
+    """A coroutine or generator function only makes what would have to run: told, and no empty job."""
+    store = open_store(job_reads=reads)
+    add(store, "a")
+    with pytest.raises(JobError, match="of which nothing has run"):
+        store.submit(task, ensure=[EVENTS])
+    _nothing_happened(store)
+
+
+def test_rows_that_are_none(store: TelemetryStore) -> None:
+    """`executemany` takes what can be gone through; an error of the bus otherwise."""
+    add(store, "a")
+    rows: Any
+    for rows in (5, None, object()):
+        for submit in (store.executemany, lambda sql, rows: store.submit(lambda conn: conn.executemany(sql, rows))):
+            with pytest.raises(JobError, match="rows are of type"):
+                submit(INSERT, rows)
+        with pytest.raises(JobError, match="rows are of type"):
+            store.submit(Job((Statement(INSERT, rows),)))
     _nothing_happened(store)
 
 

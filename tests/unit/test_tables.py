@@ -6,10 +6,11 @@ import json
 import re
 import sqlite3
 from contextlib import closing
-from datetime import date, datetime
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
+import numpy
 import pytest
 from sqlalchemy import (
     JSON,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     Enum,
     Index,
     Integer,
+    Interval,
     LargeBinary,
     MetaData,
     Numeric,
@@ -219,8 +221,12 @@ class NaTType(datetime):
         return "NaT"
 
 
+class Later(datetime):
+    """As pandas, pendulum and others have it: a datetime that can do more."""
+
+
 NOT_A_TIME = NaTType(1, 1, 1)
-NO_VALUES = (NOT_A_TIME, Decimal("NaN"), Decimal("sNaN"), Decimal("-NaN123"))
+NO_VALUES = (NOT_A_TIME, Decimal("NaN"), Decimal("sNaN"), Decimal("-NaN123"), numpy.datetime64("NaT"))
 
 
 @pytest.mark.parametrize("value", NO_VALUES, ids=repr)
@@ -242,6 +248,7 @@ def test_no_value_without_a_table(value: Any) -> None:
     assert encoder.row(sql, (None,), ()) == encoder.row(sql, (value,), ())
 
 
+INDIA = timezone(timedelta(hours=5, minutes=30))
 MOMENT = datetime(2026, 1, 2, 3, 4, 5)
 SHORT: Any = sqlite.DATETIME(truncate_microseconds=True)  # type: ignore[no-untyped-call]
 
@@ -256,6 +263,10 @@ SHORT: Any = sqlite.DATETIME(truncate_microseconds=True)  # type: ignore[no-unty
         (Time(), MOMENT.time(), MOMENT.time()),
         (SHORT, datetime(2026, 1, 2, 3, 4, 5, 6), MOMENT),
         (TIMESTAMP(), MOMENT, MOMENT),
+        (DateTime(), Later(2026, 1, 2, 3, tzinfo=INDIA), datetime(2026, 1, 2, 3, tzinfo=INDIA)),
+        (DateTime(), numpy.datetime64("2026-01-02T03:04:05"), MOMENT),
+        (Date(), numpy.datetime64("2026-01-02"), MOMENT.date()),
+        (Interval(), timedelta(days=1), timedelta(days=1)),
     ],
     ids=repr,
 )
@@ -328,3 +339,9 @@ def test_tables_that_are_none(make: Any, wrong: Any) -> None:
     with pytest.raises(JobError, match="the table is of type") as caught:
         make(wrong, {"k": "a"})
     assert ("__table__" in str(caught.value)) is (wrong is MODEL)
+
+
+def test_a_table_that_cannot_be_defined() -> None:
+    """One error of the bus, whatever SQLAlchemy says of it."""
+    with pytest.raises(JobError, match=r"table t cannot be defined: .*column 'a'"):
+        insert_job(table(Column("a")), {"a": 1})

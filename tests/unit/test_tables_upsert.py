@@ -6,7 +6,7 @@ import enum
 import math
 import sqlite3
 from contextlib import closing
-from datetime import datetime
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from sqlalchemy import (
     text,
 )
 
-from telemetry_bus import TelemetryStore
+from telemetry_bus import TelemetryStore, tables
 from telemetry_bus.encoding.values import pack_job, unpack_job
 from telemetry_bus.errors import JobError, UnsupportedValue
 from telemetry_bus.jobs import Job, Statement
@@ -252,6 +252,9 @@ def things(*more: Any) -> Table:
         (Numeric(), Decimal("1.25")),
         (Numeric(), Decimal("NaN")),
         (String(), "it's ? %s :x"),
+        (String(), "a\0b"),
+        (Integer(), True),
+        (DateTime(), datetime(2026, 1, 2, 3, tzinfo=timezone(timedelta(hours=5)))),
         (Integer(), None),
     ],
     ids=repr,
@@ -324,6 +327,8 @@ def test_an_index_of_expressions_or_of_a_part_tells_rows_apart(database: Path, c
         ({"update": 3}, "update= is of type int"),
         ({"update": "visits"}, "update= is of type str"),
         ({"update": [1]}, "no column 1"),
+        ({"update": {"visits": 0}}, "update= is of type dict"),
+        ({"key": {"host": "a"}}, "key= is of type dict"),
         ({"update": lambda stored, given: {0: 1}}, "no column 0"),
         ({"update": lambda stored, given: None}, "update= raises TypeError"),
         ({"update": lambda stored, given: {"visits": stored.none}}, "update= raises AttributeError"),
@@ -345,3 +350,20 @@ def test_an_index_that_is_not_unique_is_no_key() -> None:
     index = Index("by_visits", table.c.visits)
     with pytest.raises(JobError, match="index by_visits is not unique"):
         upsert_job(table, {"host": "a", "visits": 1}, key=index)
+
+
+def test_a_constant_that_a_type_does_not_take() -> None:
+    """Told without the name that SQLAlchemy has for it."""
+    with pytest.raises(UnsupportedValue, match="a constant does not take a date"):
+        upsert_job(hosts(), {"host": "a"}, update=lambda stored, given: {"visits": literal(date(2026, 1, 2), Float())})
+
+
+def test_long_constants_are_let_go() -> None:
+    """What is compiled for functions that are made for each call has a bound in characters."""
+    for number in range(40):
+
+        def renamed(stored: Any, given: Any, number: int = number) -> dict[str, Any]:
+            return {"host": str(number).ljust(100_000)}
+
+        upsert_job(hosts(), {"host": "a"}, update=renamed)
+    assert tables._compile.cache_info().currsize <= 11  # type: ignore[attr-defined]

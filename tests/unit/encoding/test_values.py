@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import msgpack
+import numpy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,6 +63,13 @@ class Level(IntEnum):
 
 class Kind(StrEnum):
     NEWS = "news"
+
+
+class Odd(Enum):
+    BYTES = b"\xff"
+    NONE = None
+    NAN = Decimal("NaN")
+    PAIR = (1, 2)
 
 
 class Text(str):
@@ -141,6 +149,18 @@ def test_round_trip_of_many_rows(rows: list[list[tuple[Any, Any]]]) -> None:
         ("1.50", Amount("1.50")),
         (9, Index(9)),
         (INT64_MIN, Index(INT64_MIN)),
+        (b"\xff", Odd.BYTES),
+        (None, Odd.NONE),
+        (None, Odd.NAN),
+        ("(1, 2)", Odd.PAIR),
+        (True, numpy.bool_(True)),
+        (0.5, numpy.float32(0.5)),
+        (5, numpy.uint8(5)),
+        ("a", numpy.str_("a")),
+        ("2024-02-29 12:00:00", numpy.datetime64("2024-02-29T12:00:00")),
+        ("2024-02-29", numpy.datetime64("2024-02-29")),
+        (None, numpy.datetime64("NaT")),
+        (None, numpy.timedelta64("NaT", "ns")),
     ],
 )
 def test_subclasses_and_enumerations(expected: object, value: object) -> None:
@@ -202,6 +222,10 @@ def test_lone_surrogates(text: str, index: int) -> None:
         ("datetime.timedelta", timedelta(1)),
         ("range", range(3)),
         ("type", int),
+        ("datetime.timedelta", numpy.timedelta64(5, "s")),
+        ("numpy.datetime64", numpy.datetime64("2024-02-29T12:00:00.123456789")),  # an integer, if anything
+        ("numpy.longdouble", numpy.longdouble(1)),
+        ("complex", numpy.complex64(1)),
     ],
 )
 def test_unsupported_types(name: str, value: object) -> None:
