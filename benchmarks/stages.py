@@ -22,7 +22,7 @@ import zmq
 
 from telemetry_bus import TelemetryStore
 from telemetry_bus.config import Database, parse_database
-from telemetry_bus.database.lanes import MAX_CHUNK_ROWS
+from telemetry_bus.database.sqlite.multi_row import MAX_CHUNK_ROWS
 from telemetry_bus.database.writer import Writer
 from telemetry_bus.encoding.records import Encoder, seal
 from telemetry_bus.jobs import Job

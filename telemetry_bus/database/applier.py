@@ -28,6 +28,8 @@ logger = logging.getLogger("telemetry_bus.writer")
 GROUP_LIMIT_S = 1.0
 #: After so long what is done one by one is committed, so that the jobs of others get their turn.
 PORTION_S = 0.25
+#: Definitions are tried so often while other sessions are in the way.
+MAX_DEFINING = 5
 #: All statements of a job together may take so many times as long as one of them.
 JOB_LIMIT = 2
 
@@ -96,7 +98,7 @@ class Applier:
         self._dialect = dialect
         self._ledger = Ledger(connection)
         self._letters = DeadLetters(connection.own)
-        self._planner = Planner(dialect.fold)
+        self._planner = Planner(dialect.fold, dialect.name)
         self._statistics = statistics
         self._subject = subject
         self._statement_timeout = statement_timeout
@@ -106,24 +108,108 @@ class Applier:
         self._points = points
         self._committed = False
         self._rows = 0
+        self._forgotten: set[tuple[str, ...]] = set()
 
     def settle(self, runs: Sequence[Run]) -> Settled:
         """Commit the first jobs of `runs`, with dead letters and ledger: all of them, unless some are slow or bad."""
+        if self._dialect.defines_apart:
+            ready = self._with_definitions(runs)
+            if ready < len(runs):
+                settled = self._settle(runs[:ready]) if ready else self._define_first(runs[0])
+                return Settled(settled.failures, [*settled.rest, *runs[max(ready, 1) :]])
+        return self._settle(runs)
+
+    def _settle(self, runs: Sequence[Run]) -> Settled:
         self._attempts.batch(runs)
         if not (self._attempts.suspicious and self._attempts.concern(runs)):
             refusal = self._apply_grouped(runs)
             if refusal is None:
                 return Settled([], [])
+            self._raise_conflict(refusal)
             logger.debug("replaying a batch in order: a job met %s", refusal.error_type)
             self._attempts.suspect(runs)
             if self._dialect.blames_database(_cause(refusal)):
                 self._prove(refusal, 1)
         return self._apply_in_order(runs)
 
+    def _with_definitions(self, runs: Sequence[Run]) -> int:
+        """How many of them come before the first one with definitions that are not executed."""
+        known: set[int] = set()
+        for number, run in enumerate(runs):
+            if id(run.template) not in known and self.schema.missing(run.template.ensure):
+                return number
+            known.add(id(run.template))
+        return len(runs)
+
+    def _define_first(self, run: Run) -> Settled:
+        """Execute the definitions of these jobs; when they are refused, so are the jobs."""
+        refusal = self._define(run.template.ensure)
+        if refusal is None:
+            return self._settle([run])
+        return self._apply_in_order([run], {(run.stream, run.first + n): refusal for n in range(len(run.payloads))})
+
+    def _define(self, ensure: tuple[str, ...]) -> JobFailed | None:
+        """Execute what is missing of a list of definitions in a transaction of its own; the error if one is refused."""
+        for _ in range(MAX_DEFINING):
+            refusal = self._define_once(ensure)
+            if refusal is None:
+                return None
+            error = _cause(refusal)
+            late = self._dialect.is_late(error) and self.schema.too_slow(refusal.subject, self._definition_timeout)
+            if not (late or self._dialect.is_made_meanwhile(error) or self._dialect.is_conflict(error)):
+                break
+        return self._believed(refusal)
+
+    def _define_once(self, ensure: tuple[str, ...]) -> JobFailed | None:
+        connection = self._connection
+        missing = self.schema.missing(ensure)
+        if missing and not all(map(connection.is_defined, missing)):
+            sql = None
+            connection.begin_definitions()
+            try:
+                for sql in missing:
+                    connection.limit_time(self._definition_timeout)
+                    self.schema.define(sql, ensure)
+                connection.commit()
+            except self._dialect.errors as error:
+                return refused(error, sql)
+            finally:
+                connection.limit_time(None)
+                if connection.in_transaction:
+                    self.schema.abandon()
+                    connection.rollback()
+        else:
+            for sql in missing:
+                self.schema.define(sql, ensure)
+        self.schema.settle()
+        return None
+
     def apply_alone(self, template: Template, payload: Any) -> JobFailed | None:
         """One job in a transaction of its own, without ledger and dead letters."""
-        with self._transaction():
-            return self._believed(self._attempt(template, payload) or self._commit(1))
+        refusal = self._defined(template)
+        if refusal is None:
+            with self._transaction():
+                refusal = self._attempt(template, payload) or self._commit(1)
+        if refusal is not None and self._forgets_definitions(template, refusal):
+            return self.apply_alone(template, payload)
+        return self._believed(refusal)
+
+    def _defined(self, template: Template) -> JobFailed | None:
+        """Where definitions stand apart, the reason why a job's are refused."""
+        return self._define(template.ensure) if self._dialect.defines_apart else None
+
+    def _forgets_definitions(self, template: Template, refusal: JobFailed) -> bool:
+        """Where definitions stand apart: whether the job misses what they make, so that they are to be executed again.
+        Once, unless what was missing came back in between."""
+        if not (self._dialect.defines_apart and template.ensure and self._dialect.is_missing(_cause(refusal))):
+            return False
+        if template.ensure in self._forgotten:
+            self.schema.suspect(template.ensure)
+            self._forgotten.discard(template.ensure)
+            return False
+        self._forgotten.add(template.ensure)
+        self.schema.forget(template.ensure)
+        return True
 
     def retry(self, letter: DeadLetter) -> JobFailed | None:
         """Apply a dead letter's job and delete the letter, or else write the new error into it."""
@@ -140,13 +226,17 @@ class Applier:
             return refused(error, None)
         template = Template(job.ensure, tuple((statement.sql, True) for statement in job.statements))
         parts = [statement.rows for statement in job.statements]
+        refusal = self._believed(self._defined(template))
+        if refusal is not None:
+            return refusal
         with self._transaction():
-            refusal = self._believed(self._attempt(template, parts[0] if len(parts) == 1 else parts))
-            if refusal is not None:
-                return refusal
-            if self._letters.delete([letter.id]):
-                return self._believed(self._commit(1))
-        return refused(LookupError("the dead letter is gone: it was retried or purged meanwhile"), None)
+            refusal = self._attempt(template, parts[0] if len(parts) == 1 else parts)
+            if refusal is None and not self._letters.delete([letter.id]):
+                return refused(LookupError("the dead letter is gone: it was retried or purged meanwhile"), None)
+            refusal = refusal or self._commit(1)
+        if refusal is not None and self._forgets_definitions(template, refusal):
+            return self._retry(letter)
+        return self._believed(refusal)
 
     def _believed(self, refusal: JobFailed | None) -> JobFailed | None:
         """Raises `DatabaseFault` when the error speaks of the database; whoever waits for this job can try again."""
@@ -199,7 +289,9 @@ class Applier:
                     self._rows += len(rows)
         self.schema.touch()  # such a statement may have been CREATE TRIGGER
 
-    def _apply_in_order(self, runs: Sequence[Run]) -> Settled:
+    def _apply_in_order(
+        self, runs: Sequence[Run], condemned: dict[tuple[bytes, int], JobFailed] | None = None
+    ) -> Settled:
         """One job after the other, in transactions of about `PORTION_S`; what is left then waits for its turn.
 
         A job that spoils the transaction it stands in is buried in the next one, behind the jobs before it. When only
@@ -210,11 +302,14 @@ class Applier:
             for run in runs
             for sequence, payload in enumerate(run.payloads, run.first)
         ]
-        condemned: dict[tuple[bytes, int], JobFailed] = {}
+        condemned = {} if condemned is None else condemned
         failures: list[Failure] = []
         deadline = self._clock() + PORTION_S
         done, stop, alone = 0, len(jobs), 0
         while done < len(jobs) and (done == 0 or self._clock() < deadline):
+            job = jobs[done]
+            if self._lacks_definitions(job, condemned) and (refusal := self._define(job.template.ensure)):
+                condemned[job.stream, job.sequence] = refusal
             outcome = self._replay(jobs, done, done + 1 if done < alone else stop, deadline, condemned)
             if isinstance(outcome, _Spoiled):
                 deadline = self._clock() + PORTION_S
@@ -244,10 +339,14 @@ class Applier:
             for job in jobs[start:stop]:
                 if end > start and self._is_alone(job):
                     break
+                if end > start and self._lacks_definitions(job, condemned):
+                    break
                 refusal = condemned.get((job.stream, job.sequence)) or self._give_up(job)
                 if refusal is None:
                     self._attempts.at(job.stream, job.sequence)
                     refusal = self._attempt(job.template, job.payload)
+                    if refusal is not None and self._forgets_definitions(job.template, refusal):
+                        return _Spoiled(end, end)
                     if refusal is not None and self._spoils(refusal):
                         break
                 if refusal is not None:
@@ -272,6 +371,11 @@ class Applier:
         self._condemn(jobs[end], refusal, condemned)
         return _Spoiled(end, end)
 
+    def _lacks_definitions(self, job: _Job, condemned: Mapping[tuple[bytes, int], JobFailed]) -> bool:
+        """Whether definitions that stand apart have to be executed before the job."""
+        lacks = self._dialect.defines_apart and self.schema.missing(job.template.ensure)
+        return bool(lacks) and (job.stream, job.sequence) not in condemned
+
     def _is_alone(self, job: _Job) -> bool:
         """Whether only the COMMIT behind this very job may say what becomes of it."""
         return self._planner.plan(job.template, self.schema.tables()).alone
@@ -284,6 +388,7 @@ class Applier:
         """The job may only be buried; but when the database failed in it, only after it was tried again."""
         if self.schema.is_left_out(refusal.subject):
             return
+        self._raise_conflict(refusal)
         if self._dialect.blames_database(_cause(refusal)):
             times = self._attempts.failed(job.stream, job.sequence)
             self._prove(refusal, times)
@@ -291,12 +396,17 @@ class Applier:
                 return
         condemned[job.stream, job.sequence] = refusal
 
+    def _raise_conflict(self, refusal: JobFailed) -> None:
+        """Raises `DatabaseFault` when another transaction was in the way: no job is to blame."""
+        if self._dialect.is_conflict(_cause(refusal)):
+            raise self._fault(refusal) from _cause(refusal)
+
     def _prove(self, refusal: JobFailed, times: int) -> None:
         """Raises `DatabaseFault`, unless the database works: a job can cause nearly every error that speaks of it, as a
         number that is used up, or a text that does not fit into the memory."""
         error = _cause(refusal)
         unusable = self._dialect.breaks_connection(error) and times < MAX_FAULTS  # a fresh connection may be better
-        if unusable or self._dialect.is_corruption(error) or not self._connection.has_room():
+        if unusable or self._dialect.proves_fault(error) or not self._connection.has_room():
             raise self._fault(refusal) from error
         for probe in (self._ledger.probe, self._ledger.forget_probe):
             with bus_transaction(self._connection, self._dialect):
@@ -328,6 +438,7 @@ class Applier:
         if (
             refusal is not None
             and template.ensure
+            and not self._dialect.defines_apart
             and self._dialect.is_missing(_cause(refusal))
             and self._connection.in_transaction
         ):

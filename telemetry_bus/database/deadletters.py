@@ -33,9 +33,10 @@ _STORE = """INSERT INTO telemetry_bus_dead_letters (stream, sequence, failed_at,
     error = excluded.error, statement = excluded.statement, job = excluded.job"""
 _AFTER = """SELECT stream, sequence, error_type, error, statement FROM telemetry_bus_dead_letters
     WHERE stream = ? AND sequence > ? ORDER BY sequence LIMIT ?"""
-#: Without the jobs, which may have megabytes each. A limit of -1 is none: https://www.sqlite.org/lang_select.html
+#: Without the jobs, which may have megabytes each.
 _SUMMARIES = """SELECT id, stream, sequence, failed_at, error_type, error, statement
     FROM telemetry_bus_dead_letters ORDER BY id LIMIT ?"""
+_NO_LIMIT = 2**63 - 1
 _GET = """SELECT id, stream, sequence, failed_at, error_type, error, statement, job
     FROM telemetry_bus_dead_letters WHERE id = ?"""
 _IDS = "SELECT id FROM telemetry_bus_dead_letters ORDER BY id"
@@ -143,7 +144,7 @@ class DeadLetters:
 
     def summaries(self, limit: int | None = None) -> Iterator[DeadLetter]:
         """The first `limit` of them, or all, without their jobs, in the order of their ids."""
-        return (DeadLetter(*row) for row in self._execute(_SUMMARIES, (-1 if limit is None else limit,)))
+        return (DeadLetter(*row) for row in self._execute(_SUMMARIES, (_NO_LIMIT if limit is None else limit,)))
 
     def count(self) -> int:
         return sum(number for (number,) in self._execute(_COUNT, ()))

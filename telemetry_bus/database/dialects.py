@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from ..config import Database
+from ..config import Database, DialectName
 from ..errors import DatabaseFault
 from ..jobs import Row
+from ..sql.shapes import InsertShape
 
 Durability = Literal["full", "normal"]
 
@@ -97,6 +98,9 @@ class Connection(Protocol):
     def begin(self) -> None:
         """Begin a transaction that holds the write lock."""
 
+    def begin_definitions(self) -> None:
+        """Begin a transaction for definitions: no other writer of the bus has one."""
+
     def commit(self) -> None:
         """COMMIT. Raises what the driver raises: the outcome of a failed COMMIT depends on it. Raises `DatabaseFault`
         when it went into a database that its URL does not name any more."""
@@ -128,8 +132,14 @@ class Connection(Protocol):
     def run_many(self, sql: str, rows: Sequence[Row]) -> None:
         """Run a statement of a job once with each row, in order."""
 
+    def insert(self, sql: str, shape: InsertShape, rows: Sequence[Row]) -> None:
+        """Run an insert of a job that has a shape once with each row, in order; as few statements as is fast."""
+
     def define(self, sql: str) -> None:
         """Run a definition of a job; what is there already counts as done."""
+
+    def is_defined(self, sql: str) -> bool:
+        """Whether what a definition makes is known to be there; asked where definitions stand apart only."""
 
     def foreign_changes(self) -> object:
         """Another value whenever another connection has committed, where the database tells; else always the same."""
@@ -189,6 +199,10 @@ class Connection(Protocol):
 class Dialect(Protocol):
     """What is known about a kind of database without a connection."""
 
+    name: DialectName
+    #: Whether definitions have a transaction of their own before the rows: where others write into the same tables, a
+    #: definition in the middle of a transaction waits for theirs, and theirs for it.
+    defines_apart: bool
     #: What a driver raises about a job or a connection. Anything else is a mistake of this program.
     errors: tuple[type[BaseException], ...]
     #: What the database calls the types in `schema.BUS_TABLES`.
@@ -206,8 +220,14 @@ class Dialect(Protocol):
     def breaks_connection(self, error: BaseException | None) -> bool:
         """Whether to go on with a fresh connection after this fault of the database."""
 
-    def is_corruption(self, error: BaseException) -> bool:
-        """Whether the database itself is broken."""
+    def proves_fault(self, error: BaseException) -> bool:
+        """Whether no job can be the reason: the database itself is broken, or not what it should be."""
+
+    def is_conflict(self, error: BaseException | None) -> bool:
+        """Whether the transaction was undone for another one's sake, so that the very same may succeed."""
+
+    def is_made_meanwhile(self, error: BaseException) -> bool:
+        """Whether a definition met what another process has made since it was looked for."""
 
     def is_late(self, error: BaseException) -> bool:
         """Whether a statement was ended because its time was over."""

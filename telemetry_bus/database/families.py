@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ..jobs import Row
-from ..sql.shapes import inserted_values
 from .dialects import TableFacts
 
 #: Stands for a value that is not known: of a literal, a default, a counter.
@@ -37,12 +36,16 @@ NO_TIES = Ties()
 
 
 def ties_of(
-    sql: str, facts: TableFacts, rewrites: bool, keys: Iterable[tuple[str, ...]], fold: Callable[[str], str]
+    insert: tuple[tuple[str, ...], tuple[int | None, ...]],
+    facts: TableFacts,
+    rewrites: bool,
+    keys: Iterable[tuple[str, ...]],
+    fold: Callable[[str], str],
 ) -> Ties:
-    """The ties of an insert; `keys` are the columns of its table that others refer to."""
+    """The ties of an insert with these `inserted_values`; `keys` are the columns of its table that others refer to."""
     if not facts.parents and not facts.referenced:
         return NO_TIES
-    named, values = inserted_values(sql)
+    named, values = insert
     place = dict(zip([fold(name) for name in named] or facts.columns, values, strict=False))
 
     def places(columns: Sequence[str]) -> Places:

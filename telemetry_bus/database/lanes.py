@@ -1,8 +1,8 @@
 """Rows of many jobs as few statements, without changing what they mean.
 
 Inside one transaction plain inserts into different tables commute, as long as parents come before their children:
-each table is a *lane* in which order is kept, equal consecutive statements of a lane run as one multi-row
-statement, and lanes are emptied in the order of their foreign keys. Whatever does not commute empties the lanes
+each table is a *lane* in which order is kept, equal consecutive statements of a lane run as one statement with
+many rows, and lanes are emptied in the order of their foreign keys. Whatever does not commute empties the lanes
 first. (To defer the foreign keys instead would expire all prepared statements in SQLite, and is not to be had for
 every foreign key in other databases.)
 """
@@ -17,17 +17,14 @@ from itertools import chain, groupby
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple, Protocol
 
+from ..config import DialectName
 from ..errors import ParameterCount
 from ..jobs import Row, Run, Template
-from ..sql.memory import REMEMBERED_CHARS, remember
-from ..sql.shapes import ORDER_DEPENDENT, InsertShape, calls, insert_shape, names
+from ..sql.memory import REMEMBERED_CHARS
+from ..sql.shapes import ORDER_DEPENDENT, InsertShape, calls, insert_shape, inserted_values, names
 from .dialects import TableFacts
 from .families import NO_TIES, Awaited, Ties, precedes, ties_of
 
-#: Rows of one multi-row statement. Measured: from 64 to 1024 rows are equally fast; the statement cache prefers few.
-MAX_CHUNK_ROWS = 128
-#: Characters that the groups of one multi-row statement may take, or long literals would make huge texts.
-MAX_CHUNK_TEXT = 64 * 1024
 #: Plans that are kept; a plan is made in microseconds.
 MAX_PLANS = 1024
 
@@ -35,11 +32,7 @@ MAX_PLANS = 1024
 class Target(Protocol):
     """Where statements are run: the part of `dialects.Connection` that this module needs."""
 
-    max_parameters: int
-
-    def run(self, sql: str, row: Row) -> None: ...
-
-    def run_many(self, sql: str, rows: Sequence[Row]) -> None: ...
+    def insert(self, sql: str, shape: InsertShape, rows: Sequence[Row]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +71,9 @@ class _Planned(NamedTuple):
 class Planner:
     """Plans of templates, as long as the facts about tables hold."""
 
-    def __init__(self, fold: Any) -> None:
+    def __init__(self, fold: Any, dialect: DialectName = "sqlite") -> None:
         self._fold = fold
+        self._dialect = dialect
         self._tables: Mapping[str, TableFacts] = {}
         self._families: Mapping[str, frozenset[str]] = {}
         self._ranks: Mapping[str, int] = {}
@@ -126,7 +120,7 @@ class Planner:
         if len(self._plans) >= MAX_PLANS or self._chars + chars > REMEMBERED_CHARS:
             self._forget()
         self._chars += chars
-        shapes = [insert_shape(sql) for sql, _ in template.statements]
+        shapes = [insert_shape(sql, self._dialect) for sql, _ in template.statements]
         lanes = {self._fold(shape.table) for shape in shapes if shape is not None}
         facts = tuple((name, self._tables.get(name)) for name in lanes)
         planned = self._plans[template] = _Planned(self._make(template), facts)
@@ -147,11 +141,11 @@ class Planner:
         return Plan(found, ordered or len(set(lanes)) < len(lanes), alone)
 
     def _is_judged_late(self, sql: str) -> bool:
-        return not self._judged_late.isdisjoint(map(self._fold, names(sql)))
+        return not self._judged_late.isdisjoint(map(self._fold, names(sql, self._dialect)))
 
     def _insert(self, sql: str, many: bool) -> Insert | None:
-        shape = insert_shape(sql)
-        if shape is None or not ORDER_DEPENDENT.isdisjoint(calls(sql)):
+        shape = insert_shape(sql, self._dialect)
+        if shape is None or not ORDER_DEPENDENT.isdisjoint(calls(sql, self._dialect)):
             return None
         lane = self._fold(shape.table)
         facts = self._tables.get(lane)
@@ -160,7 +154,7 @@ class Planner:
         if facts.referenced and (shape.rewrites or facts.rewrites):
             return None
         rewrites = shape.rewrites or facts.rewrites
-        ties = ties_of(sql, facts, rewrites, self._keys.get(lane, ()), self._fold)
+        ties = ties_of(inserted_values(sql, self._dialect), facts, rewrites, self._keys.get(lane, ()), self._fold)
         return Insert(lane, self._ranks.get(lane, 0), sql, shape, many, ties)
 
 
@@ -204,7 +198,7 @@ class Lanes:
         count, self._early = self._early, 0
         for lane in sorted(self._lanes.values(), key=_rank):
             for segment in lane:
-                insert_rows(self._target, segment.insert.shape, segment.rows)
+                self._target.insert(segment.insert.sql, segment.insert.shape, segment.rows)
                 count += len(segment.rows)
         self._lanes.clear()
         self._awaited = None
@@ -234,19 +228,6 @@ class Lanes:
         lane[-1].rows.extend(chain.from_iterable(parts) if insert.many else parts)
 
 
-def insert_rows(target: Target, shape: InsertShape, rows: Sequence[Row]) -> None:
-    """Insert rows in chunks of powers of two, so that the driver meets few different texts."""
-    if not {shape.parameters}.issuperset(map(len, rows)):
-        raise ParameterCount(f"a row does not have {shape.parameters} values", operation="apply", subject=shape.head)
-    chunk = _largest_chunk(shape, target.max_parameters)
-    position = 0
-    while left := len(rows) - position:
-        while chunk > left:
-            chunk >>= 1
-        target.run(_multi_row(shape, chunk), list(chain.from_iterable(rows[position : position + chunk])))
-        position += chunk
-
-
 def _are_mixed(inserts: Sequence[Insert], columns: Sequence[Sequence[Any]]) -> bool:
     """Whether a job may be the child of one that comes after it."""
     tied = [(insert, rows) for insert, rows in zip(inserts, columns, strict=True) if insert.ties is not NO_TIES]
@@ -258,8 +239,10 @@ def _are_mixed(inserts: Sequence[Insert], columns: Sequence[Sequence[Any]]) -> b
     )
 
 
-def _rank(lane: list[Segment]) -> int:
-    return lane[0].insert.rank
+def _rank(lane: list[Segment]) -> tuple[int, str]:
+    """Also the name: all writers of a database go through its tables in one order, so that they never wait for each
+    other in a circle."""
+    return lane[0].insert.rank, lane[0].insert.lane
 
 
 def _ranks(families: Mapping[str, frozenset[str]]) -> dict[str, int]:
@@ -278,17 +261,3 @@ def consecutive(runs: Iterable[Run]) -> Iterable[tuple[Template, list[Run]]]:
     """Runs that follow each other with one template, whatever their streams."""
     for template, group in groupby(runs, attrgetter("template")):
         yield template, list(group)
-
-
-@remember
-def _largest_chunk(shape: InsertShape, max_parameters: int) -> int:
-    chunk = MAX_CHUNK_ROWS
-    while chunk > 1 and (chunk * shape.parameters > max_parameters or chunk * len(shape.group) > MAX_CHUNK_TEXT):
-        chunk >>= 1
-    return chunk
-
-
-@remember
-def _multi_row(shape: InsertShape, rows: int) -> str:
-    text: str = shape.head + ",".join([shape.group] * rows) + shape.tail
-    return text

@@ -49,7 +49,7 @@ def create_bus_tables(connection: Connection, dialect: Dialect) -> None:
     """Make the tables of the bus where they are not there yet, or not as they are now. Raises `DatabaseFault`."""
     if BUS_TABLES.keys() <= connection.tables().keys() and "ended" in connection.columns("telemetry_bus_ledger"):
         return
-    with bus_transaction(connection, dialect):
+    with bus_transaction(connection, dialect, defines=True):
         for table, columns in BUS_TABLES.items():
             connection.own(f"CREATE TABLE IF NOT EXISTS {table} ({columns.format_map(dialect.types)})")
         if "ended" not in connection.columns("telemetry_bus_ledger"):

@@ -9,9 +9,12 @@ from .dialects import Connection, Dialect
 
 
 @contextmanager
-def bus_transaction(connection: Connection, dialect: Dialect) -> Iterator[None]:
+def bus_transaction(connection: Connection, dialect: Dialect, *, defines: bool = False) -> Iterator[None]:
     """A transaction around the block: committed at its end, rolled back if it raises. Raises `DatabaseFault`."""
-    connection.begin()
+    if defines:
+        connection.begin_definitions()
+    else:
+        connection.begin()
     try:
         yield
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +30,8 @@ DEFINITION_TIMEOUT_S = 120.0
 #: A log of this size that a reader keeps from being moved into the database is worth a warning, so often.
 ALARM_LOG_BYTES = 256 * 1024 * 1024
 ALARM_PERIOD_S = 60.0
+#: A transaction that another one was in the way of is tried again after a part of these: both shall not meet again.
+CONFLICT_PAUSES_S = (0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 #: Databases that this process can no longer use: see `Writer.abandon`.
@@ -70,7 +73,7 @@ class Writer:
                 hint='fork with os.fork, or before the first job; mode="daemon" takes any fork',
             )
         self._database = database
-        self._dialect = _dialect_of(database)
+        self._dialect = dialect_of(database)
         self._has_ledger = ledger
         self._statement_timeout = statement_timeout
         self._definition_timeout = definition_timeout
@@ -120,6 +123,17 @@ class Writer:
         right, whatever has been committed. Raises `LedgerMoved` when the ledger does not stand where they begin,
         because another writer has written or the database was restored: then ask `last_sequences` first.
         """
+        for pause_s in CONFLICT_PAUSES_S:
+            try:
+                return self._settle(runs)
+            except DatabaseFault as fault:
+                if not self._dialect.is_conflict(fault.__cause__):
+                    raise
+                logger.debug("another transaction was in the way: %s", fault)
+            time.sleep(random.uniform(0, pause_s))
+        return self._settle(runs)
+
+    def _settle(self, runs: Sequence[Run]) -> Settled:
         failures: list[Failure] = []
         left = list(runs)
         with self._connected():
@@ -381,15 +395,23 @@ class Writer:
         )
 
 
-def _dialect_of(database: Database) -> Dialect:
-    """Raises `ConfigError` for a kind of database that the writer does not know."""
+def dialect_of(database: Database) -> Dialect:
+    """What is known about its kind of database. Raises `ConfigError` for one that the writer does not know, and where a
+    library for it is not installed."""
     if database.dialect == "sqlite":
         from .sqlite.connection import SqliteDialect
 
         return SqliteDialect()
+    if database.dialect == "postgresql":
+        from ..runtime.postgresql import driver
+
+        driver()  # says what is missing, if it is not there
+        from .postgresql.connection import PostgresDialect
+
+        return PostgresDialect()
     raise ConfigError(
         f"the writer cannot write to {database.dialect}",
         operation="open",
         subject=database.masked,
-        hint="use sqlite:///PATH",
+        hint="use sqlite:///PATH or postgresql://HOST/DATABASE",
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from ..config import DialectName
 from .memory import remember
-from .tokens import Reader, first_statement
+from .tokens import Reader, first_statement, says
 
 #: Runs a statement of the bus: its rows.
 Execute = Callable[[str, tuple[Any, ...]], Iterable[tuple[Any, ...]]]
@@ -24,19 +25,22 @@ class Definition(NamedTuple):
     name: str
     virtual: bool = False
     column: str | None = None
+    schema: str | None = None
 
 
 @remember
-def defined_by(sql: str) -> Definition | None:
+def defined_by(sql: str, dialect: DialectName = "sqlite") -> Definition | None:
     """What `CREATE …` or `ALTER TABLE … ADD …` makes; None for any other statement."""
-    statement, _ = first_statement(sql)
+    statement, _ = first_statement(sql, dialect)
     reader = Reader(statement)
     if reader.skip("ALTER", "TABLE"):
-        table = _name(reader)
-        if not reader.skip("ADD"):
+        reader.skip("IF", "EXISTS")
+        schema, table = _name(reader)
+        if not reader.skip("ADD") or says(reader.rest(), ",", "ADD"):
             return None
         reader.skip("COLUMN")
-        return Definition("table", table, column=reader.take().name)
+        reader.skip("IF", "NOT", "EXISTS")
+        return Definition("table", table, column=reader.take().name, schema=schema)
     if not reader.skip("CREATE"):
         return None
     virtual = reader.skip("VIRTUAL")
@@ -44,8 +48,10 @@ def defined_by(sql: str) -> Definition | None:
     kind = reader.take().symbol
     if kind not in _KINDS:
         return None
+    reader.skip("CONCURRENTLY")
     reader.skip("IF", "NOT", "EXISTS")
-    return Definition(kind.lower(), _name(reader), virtual)
+    schema, name = _name(reader)
+    return Definition(kind.lower(), name, virtual, schema=schema)
 
 
 def is_there(execute: Execute, sql: str, error: str) -> bool:
@@ -62,6 +68,7 @@ def is_there(execute: Execute, sql: str, error: str) -> bool:
     )
 
 
-def _name(reader: Reader) -> str:
+def _name(reader: Reader) -> tuple[str | None, str]:
+    """The schema, where one is named, and the name."""
     name = reader.take().name
-    return reader.take().name if reader.skip(".") else name
+    return (name, reader.take().name) if reader.skip(".") else (None, name)

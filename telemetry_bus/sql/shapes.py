@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..config import DialectName
 from .memory import remember
 from .tokens import BUS_PREFIX, NAMES, NOTHING, Reader, Token, first_statement, says, significant
 
@@ -35,18 +36,18 @@ class InsertShape:
 
 
 #: What these functions return depends on the statement before, whatever table that was about.
-ORDER_DEPENDENT = frozenset({"last_insert_rowid", "changes", "total_changes"})
+ORDER_DEPENDENT = frozenset({"last_insert_rowid", "changes", "total_changes", "lastval", "currval"})
 
 
 @remember
-def insert_shape(sql: str) -> InsertShape | None:
+def insert_shape(sql: str, dialect: DialectName = "sqlite") -> InsertShape | None:
     """The shape of `INSERT … VALUES (…)` with nothing but placeholders `?` and literals; None for all else.
 
     It may end with an ON CONFLICT that takes no values and looks at no other table
     (https://www.sqlite.org/lang_upsert.html). OR ROLLBACK and OR FAIL treat the rows of one statement differently
     from those of many, and a table outside the schema `main` is not the bus's, so they have no shape.
     """
-    statement, more = first_statement(sql)
+    statement, more = first_statement(sql, dialect)
     reader = Reader(statement)
     replaces = reader.skip("REPLACE") or reader.skip("INSERT", "OR", "REPLACE")
     inserts = replaces or any(reader.skip(*words) for words in _PLAIN_INSERTS)
@@ -65,9 +66,9 @@ def insert_shape(sql: str) -> InsertShape | None:
 
 
 @remember
-def calls(sql: str) -> frozenset[str]:
+def calls(sql: str, dialect: DialectName = "sqlite") -> frozenset[str]:
     """The names before a parenthesis, in lower case: every function that is called, and some words like `values`."""
-    found = significant(sql)
+    found = significant(sql, dialect)
     return frozenset(
         token.name.lower()
         for before, token, after in zip([NOTHING, *found], found, found[1:], strict=False)
@@ -76,13 +77,13 @@ def calls(sql: str) -> frozenset[str]:
 
 
 @remember
-def names_bus_table(sql: str) -> bool:
+def names_bus_table(sql: str, dialect: DialectName = "sqlite") -> bool:
     """Whether a name in it begins like those of the bus's own tables, in any case, and stands where a table's does.
 
     There SQLite takes 'name' for a name too. A view or trigger may not have such a name in any place: what it refers to
     is looked up when it is used, by other jobs.
     """
-    found = significant(sql)
+    found = significant(sql, dialect)
     symbols = [token.symbol for token in found]
     is_program = symbols[:1] == ["CREATE"] and not {"VIEW", "TRIGGER"}.isdisjoint(symbols[1:3])
     return any(
@@ -102,12 +103,12 @@ def _is_table(symbols: Sequence[str], at: int) -> bool:
 
 
 @remember
-def inserted_values(sql: str) -> tuple[tuple[str, ...], tuple[int | None, ...]]:
+def inserted_values(sql: str, dialect: DialectName = "sqlite") -> tuple[tuple[str, ...], tuple[int | None, ...]]:
     """Of an insert that has a shape: the columns that it names, and of each value the number of its placeholder.
 
     They begin with 0; None is a literal.
     """
-    statement, _ = first_statement(sql)
+    statement, _ = first_statement(sql, dialect)
     at = next(place for place, token in enumerate(statement) if token.symbol == "VALUES")
     symbols = [token.symbol for token in statement[:at]]
     names = statement[symbols.index("(") + 1 : at] if "(" in symbols else []
@@ -125,9 +126,9 @@ def inserted_values(sql: str) -> tuple[tuple[str, ...], tuple[int | None, ...]]:
 
 
 @remember
-def names(sql: str) -> frozenset[str]:
+def names(sql: str, dialect: DialectName = "sqlite") -> frozenset[str]:
     """Every name in it, as it is written, without quotes; words of SQL and texts among them."""
-    return frozenset(token.name for token in significant(sql) if token.kind in NAMES)
+    return frozenset(token.name for token in significant(sql, dialect) if token.kind in NAMES)
 
 
 def _target_table(reader: Reader) -> str | None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..config import DialectName
 from ..errors import BadDefinition, JobError, NotRecordable, ParameterCount, shorten
+from .foreign_words import foreign_word
 from .memory import remember
 from .tokens import NOTHING, Reader, Token, first_statement, says
 
@@ -17,8 +19,18 @@ _MAX_PARAMETER = 32766
 
 _READS = frozenset({"SELECT", "VALUES", "EXPLAIN", "PRAGMA"})
 _STEERS = frozenset({"BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE", "ATTACH", "DETACH", "VACUUM"})
+#: In PostgreSQL it is less to say what a job may do: a session has many words that outlive a statement.
+_POSTGRESQL_WRITES = frozenset(
+    {
+        *("INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "REFRESH", "CALL", "DO"),
+        *("CREATE", "ALTER", "DROP", "COMMENT", "GRANT", "REVOKE", "ANALYZE", "REINDEX"),
+    }
+)
+_POSTGRESQL_READS = frozenset({"SELECT", "VALUES", "EXPLAIN", "TABLE", "SHOW", "FETCH"})
+#: What belongs to the server and not to a database, and a temporary table, which lives in the writer's session only.
+_OF_THE_SERVER = frozenset({"DATABASE", "ROLE", "USER", "SYSTEM", "TABLESPACE", "SUBSCRIPTION", "TEMP", "TEMPORARY"})
 #: What may follow the common table expressions of a WITH.
-_MAIN_VERBS = frozenset({"SELECT", "VALUES", "INSERT", "REPLACE", "UPDATE", "DELETE"})
+_MAIN_VERBS = frozenset({"SELECT", "VALUES", "INSERT", "REPLACE", "UPDATE", "DELETE", "MERGE"})
 #: Words between CREATE or ALTER and the name of what is made.
 _BEFORE_NAME = frozenset({"UNIQUE", "VIRTUAL", "TABLE", "INDEX", "VIEW", "TRIGGER", "IF", "NOT", "EXISTS"})
 #: Behind ALTER TABLE … ADD these begin something else than a column.
@@ -45,25 +57,34 @@ class Prepared(NamedTuple):
 
 
 @remember
-def prepare(sql: str) -> Prepared:
+def prepare(sql: str, dialect: DialectName = "sqlite") -> Prepared:
     """Check that a job may hold the statement, and rewrite `:name`, `@name`, `$name` and `?N` to `?`.
 
-    A name ends before `::`, except in `$name::more` (https://www.sqlite.org/lang_expr.html#varparam). Raises
-    `NotRecordable` for what reads or steers the transaction, `JobError` for no statement, for more than one, and
-    for placeholders of different styles.
+    A name ends before `::`, except in `$name::more` (https://www.sqlite.org/lang_expr.html#varparam). For PostgreSQL
+    there are `:name`, `?N` and `$N`. Raises `NotRecordable` for what reads or steers the transaction, `JobError` for no
+    statement, for more than one, for placeholders of different styles, and for words of another database's language.
     """
     if not _is_text(sql):
         raise JobError(f"SQL is a str, not {type(sql).__name__}", operation="submit", hint="pass the text")
-    statement, more = first_statement(sql)
-    if objection := _objection(statement):
+    statement = check_statement(sql, dialect)
+    if dialect == "postgresql" and (found := foreign_word(statement)):
+        message, hint = found
+        raise JobError(message, operation="submit", subject=sql, hint=hint)
+    placeholders = [token for token in statement if token.kind == "placeholder"]
+    order = _order(sql, [token.text for token in placeholders], dialect)
+    return Prepared(sql if order is None else _positional(sql, placeholders), len(placeholders), order)
+
+
+def check_statement(sql: str, dialect: DialectName, operation: str = "submit") -> Sequence[Token]:
+    """The tokens of the one statement that a job may hold. Raises as `prepare`."""
+    statement, more = first_statement(sql, dialect)
+    if objection := _objection(statement, dialect):
         message, hint = objection
-        raise NotRecordable(message, operation="submit", subject=sql, hint=hint)
+        raise NotRecordable(message, operation=operation, subject=sql, hint=hint)
     if more or not statement:
         message = "more than one statement" if more else "no statement"
-        raise JobError(message, operation="submit", subject=sql, hint=_ONE_STATEMENT)
-    placeholders = [token for token in statement if token.kind == "placeholder"]
-    order = _order(sql, [token.text for token in placeholders])
-    return Prepared(sql if order is None else _positional(sql, placeholders), len(placeholders), order)
+        raise JobError(message, operation=operation, subject=sql, hint=_ONE_STATEMENT)
+    return statement
 
 
 def bind(prepared: Prepared, params: object) -> Sequence[Any]:
@@ -103,31 +124,34 @@ def bind_all(prepared: Prepared, rows: Iterable[Any]) -> list[Sequence[Any]]:
 
 
 @remember
-def reads(sql: str) -> bool:
+def reads(sql: str, dialect: DialectName = "sqlite") -> bool:
     """Whether the statement reads, so that `prepare` refuses it."""
-    statement, _ = first_statement(sql)
-    return _verb(statement).symbol in _READS
+    statement, _ = first_statement(sql, dialect)
+    return _verb(statement).symbol in (_POSTGRESQL_READS if dialect == "postgresql" else _READS)
 
 
-def check_definition(ddl: str) -> None:
+def check_definition(ddl: str, dialect: DialectName = "sqlite") -> None:
     """Check an entry of `ensure=`: one definition that can be repeated, without placeholders, not temporary.
 
     That is `CREATE …`, `ALTER TABLE … ADD [COLUMN] …`, and what says `IF EXISTS` or `IF NOT EXISTS`. Raises
-    `BadDefinition` for anything else.
+    `BadDefinition` for anything else, and for words of another database's language.
     """
     if not _is_text(ddl):
         raise BadDefinition(f"a definition is a str, not {type(ddl).__name__}", operation="submit", hint=_REPEATABLE)
-    if fault := _definition_fault(ddl):
-        raise BadDefinition(fault, operation="submit", subject=ddl, hint=_REPEATABLE)
+    if found := _definition_fault(ddl, dialect):
+        fault, hint = found
+        raise BadDefinition(fault, operation="submit", subject=ddl, hint=hint)
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _objection(statement: Sequence[Token]) -> tuple[str, str] | None:
+def _objection(statement: Sequence[Token], dialect: DialectName) -> tuple[str, str] | None:
     """Why a job cannot hold the statement, and a hint; None if it can."""
     verb = _verb(statement)
+    if dialect == "postgresql":
+        return _objection_of_postgresql(verb, statement)
     if verb.symbol in _READS:
         return f"{verb.symbol} reads", WRITE_ONLY
     if verb.symbol in _STEERS:
@@ -135,6 +159,18 @@ def _objection(statement: Sequence[Token]) -> tuple[str, str] | None:
     behind = [token for token in statement if token.start > verb.start]
     if says(behind[:2], "OR", "ROLLBACK"):
         return f"{verb.symbol} OR ROLLBACK steers the transaction", _ONE_TRANSACTION
+    return None
+
+
+def _objection_of_postgresql(verb: Token, statement: Sequence[Token]) -> tuple[str, str] | None:
+    name = verb.symbol or shorten(verb.text, 20)
+    if verb.symbol in _POSTGRESQL_READS:
+        return f"{name} reads", WRITE_ONLY
+    if statement and verb.symbol not in _POSTGRESQL_WRITES | {"REPLACE"}:  # that one has a hint of its own
+        return f"{name} steers the transaction or the session, or is no statement of PostgreSQL's", _ONE_TRANSACTION
+    second = statement[1].symbol if len(statement) > 1 else ""
+    if verb.symbol in ("CREATE", "ALTER", "DROP") and second in _OF_THE_SERVER:
+        return f"{name} {second} is not for a job", _ONE_TRANSACTION
     return None
 
 
@@ -150,9 +186,10 @@ def _verb(statement: Sequence[Token]) -> Token:
     return first
 
 
-def _order(sql: str, placeholders: Sequence[str]) -> tuple[str | int, ...] | None:
+def _order(sql: str, placeholders: Sequence[str], dialect: DialectName) -> tuple[str | int, ...] | None:
     """What stands in `Prepared.order`."""
-    styles = {"?" if text == "?" else "?N" if text[0] == "?" else "names" for text in placeholders}
+    numbered = "?" if dialect == "sqlite" else "?$"
+    styles = {"?" if text == "?" else "?N" if text[0] in numbered else "names" for text in placeholders}
     if len(styles) > 1:
         message = f"different styles of placeholders: {', '.join(sorted(styles))}"
         raise JobError(message, operation="submit", subject=sql, hint=_ONE_STYLE)
@@ -193,17 +230,25 @@ def _miscounted(prepared: Prepared, message: str) -> ParameterCount:
 
 
 @remember
-def _definition_fault(ddl: str) -> str | None:
-    statement, more = first_statement(ddl)
+def _definition_fault(ddl: str, dialect: DialectName) -> tuple[str, str] | None:
+    """What is wrong with a definition, and a hint."""
+    statement, more = first_statement(ddl, dialect)
+    if dialect == "postgresql" and (found := foreign_word(statement)):
+        return found
+    fault = _unrepeatable(statement, more, dialect)
+    return None if fault is None else (fault, _REPEATABLE)
+
+
+def _unrepeatable(statement: Sequence[Token], more: bool, dialect: DialectName) -> str | None:
     if more or not statement:
         return "more than one statement in one entry" if more else "no statement"
     if any(token.kind == "placeholder" for token in statement):
         return "a definition takes no values"
     verb = _verb(statement)
-    if _objection(statement):
-        return f"{verb.symbol} is not a definition"
     if _is_temporary(statement):
         return "what is temporary lives in the writer's connection only"
+    if _objection(statement, dialect):
+        return f"{verb.symbol or shorten(verb.text, 20)} is not a definition"
     repeatable = (
         verb.symbol == "CREATE"
         or _adds_column(statement)

@@ -38,6 +38,7 @@ FORBIDDEN = {
 #: Who may import a library; nobody else does.
 OWNERS = {
     "zmq": ("telemetry_bus.producer.transport", "telemetry_bus.control", "writer_daemon"),
+    "psycopg": (*(f"telemetry_bus.{room}.postgresql" for room in ("database", "reading", "runtime")),),
     "sqlalchemy": (
         "telemetry_bus.tables",
         *("telemetry_bus.store", "telemetry_bus.testing"),  # the names of types

@@ -14,18 +14,19 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
-from ...config import Database
+from ...config import Database, DialectName
 from ...errors import DatabaseFault
 from ...jobs import Row
 from ...runtime import sqlite
 from ...sql.definitions import is_there
 from ...sql.memory import remember
-from ...sql.shapes import ORDER_DEPENDENT, calls
+from ...sql.shapes import ORDER_DEPENDENT, InsertShape, calls
 from ...sql.tokens import fold
 from ..dialects import Columns, FreeSpace, Link, Settings, TableFacts
 from . import errors as sqlite_errors
 from .claims import FileId, claims
 from .guard import Guard, allowed_functions
+from .multi_row import insert_rows
 from .names import claim_name
 from .opening import AUTO_VACUUM, CACHED_STATEMENTS, LOG_BYTES, open_sqlite, prepare_file
 from .planning import PlannerStatistics
@@ -71,6 +72,8 @@ _COLUMNS = "SELECT name, upper(type) FROM pragma_table_xinfo(?)"
 class SqliteDialect:
     """What is known about SQLite without a connection."""
 
+    name: DialectName = "sqlite"
+    defines_apart = False
     errors = sqlite_errors.ERRORS
     types: Mapping[str, str] = {
         "bytes": "BLOB",
@@ -81,7 +84,7 @@ class SqliteDialect:
     }
     blames_database = staticmethod(sqlite_errors.blames_database)
     breaks_connection = staticmethod(sqlite_errors.breaks_connection)
-    is_corruption = staticmethod(sqlite_errors.is_corruption)
+    proves_fault = staticmethod(sqlite_errors.proves_fault)
     is_missing = staticmethod(sqlite_errors.is_missing)
     is_late = staticmethod(sqlite_errors.is_interrupt)
     is_of_memory = staticmethod(sqlite_errors.is_of_memory)
@@ -102,6 +105,12 @@ class SqliteDialect:
                 raise
         except (sqlite3.Error, OSError) as error:
             raise self.fault(error, "open", database.masked) from error
+
+    def is_conflict(self, error: BaseException | None) -> bool:
+        return False
+
+    def is_made_meanwhile(self, error: BaseException) -> bool:
+        return False
 
     def fold(self, name: str) -> str:
         return fold(name)
@@ -183,6 +192,9 @@ class SqliteConnection:
     def begin(self) -> None:
         self.own("BEGIN IMMEDIATE")
 
+    def begin_definitions(self) -> None:
+        self.begin()
+
     def commit(self) -> None:
         self._execute_own("COMMIT")
         if self.vanished():
@@ -256,6 +268,12 @@ class SqliteConnection:
         else:
             for row in rows:
                 self.run(sql, row)
+
+    def insert(self, sql: str, shape: InsertShape, rows: Sequence[Row]) -> None:
+        insert_rows(self, shape, rows)
+
+    def is_defined(self, sql: str) -> bool:
+        return False
 
     def define(self, sql: str) -> None:
         try:

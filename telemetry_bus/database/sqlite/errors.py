@@ -62,7 +62,7 @@ def breaks_connection(error: BaseException | None) -> bool:
     return error is None or primary_code(error) not in _PASSING
 
 
-def is_corruption(error: BaseException) -> bool:
+def proves_fault(error: BaseException) -> bool:
     """Whether the file itself is broken: no job causes that, and more writing may make it worse."""
     return primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 

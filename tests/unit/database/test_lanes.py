@@ -10,10 +10,11 @@ import pytest
 
 from telemetry_bus.database import lanes as batching
 from telemetry_bus.database.dialects import TableFacts
-from telemetry_bus.database.lanes import MAX_CHUNK_ROWS, Lanes, Planner, insert_rows
+from telemetry_bus.database.lanes import Lanes, Planner
+from telemetry_bus.database.sqlite.multi_row import MAX_CHUNK_ROWS, insert_rows
 from telemetry_bus.errors import ParameterCount
 from telemetry_bus.jobs import Template
-from telemetry_bus.sql.shapes import insert_shape
+from telemetry_bus.sql.shapes import InsertShape, insert_shape
 
 from ..writing import template
 
@@ -33,8 +34,8 @@ class Recorder:
     def run(self, sql: str, row: Sequence[Any]) -> None:
         self.ran.append((sql, list(row)))
 
-    def run_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        raise NotImplementedError
+    def insert(self, sql: str, shape: InsertShape, rows: Sequence[Sequence[Any]]) -> None:
+        insert_rows(self, shape, rows)
 
 
 def facts(**changes: Any) -> dict[str, TableFacts]:

@@ -19,7 +19,7 @@ CREATE TABLE taken_data (a);
 @pytest.mark.parametrize(
     ("sql", "made"),
     [
-        ("CREATE TABLE IF NOT EXISTS main . [a b] (x)", Definition("table", "a b")),
+        ("CREATE TABLE IF NOT EXISTS main . [a b] (x)", Definition("table", "a b", schema="main")),
         ("create unique index i on t (a)", Definition("index", "i")),
         ("CREATE /* */ VIRTUAL TABLE 'f' USING fts5 (x)", Definition("table", "f", True)),
         ("CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT 1; END", Definition("trigger", "g")),
