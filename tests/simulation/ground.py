@@ -165,6 +165,9 @@ class GroundWriter:
     def maintain(self, *, idle: bool) -> None:
         self._fault("looking after the database")
 
+    def checkpoint(self, *, idle: bool) -> None:
+        self._fault("writing the log back")
+
     def end_streams(self, streams: Collection[bytes]) -> None:
         self._fault("ending a stream")
         connection: Any = self._ground

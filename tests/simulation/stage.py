@@ -34,6 +34,8 @@ class Stage:
         self.elsewhere = _empty(BusFolder(folder / "elsewhere"))
         #: Those there that are copies of journals here.
         self.copies: set[Path] = set()
+        #: Names of copies that have come back, when the ledger may know of more than they have.
+        self.old: set[str] = set()
         self.database = Database("sqlite:////simulated.db", "sqlite", Path("/simulated.db"))
         self.ground = Ground()
         self.network = Network(self.rng, self.tally)
@@ -175,14 +177,14 @@ class Stage:
                 self.copies.add(Path(shutil.copy(path, self.elsewhere.journals)))
 
     def bring_journals_back(self) -> None:
-        self.drop_copies()
+        """A copy, too, where no journal of its name is there (any more)."""
         for path in self.elsewhere.journal_paths():
-            os.rename(path, self.folder.journals / path.name)
-
-    def drop_copies(self) -> None:
-        for path in self.copies:
-            path.unlink(missing_ok=True)
-        self.copies.clear()
+            if path not in self.copies:
+                os.rename(path, self.folder.journals / path.name)
+            elif not (self.folder.journals / path.name).exists():
+                self.tally["copy of a journal came back"] += 1
+                self.old.add(path.name)
+                os.rename(path, self.folder.journals / path.name)
 
     def visit(self) -> None:
         """A short life of a writer in the other folder, beside the one here."""

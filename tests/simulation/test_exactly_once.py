@@ -41,6 +41,7 @@ TROUBLES = [
     "turn of a writer that is none any more",
     "journal taken away",
     "journal copied",
+    "copy of a journal came back",
     "turn of a writer in another folder",
     "patient jobs sent",
     "jobs sent that are waited for",

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(_line(time.monotonic() - began, number, done), flush=True)
     finally:
         print(report(tallies), flush=True)
-    for finding in (finding for tally in tallies for finding in tally.findings):
+    for finding in (finding for tally in tallies for finding in [*tally.details, *tally.findings]):
         print(finding)
     return 1 if any(tally.failed for tally in tallies) else 0
 

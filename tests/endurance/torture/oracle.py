@@ -36,12 +36,14 @@ class Kind(StrEnum):
     LARGE = "of these with 8 MB"
     WRITERS_KILLED = "writers killed"
     PRODUCERS_KILLED = "producers killed"
-    WRITERS_STOPPED = "writers stopped for a while"
-    PRODUCERS_STOPPED = "producers stopped for a while"
+    WRITERS_STOPPED = "writers stopped, while other things happen"
+    PRODUCERS_STOPPED = "producers stopped, likewise"
     ZOMBIES = "stopped writers that another displaced"
     ASKED = "writers and producers told to end"
     FORKS = "forks that Python does not see"
     LOCKS = "databases locked by another program"
+    READERS = "readers that hold their snapshot"
+    CHECKPOINTS = "checkpoints by another program"
     RESTORES = "databases restored under a writer"
     GONE_TOLD = "jobs gone with a restore, and told"
     GONE_UNKNOWN = "jobs gone whose producers had ended or have no journal"
@@ -61,6 +63,8 @@ class Tally(Harm):
 
     seconds: float = 0.0
     done: Counter[Kind] = field(default_factory=Counter)
+    #: Of which runs what is lost, doubled or torn is.
+    details: list[str] = field(default_factory=list)
 
     @property
     def kills(self) -> int:
@@ -74,7 +78,7 @@ class Tally(Harm):
 @dataclass
 class Restore:
     """A backup that has taken the database's place: for each run the last job that the backup had, and the last one
-    that could be in the database it replaced. `over`: runs of which no process and no journal was left."""
+    that could be in the database it replaced. `over`: runs without a journal, which nobody can tell of."""
 
     had: Mapping[int, int]
     until: Sequence[int]
@@ -153,6 +157,7 @@ def _judge_run(run: int, accepted: int, found: Sequence[Rows], tally: Tally, tak
     counts = [Counter(rows) for rows in found]
     numbers = {number for rows in found for number, _ in rows}
     before = tally.wrong
+    wrong = []
     for number in sorted((numbers | set(range(1, last + 1))) - gone):
         if number > last:
             tally.findings.append(f"run {run}: job {number} is there, {accepted} were accepted")
@@ -165,6 +170,11 @@ def _judge_run(run: int, accepted: int, found: Sequence[Rows], tally: Tally, tak
             tally.lost += 1
         elif there != wanted:
             tally.torn += 1
+        else:
+            continue
+        wrong.append(number)
+    if wrong:
+        tally.details.append(f"run {run}: {len(wrong)} jobs from {wrong[0]} to {wrong[-1]}, {accepted} were accepted")
     if any(rows != sorted(rows) for rows in found):
         tally.findings.append(f"run {run}: rows are out of order")
     elif tally.wrong == before:
