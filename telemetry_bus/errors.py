@@ -200,12 +200,14 @@ class JobFailed(TelemetryError):
     """The database refused a job.
 
     `error_type` is the name of the database's exception, `traceback` the text of its traceback in the writer. Of
-    `number` jobs it is the first.
+    `number` jobs it is the first. Its dead letter has the same `stream` and `sequence`.
     """
 
     error_type: str = ""
     traceback: str = ""
     number: int = 1
+    stream: bytes = b""
+    sequence: int = 0
 
 
 class ReadOnly(TelemetryError):

@@ -377,6 +377,7 @@ def _job_failed(failure: Failure, hint: str, number: int = 1) -> JobFailed:
         hint=hint,
     )
     error.error_type, error.traceback, error.number = failure.error_type, traceback, number
+    error.stream, error.sequence = failure.stream, failure.sequence
     error.add_note(traceback)
     return error
 

@@ -14,6 +14,7 @@ from ..errors import ConfigError, TelemetryError, WriterAbsent, printable
 from . import backup, doctor, exit_codes, flush, status, stop
 from .arguments import Parser, global_defaults
 from .deadletters import command as deadletters_command
+from .ingest import command as ingest_command
 from .output import Output
 from .prune import command as prune_command
 from .service import command as service_command
@@ -22,7 +23,7 @@ from .top import command as top_command
 
 _COMMANDS = (
     *(status, top_command, flush, stop, deadletters_command),
-    *(doctor, prune_command, backup, service_command),
+    *(doctor, ingest_command, prune_command, backup, service_command),
 )
 
 

@@ -34,9 +34,7 @@ def add_to(whole: Parser) -> None:
 def run(arguments: argparse.Namespace, output: Output) -> int:
     bus = Bus.of(arguments.database)
     bus.demand("flush")
-    barrier = Barrier(bus.journals())
-    if not barrier.reached:
-        _wait(bus, barrier, arguments.timeout)
+    barrier = wait_for_journals(bus, arguments.timeout)
     if spoiled := [name for name in barrier.names if any(bus.folder.quarantine.glob(f"{name}.*"))]:
         raise JournalCorrupt(
             f"{', '.join(spoiled)} could not be read to the end",
@@ -51,6 +49,14 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     else:
         output.line("no job waits")
     return exit_codes.DONE
+
+
+def wait_for_journals(bus: Bus, timeout: float) -> Barrier:
+    """Return when what is in the journals now is decided. Raises `FlushTimeout`, and `WriterAbsent`."""
+    barrier = Barrier(bus.journals())
+    if not barrier.reached:
+        _wait(bus, barrier, timeout)
+    return barrier
 
 
 class Barrier:

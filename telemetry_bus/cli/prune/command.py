@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if not arguments.dry_run:
         with _ctrl_c() as stopped, Caller(bus, arguments.timeout) as caller:
             caller.reach()
-            with _unlogged(), _progress(output, extent.old) as advance:
+            with unlogged(), _progress(output, extent.old) as advance:
                 _delete(bus, old, arguments, report, stopped, advance)
             with _reading(bus) as connection:
                 report["left"] = old.extent(connection).old
@@ -194,7 +194,7 @@ def _ctrl_c() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _unlogged() -> Iterator[None]:
+def unlogged() -> Iterator[None]:
     """A job that fails is told in one line, as all errors of commands are, and not by the store's log as well."""
     logger, handler = logging.getLogger("telemetry_bus"), logging.NullHandler()
     logger.addHandler(handler)
