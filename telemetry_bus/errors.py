@@ -14,7 +14,7 @@
     │   ├── JournalFull                 no room, and the policy or the time limit says no
     │   ├── JournalCorrupt              a journal file that does not check out
     │   │   └── JournalVersion          one that another version of the bus made
-    │   └── JournalUnavailable          the file cannot be made or allocated
+    │   └── JournalUnavailable          the file cannot be made, or its disk has failed
     ├── StoreClosed                     used after `shutdown()`
     ├── ReentrantSubmit                 a submit from inside a submit (signal handler, finalizer)
     ├── FlushTimeout (TimeoutError)     the barrier was not reached in time
@@ -177,7 +177,7 @@ class JournalVersion(JournalCorrupt):
 
 
 class JournalUnavailable(JournalError):
-    """The journal file cannot be created (no space, no right)."""
+    """The journal file cannot be created (no space, no right), or its disk fails. Nothing is submitted."""
 
 
 class StoreClosed(TelemetryError):

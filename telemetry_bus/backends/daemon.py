@@ -82,6 +82,11 @@ class DaemonBackend(JournaledBackend):
         self._spawner.close()
         self._folder.close()
 
+    def _let_go(self, outbox: Outbox) -> None:
+        assert self._sender is not None
+        self._sender.stop(0)  # it is the one that calls
+        self._sender = None
+
     def _probe(self, outbox: Outbox, sender: Sender) -> None:
         """Have the jobs that are still gathered written. If they are not, hear whether the writer lives: one that was
         killed just now still holds its lock."""

@@ -43,6 +43,7 @@ class JournaledBackend:
         self._closed = False
         self._ended = False  # by the end of the interpreter
         self._busy = False  # with the beginning of a stream
+        self._torn: JournalUnavailable | None = None  # what became of the last stream, and is not told yet
         self._beginning = ForkSafeLock()
         #: Once there is an outbox, its own method, without a way through here.
         self.put_row: Callable[[str, Row, tuple[str, ...]], int] = self._put_first_row
@@ -68,6 +69,7 @@ class JournaledBackend:
 
     def wait(self, sequence: int, timeout: float) -> None:
         outbox = self._outbox
+        self._tell_torn()
         if outbox is not None and self._ended and not self._closed:
             timeout = min(timeout, EXIT_LIMIT_S)
             done = self._leave(outbox, timeout)
@@ -75,6 +77,7 @@ class JournaledBackend:
             done = outbox is None or outbox.wait(sequence, timeout)
         if outbox is None or done:
             return
+        self._tell_torn()
         why = "the store is closed" if self._closed else f"the writer after {timeout:g} s: {self._known()}"
         raise FlushTimeout(
             f"{outbox.pending} jobs are waiting; {why}",
@@ -98,6 +101,25 @@ class JournaledBackend:
             self._late()
             time.sleep(_LOOK_S)
         return True
+
+    def _give_up(self, outbox: Outbox) -> None:
+        """Jobs in the journal cannot be read any more: leave it to the writer, as a process does that dies. What is
+        intact in it is applied. Later jobs begin another stream."""
+        with self._beginning:
+            if self._outbox is not outbox:
+                return
+            error = outbox.failed_error()
+            logger.error("%s", error)
+            self._outbox, self.put_row = None, self._put_first_row
+            self._torn = None if outbox.torn_told else error
+            self._let_go(outbox)
+        outbox.close()
+        outbox.release()
+
+    def _tell_torn(self) -> None:
+        error, self._torn = self._torn, None
+        if error is not None:
+            raise error
 
     def failure(self, sequence: int) -> Failure | None:
         return self._outbox.failure(sequence) if self._outbox else None
@@ -169,6 +191,7 @@ class JournaledBackend:
         with self._beginning:
             if self._closed:
                 raise StoreClosed("the store is closed", operation="submit", hint="submit before shutdown()")
+            self._tell_torn()
             if self._outbox is None:
                 if self._busy:
                     raise ReentrantSubmit
@@ -176,6 +199,7 @@ class JournaledBackend:
                     self._busy = True
                     lifecycle.watch(self)  # once more in a forked child, which may end in another way
                     self._outbox = self._start()
+                    self._outbox.give_up = self._give_up
                     self.put_row = self._outbox.put_row
                 except OSError as error:
                     raise JournalUnavailable(
@@ -202,6 +226,9 @@ class JournaledBackend:
         raise AssertionError("a subclass says how its jobs move")
 
     def _stop(self, outbox: Outbox) -> None:
+        raise AssertionError("a subclass says how its jobs move")
+
+    def _let_go(self, outbox: Outbox) -> None:
         raise AssertionError("a subclass says how its jobs move")
 
     def _forked(self) -> None:

@@ -13,7 +13,7 @@ from sqlite3 import SQLITE_BUSY, SQLITE_OK, Connection
 
 from ..config import StoreOptions
 from ..database.writer import Writer
-from ..errors import ConfigError, DatabaseFault, WriterBusy
+from ..errors import ConfigError, DatabaseFault, JournalUnavailable, WriterBusy
 from ..producer.outbox import NEVER, Outbox
 from ..protocol.messages import Control
 from ..protocol.producer import ProducerProtocol, full_bytes
@@ -126,6 +126,12 @@ class ThreadBackend(JournaledBackend):
         if not outbox.release():
             self._late()
 
+    def _let_go(self, outbox: Outbox) -> None:
+        assert self._thread is not None
+        assert self._stream is not None
+        self._thread.forget(self._stream)
+        self._stream = None
+
     def _detach(self, limit: float) -> None:
         assert self._thread is not None
         assert self._stream is not None
@@ -230,10 +236,14 @@ class ThreadWriter:
             finally:
                 self._database_lock.release()
 
+    def forget(self, stream: _Stream) -> None:
+        """Serve a stream no more. For the thread itself, which goes on."""
+        self._streams = [other for other in self._streams if other is not stream]
+
     def detach(self, stream: _Stream) -> None:
         """Serve a stream no more; after the last one the thread ends and the database is free."""
         with _writers_lock:
-            self._streams = [other for other in self._streams if other is not stream]
+            self.forget(stream)
             if self._streams or self._stopping:
                 return
             self._stopping = True
@@ -341,7 +351,10 @@ class ThreadWriter:
         """The stream's next message, if it has one and there is room."""
         if not self._intake.takes(stream.outbox.journal.stream) or (part := stream.protocol.next_slice()) is None:
             return False
-        jobs = stream.outbox.read(part)
+        try:
+            jobs = stream.outbox.read(part)
+        except JournalUnavailable:
+            return False
         stream.protocol.sent(jobs, now)
         self._intake.jobs(jobs)
         return True

@@ -1,4 +1,4 @@
-"""Which jobs a writer was at when it ended, in a small mapped file: the next one must not end with the same job again.
+"""Which jobs a writer was at when it ended, in a small file: the next one must not end with the same job again.
 
 The file holds words of eight bytes, of this machine's order, and names::
 
@@ -10,15 +10,17 @@ The file holds words of eight bytes, of this machine's order, and names::
     64     jobs that were in flight when a writer ended: stream, sequence, how often
     4096   the names of the batch: stream, last sequence
 
-A batch costs one copy of its names and three stores. It is not taken back after COMMIT, since jobs that are in the
-ledger never come again. Nothing is synced: the file has to outlive a process, not the machine.
+A batch costs three writes. It is not taken back after COMMIT, since jobs that are in the ledger never come again.
+Nothing is synced: the file has to outlive a process, not the machine. It is not mapped: each member of the bus's group
+may write to it, and one that cut it short would end the writer (SIGBUS).
 """
 
 from __future__ import annotations
 
 import logging
-import mmap
 import os
+import struct
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,13 +35,17 @@ MAX_ENDED_WRITERS = 2
 #: A job in which the database fails is tried so often, in a transaction of its own, while the database works otherwise.
 MAX_FAULTS = 3
 
-MAGIC = int.from_bytes(b"TBtries1", "little")
 FILE_BYTES = 64 * 1024
-_BATCH, _PLACE, _SEQUENCE, _GIVEN_UP = 1, 2, 3, 4  # words
-_NAMED_AT, _NAMED_BYTES = 64, 32
-_NAMES_AT, _NAME_BYTES = 4096, 24
-_MAX_NAMED = (_NAMES_AT - _NAMED_AT) // _NAMED_BYTES
-_MAX_NAMES = (FILE_BYTES - _NAMES_AT) // _NAME_BYTES
+_MAGIC = b"TBtries1"
+#: Names of the batch, place, sequence, given up.
+_IN_FLIGHT = struct.Struct("=QQQQ")
+_IN_FLIGHT_AT, _GIVEN_UP_AT = 8, 32
+_NAMED = struct.Struct("=16sQQ")
+_NAMED_AT = 64
+_NAME = struct.Struct("=16sQ")
+_NAMES_AT = 4096
+_MAX_NAMED = (_NAMES_AT - _NAMED_AT) // _NAMED.size
+_MAX_NAMES = (FILE_BYTES - _NAMES_AT) // _NAME.size
 
 Key = tuple[bytes, int]
 
@@ -51,17 +57,17 @@ class Attempts:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._file = None if path is None else _map(path)
         #: Whether anything is known that `concern` and `settled` have to look at.
         self.suspicious = False
-        self._words = memoryview(self._file or bytearray(FILE_BYTES)).cast("Q")
-        self._bytes = self._words.cast("B")
+        self._fd = -1
+        self._unwritten = False
         self._places: dict[bytes, int] = {}
         #: Streams of a batch in which a writer ended or the database failed, up to which sequence.
         self._suspects: dict[bytes, int] = {}
         self._ended: Counter[Key] = Counter()
         self._faults: Counter[Key] = Counter()
-        self._recall()
+        if path is not None:
+            self._open(path)
 
     def concern(self, runs: Sequence[Run]) -> bool:
         """Whether any of these jobs must run one by one."""
@@ -69,26 +75,23 @@ class Attempts:
 
     def batch(self, runs: Sequence[Run]) -> None:
         """These jobs are in flight from now on."""
-        self._words[_BATCH] = 0
+        self._in_flight()
         names = {run.stream: run.first + len(run.payloads) - 1 for run in runs}
+        self._places = {}
         if len(names) > _MAX_NAMES:
             return
-        data = b"".join([stream.ljust(16)[:16] + last.to_bytes(8, "little") for stream, last in names.items()])
-        self._bytes[_NAMES_AT : _NAMES_AT + len(data)] = data
+        self._write(_NAMES_AT, b"".join([_NAME.pack(*name) for name in names.items()]))
         self._places = dict(zip(names, range(1, len(names) + 1), strict=True))
         alone = len(runs) == 1 and len(runs[0].payloads) == 1
-        self._words[_SEQUENCE] = runs[0].first if alone else 0
-        self._words[_PLACE] = int(alone)
-        self._words[_BATCH] = len(names)
+        self._in_flight(len(names), int(alone), runs[0].first if alone else 0)
 
     def at(self, stream: bytes, sequence: int) -> None:
         """Of the batch this job is in flight now, alone."""
-        self._words[_SEQUENCE] = sequence
-        self._words[_PLACE] = self._places.get(stream, 0)
+        self._in_flight(len(self._places), self._places.get(stream, 0), sequence)
 
     def together(self) -> None:
         """All of the batch is in flight: COMMIT."""
-        self._words[_PLACE] = 0
+        self._in_flight(len(self._places))
 
     def suspect(self, runs: Sequence[Run]) -> None:
         """The database failed in one of these jobs."""
@@ -118,59 +121,62 @@ class Attempts:
 
     def give_up(self) -> None:
         """This process ends itself because the job in flight cannot be stopped. From any thread."""
-        self._words[_GIVEN_UP] = 1
+        self._write(_GIVEN_UP_AT, (1).to_bytes(8, sys.byteorder))
 
     def close(self) -> None:
         """Nothing is in flight. Idempotent."""
-        if self._file is not None:
-            self._words[_BATCH] = 0
-        self._bytes.release()
-        self._words.release()
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._in_flight()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
-    def _recall(self) -> None:
+    def _open(self, path: Path) -> None:
+        try:
+            self._fd = open_inside(path, os.O_RDWR | os.O_CREAT)
+            self._recall(os.pread(self._fd, FILE_BYTES, 0).ljust(FILE_BYTES, b"\0"))
+        except OSError as error:
+            self._cannot(error)
+
+    def _recall(self, data: bytes) -> None:
         """What the last writer left behind."""
-        if self._words[0] != MAGIC:
-            self._bytes[:] = bytes(FILE_BYTES)
-            self._words[0] = MAGIC
-        for at in range(_NAMED_AT, _NAMED_AT + _MAX_NAMED * _NAMED_BYTES, _NAMED_BYTES):
-            stream, (sequence, times) = bytes(self._bytes[at : at + 16]), self._words[at // 8 + 2 : at // 8 + 4]
+        if not data.startswith(_MAGIC):
+            data = bytes(FILE_BYTES)
+        for stream, sequence, times in _NAMED.iter_unpack(data[_NAMED_AT : _NAMED_AT + _MAX_NAMED * _NAMED.size]):
             if times:
                 self._ended[stream, sequence] = times
-        count = min(self._words[_BATCH], _MAX_NAMES)
-        names = [
-            (bytes(self._bytes[at : at + 16]), int.from_bytes(self._bytes[at + 16 : at + _NAME_BYTES], "little"))
-            for at in range(_NAMES_AT, _NAMES_AT + count * _NAME_BYTES, _NAME_BYTES)
-        ]
+        count, place, sequence, given_up = _IN_FLIGHT.unpack_from(data, _IN_FLIGHT_AT)
+        count = min(count, _MAX_NAMES)
+        names = list(_NAME.iter_unpack(data[_NAMES_AT : _NAMES_AT + count * _NAME.size]))
         self._suspects = dict(names)
-        if 0 < self._words[_PLACE] <= count:
-            job = names[self._words[_PLACE] - 1][0], self._words[_SEQUENCE]
-            self._ended[job] += MAX_ENDED_WRITERS if self._words[_GIVEN_UP] else 1
+        if 0 < place <= count:
+            self._ended[names[place - 1][0], sequence] += MAX_ENDED_WRITERS if given_up else 1
         for stream, sequence in self._ended:
             self._suspects[stream] = max(sequence, self._suspects.get(stream, 0))
         self._note_ended()
-        self._words[_GIVEN_UP] = self._words[_PLACE] = self._words[_BATCH] = 0
+        self._in_flight()
+        self._write(0, _MAGIC)
         self.suspicious = bool(self._suspects)
 
     def _note_ended(self) -> None:
         named = list(self._ended.items())[-_MAX_NAMED:]
-        data = b"".join([s.ljust(16)[:16] + n.to_bytes(8, "little") + t.to_bytes(8, "little") for (s, n), t in named])
-        self._bytes[_NAMED_AT:_NAMES_AT] = data.ljust(_NAMES_AT - _NAMED_AT, b"\0")
+        data = b"".join([_NAMED.pack(*job, times) for job, times in named])
+        self._write(_NAMED_AT, data.ljust(_NAMES_AT - _NAMED_AT, b"\0"))
 
+    def _in_flight(self, names: int = 0, place: int = 0, sequence: int = 0) -> None:
+        """At once: no kill finds half of it."""
+        self._write(_IN_FLIGHT_AT, _IN_FLIGHT.pack(names, place, sequence, 0))
 
-def _map(path: Path) -> mmap.mmap | None:
-    """The file, all of it on the disk: a store into a hole of a full disk would be a signal."""
-    try:
-        fd = open_inside(path, os.O_RDWR | os.O_CREAT)
+    def _write(self, at: int, data: bytes) -> None:
+        if self._fd < 0:
+            return
         try:
-            if os.fstat(fd).st_size != FILE_BYTES:
-                os.ftruncate(fd, 0)
-                os.posix_fallocate(fd, 0, FILE_BYTES)
-            return mmap.mmap(fd, FILE_BYTES)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        logger.warning("cannot keep %s: a job that ends the writer is not known to the next one: %s", path, error)
-        return None
+            os.pwrite(self._fd, data, at)
+        except OSError as error:
+            if not self._unwritten:
+                self._unwritten = True
+                self._cannot(error)
+
+    def _cannot(self, error: OSError) -> None:
+        logger.warning(
+            "cannot keep writer.attempts: a job that ends the writer is not known to the next one: %s", error
+        )

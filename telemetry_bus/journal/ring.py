@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections import deque
 from contextlib import suppress
@@ -11,9 +10,11 @@ from zlib import crc32
 
 from ..encoding.records import CHUNK_BYTES, Position, seal
 from ..errors import JournalUnavailable
+from ..runtime.bus_errors import catch_bus_errors
 from ..runtime.files import open_inside, remove_inside, rename_inside, sync_folder
 from ..runtime.folder import JOURNAL_SUFFIX
 from ..runtime.locks import leads_to, try_lock
+from ..runtime.mapped_files import MappedFile
 from .dropped import keep_dropped
 from .layout import (
     DEFINITIONS_BYTES,
@@ -55,14 +56,14 @@ class Journal:
         total = PAGE_BYTES + DEFINITIONS_BYTES + ring_bytes
         self._lock_fd = -1
         if self.path is None:
-            self._map = mmap.mmap(-1, total)
+            self._map = MappedFile(-1, total)
             self._map[: len(header)] = header
         else:
             self._map = self._create(self.path, header, total)
         self._look()
 
     def append(self, record: bytes) -> int:
-        """Seal and publish a record; returns its sequence number, or 0 when there is no room for it.
+        """Seal and publish a record; returns its sequence number, or 0 when there is no room for it, or it `failed`.
 
         An interrupt at any bytecode leaves the ring whole: what was counted but not published is published with
         the next record.
@@ -84,6 +85,8 @@ class Journal:
             room = self.ring_bytes - position
             self._ring[position:] = record[:room]
             self._ring[: size - room] = record[room:]
+        if self._map.failed:
+            return 0
         self.end = (sequence, end)
         self._words[TAIL] = end
         return sequence
@@ -142,11 +145,21 @@ class Journal:
     def dropped(self) -> int:
         return self._words[DROPPED]
 
+    @property
+    def failed(self) -> bool:
+        """Whether the file's disk has failed, and what is appended would be in memory alone."""
+        return self._map.failed
+
+    @property
+    def torn(self) -> bool:
+        """Whether the file has `failed` and jobs that waited in it cannot be read any more."""
+        return self._map.torn
+
     def lost(self) -> bool:
-        """Whether somebody has removed or replaced the file: what is in it would not survive the process."""
+        """Whether the file was removed or replaced, or has `failed`: what is in it would not survive the process."""
         if self.path is None or self._lock_fd < 0:
             return False
-        return not leads_to(self.path, self._lock_fd)
+        return self.failed or not leads_to(self.path, self._lock_fd)
 
     def renew(self) -> None:
         """Make the file that was `lost` anew, with all that is in it; for when nobody appends. Raises as `__init__`."""
@@ -167,7 +180,7 @@ class Journal:
         """Delete the file: everything in it is decided. Then as `close`."""
         if self.path is not None:
             keep_dropped(self.path.parent, self.stream, self.dropped)
-            with suppress(FileNotFoundError):  # somebody has removed it, perhaps with its folder
+            with suppress(OSError):  # it was removed, perhaps with its folder; or the disk has failed, and it stays
                 remove_inside(self.path)
                 sync_folder(self.path.parent)
         self.close()
@@ -199,11 +212,12 @@ class Journal:
         for view in (self._words, self._definitions, self._ring):
             view.release()
 
-    def _create(self, path: Path, content: bytes, total: int) -> mmap.mmap:
-        """A file under a temporary name, locked, allocated, initialised; then under its own.
+    def _create(self, path: Path, content: bytes, total: int) -> MappedFile:
+        """A file under a temporary name, locked, allocated, initialised, and closed to all others; then under its own.
 
         The lock is on a descriptor of its own: the mapping keeps the other one alive, in a forked child too.
         """
+        catch_bus_errors()
         unfinished = path.with_suffix(UNFINISHED_SUFFIX)
         try:
             mapped = open_inside(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, others=os.O_RDONLY)
@@ -212,7 +226,8 @@ class Journal:
                 try_lock(self._lock_fd)  # nobody else knows the file
                 os.posix_fallocate(mapped, 0, total)
                 os.pwrite(mapped, content, 0)
-                memory = mmap.mmap(mapped, total)
+                memory = MappedFile(mapped, total, self._lock_fd)
+                os.fchmod(mapped, os.fstat(mapped).st_mode & 0o440)  # who opens it to write, or cuts it short, may not
                 rename_inside(unfinished, path)
                 return memory
             except BaseException:

@@ -62,8 +62,11 @@ class Outbox:
 
     `wake` is called after each job that ends behind `wake_at`, a place in the journal: `NEVER` while the thread that
     sends is awake. `wanted` is the last job that a process waits for. `log_failures` is off where the writer logs in
-    this process. `full` says that the last job found no room, and none has come free since.
+    this process. `full` says that the last job found no room, and none has come free since. `give_up` is called when
+    the journal is torn; `torn_told` says that a submit has told so.
     """
+
+    give_up: Callable[[Outbox], None]
 
     def __init__(
         self, journal: Journal, wake: Callable[[], None], *, on_full: OnFull, timeout: float, log_failures: bool = True
@@ -87,6 +90,7 @@ class Outbox:
         self._busy = False
         self._closed = False
         self.full = False
+        self.torn_told = False
         self._committed = 0
         self._dropped = self._dropped_told = 0
         self._failed = 0
@@ -144,6 +148,8 @@ class Outbox:
         )
 
     def _when_full(self, record: bytes) -> int:
+        if self.journal.failed:
+            self._refuse_failed()
         self.full = True
         if self._on_full == "drop":
             self._dropped = self.journal.drop()
@@ -167,7 +173,24 @@ class Outbox:
             hint="see telemetry-bus status; a larger journal_bytes bridges longer pauses",
         )
 
+    def _refuse_failed(self) -> NoReturn:
+        """The journal's disk has failed. The thread that sends makes the file again, or gives the stream up."""
+        self.torn_told = self.journal.torn
+        self.wake()
+        raise self.failed_error()
+
+    def failed_error(self) -> JournalUnavailable:
+        """Why nothing can be submitted to a journal that has failed."""
+        if self.journal.torn:
+            message = f"the file was cut short or cannot be read: of {self.pending} jobs in it some may be lost"
+            hint = "what is intact is applied, and later jobs go to another file"
+        else:
+            message, hint = "the disk is full or broken", "free space; it is tried again every second"
+        return JournalUnavailable(message, operation="submit", subject=str(self.journal.path), hint=hint)
+
     def _refuse(self) -> NoReturn:
+        if self._closed and self.journal.failed:
+            self._refuse_failed()
         if self._closed:
             raise StoreClosed("the store is closed", operation="submit", hint="submit before shutdown()")
         raise ReentrantSubmit
@@ -187,7 +210,8 @@ class Outbox:
     # Sending; one thread
 
     def read(self, wanted: Slice) -> Jobs:
-        """The message of a slice of the journal, which must hold a job of it."""
+        """The message of a slice of the journal, which must hold a job of it. Raises `JournalUnavailable` when it is
+        torn."""
         from ..protocol.messages import Jobs  # loaded by the sender's thread, so that submit need not wait for it
 
         start, end, known, rewind, patient = wanted
@@ -195,6 +219,9 @@ class Outbox:
         definitions, defined = self.journal.definitions(known)
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("send jobs %d to %d", start[0] + 1, end[0])
+        records = self.journal.read(start, end)
+        if self.journal.torn:
+            raise self.failed_error()
         return Jobs(
             self.journal.stream,
             rewind,
@@ -203,7 +230,7 @@ class Outbox:
             known[0] + 1,
             defined[0] - known[0],
             definitions,
-            self.journal.read(start, end),
+            records,
             patient and known[0] == defined[0],
         )
 
@@ -254,21 +281,25 @@ class Outbox:
             )
 
     def keep_journal(self, folder: BusFolder, pace: Pace) -> None:
-        """If the journal's file was removed while jobs wait in it, make it again; what prevents that is told."""
-        if not self.pending or not self.journal.lost():
+        """If the journal's file was removed while jobs wait in it, or has failed, make it again; what prevents that is
+        told. Where jobs in it cannot be read any more it is given up."""
+        if not (self.pending or self.journal.failed) or not self.journal.lost():
+            return
+        if self.journal.torn:
+            self.give_up(self)
             return
         try:
             folder.prepare()
             self.renew_journal()
         except (JournalUnavailable, ConfigError) as error:
-            pace.log(logging.ERROR, "the journal was removed, and jobs are in memory only: %s", error)
+            pace.log(logging.ERROR, "the journal's file is gone or has failed, and cannot be made again: %s", error)
             self.note_error(str(error))
 
     def renew_journal(self) -> None:
-        """Make the journal's file anew: somebody has removed it. Raises `JournalUnavailable`."""
+        """Make the journal's file again: it was removed, or has failed. Raises `JournalUnavailable`."""
         with self._lock:
             self.journal.renew()
-        logger.info("the journal %s was removed, and is made anew", self.journal.path)
+        logger.info("the journal %s was removed or has failed, and is made again", self.journal.path)
 
     def note_error(self, text: str) -> None:
         """Keep something that went wrong in the background for `counts()`."""

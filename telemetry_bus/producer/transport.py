@@ -13,7 +13,7 @@ from math import ceil
 import zmq
 
 from ..config import Database
-from ..errors import ProtocolError
+from ..errors import JournalUnavailable, ProtocolError
 from ..jobs import Failure
 from ..protocol.messages import MAX_CONTROL_BYTES, Control, Hello, decode_control, encode_control
 from ..protocol.producer import ProducerProtocol, full_bytes
@@ -136,11 +136,13 @@ class Transport:
         protocol.look(outbox.journal.end, now, outbox.wanted)
         blocked = False
         while not blocked and (part := protocol.next_slice()) is not None:
-            message = outbox.read(part)
             try:
+                message = outbox.read(part)
                 push.send_multipart(message.encode(), zmq.NOBLOCK)
             except zmq.Again:  # ZeroMQ's queue is full
                 blocked = True
+            except JournalUnavailable:
+                self._look_at, blocked = now, True
             else:
                 protocol.sent(message, now)
         if self._requests.ask:

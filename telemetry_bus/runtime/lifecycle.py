@@ -11,9 +11,9 @@ are not there, and the child would stand still as soon as it starts a thread. So
 
 from __future__ import annotations
 
-import _ctypes
 import _thread
 import atexit
+import ctypes
 import logging  # here, even if others did without: see `watch`
 import mmap
 import os
@@ -184,17 +184,9 @@ def _tell_python() -> None:
         _after_fork_child()
 
 
-class _PythonFunction(_ctypes.CFuncPtr):
-    """A function of Python's own library; it is called with the interpreter's lock."""
-
-    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_PYTHONAPI
-    _restype_ = None
-
-
 #: https://docs.python.org/3/c-api/sys.html#c.PyOS_AfterFork_Child
-_after_fork_child = _PythonFunction(
-    _ctypes.dlsym(_ctypes.dlopen(None, 0), "PyOS_AfterFork_Child")  # type: ignore[arg-type]
-)
+_after_fork_child = ctypes.pythonapi.PyOS_AfterFork_Child
+_after_fork_child.restype = None
 
 
 def _let_go(part: Living) -> None:
@@ -243,8 +235,6 @@ def embedded() -> bool:
 
 def keep_for_ever(thing: object) -> None:
     """Not even the end of the interpreter destroys it: for what must not be touched in a forked child."""
-    import ctypes
-
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 

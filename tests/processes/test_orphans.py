@@ -39,6 +39,7 @@ def orphan(bus: Bus, producer: str, jobs: int = JOBS, ring_bytes: int = 1 << 20,
             if number == trimmed:
                 journal.trim(journal.end)
         assert journal.path is not None
+        journal.path.chmod(0o600)
         return journal.path
 
 

@@ -463,3 +463,20 @@ def test_who_may_order_the_writer_about(
     if orders == "done":
         wait_until(lambda: writers[-1].poll() is not None, "it has left")
         assert not (folder.path / "operator.key").exists()
+
+
+def test_another_program_of_the_same_user_does_not_cut_a_journal_short(place: Path) -> None:
+    """It may, as long as it changes the file's rights first; a stray `cp`, `truncate` or log rotation does not."""
+    place.chmod(0o777)
+    program = """
+database = sys.argv[1]
+store = telemetry_bus.TelemetryStore(database, spawn=False)
+store.execute("INSERT INTO t VALUES (?)", (1,))
+try:
+    os.truncate(store.stats().journal, 0)
+except PermissionError:
+    print("refused")
+os._exit(0)
+"""
+    done = as_user(OWNER, program, place / "telemetry.db", home=place)
+    assert "refused\n" == done.stdout, done.stderr

@@ -215,6 +215,19 @@ class TestEndedWriters:
         assert (2, "EndedWriter") == (failure.sequence, failure.error_type)
         assert [("x",), ("z",)] == rows(tmp_path, NAMES)
 
+    def test_a_file_that_another_program_cuts_short(self, tmp_path: Path) -> None:
+        """The writer goes on; no signal ends it."""
+        pid = os.fork()
+        if not pid:
+            try:
+                with opened(tmp_path, attempts=tmp_path / "attempts") as writer:
+                    os.truncate(tmp_path / "attempts", 0)
+                    writer.apply([Stream().run(EVENT, ["x", 1])])
+            finally:
+                os._exit(0)
+        assert 0 == os.waitpid(pid, 0)[1]
+        assert [("x",)] == rows(tmp_path, NAMES)
+
     @pytest.mark.parametrize("content", [b"", b"x" * 10, b"\xff" * 65536, bytes(65536)])
     def test_a_file_of_something_else(self, tmp_path: Path, content: bytes) -> None:
         """It is begun again."""

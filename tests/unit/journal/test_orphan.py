@@ -249,6 +249,7 @@ def test_every_bit_of_the_definitions(dead: Path) -> None:
 def test_every_truncation(dead: Path) -> None:
     """A file that was cut off anywhere is corrupt, or says that it is damaged; never is it taken for an empty one."""
     size = dead.stat().st_size
+    dead.chmod(0o600)
     for length in range(size - 1, -1, -1):
         os.truncate(dead, length)
         try:
@@ -266,6 +267,7 @@ def test_every_truncation_of_the_first_lap(tmp_path: Path) -> None:
         for number in range(1, 6):
             journal.append(RECORDS[number])
     assert journal.path is not None
+    journal.path.chmod(0o600)
     for length in range(RING_START + RING_BYTES - 1, RING_START - 1, -1):
         os.truncate(journal.path, length)
         found, damage = recovered(journal.path)
@@ -494,6 +496,7 @@ def test_torn_at_every_byte(tmp_path: Path, fill: int, published: bool) -> None:
         (number, start), new = journal.end, record("torn" * 20)
         torn = seal(new, number + 1)
         assert journal.path is not None
+        journal.path.chmod(0o600)
         for length in range(len(torn) + 1):
             with journal.path.open("r+b") as file:
                 for index, byte in enumerate(torn[:length]):

@@ -310,7 +310,7 @@ def test_file_is_private_and_whole(journal: Journal, tmp_path: Path) -> None:
     assert [journal.path] == [*tmp_path.glob("*journal*")]
     assert tmp_path / f"{STREAM.hex()}.journal" == journal.path
     stat = journal.path.stat()
-    assert 0o100600 == stat.st_mode
+    assert 0o100400 == stat.st_mode
     assert 4096 + 256 + RING_BYTES == stat.st_size
     assert stat.st_blocks * 512 >= stat.st_size
 

@@ -198,6 +198,7 @@ def damage(journal: Journal, at: int) -> None:
     assert journal.path is not None
     data = bytearray(journal.path.read_bytes())
     data[at] ^= 0x40
+    journal.path.chmod(0o600)
     journal.path.write_bytes(data)
 
 

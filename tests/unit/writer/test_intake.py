@@ -645,6 +645,7 @@ def grown(folder: BusFolder, laps: int, pending: int, sizes: int) -> tuple[Path,
                 old = journal.path.read_bytes()[:PAGE_BYTES]
         for waiting in range(number + 1, number + pending + 1):
             assert journal.append(encoder.row(INSERT, (waiting * 10**sizes,), ()))
+        journal.path.chmod(0o600)
         return journal.path, old, journal.path.read_bytes(), number
 
 
