@@ -12,7 +12,17 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Self
 
 from .backends import Backend, make_backend
-from .config import Mode, StoreOptions, check_seconds, is_default, parse_database, store_options, unknown_variables
+from .config import (
+    DialectName,
+    Mode,
+    StoreOptions,
+    check_seconds,
+    is_default,
+    parse_database,
+    store_options,
+    unknown_variables,
+)
+from .encoding.values import refuse_nul
 from .errors import BadDefinition, ConfigError, FlushTimeout, JobError, JobFailed, StoreClosed, shorten, split_error
 from .jobs import Failure, Job, Row, Statement
 from .producer.recording import RecordingConnection
@@ -90,6 +100,7 @@ class TelemetryStore:
             **unknown,
         )
         self._debug = self._options.debug
+        self._dialect: DialectName = self._options.database.dialect  # type: ignore[assignment]  # it was checked
         _tell_once(database if engine is None else engine, self._options)
         _check_driver(self._options)
         _make_parent(self._options)
@@ -112,40 +123,45 @@ class TelemetryStore:
         """
         if self._closed:  # before the callable does anything
             raise StoreClosed("the store is closed", operation="submit", hint="submit before shutdown()")
-        definitions = () if ensure is None else _definitions(ensure)
+        definitions = () if ensure is None else self._definitions(ensure)
         if isinstance(task, Job):
-            return self._settled(self._ours.put(_checked(task, definitions)))
+            return self._put(self._checked(task, definitions))
         if not callable(task):
             raise JobError(f"{type(task).__name__} is neither a callable nor a Job", operation="submit")
         if self._options.job_reads == "flush":
             return self._bridged(task, definitions)
-        recording = RecordingConnection()
+        recording = RecordingConnection(self._dialect)
         _check_has_run(task(recording))
-        if not own[0]:  # `_ours`, without the call
+        job = Job(recording.statements(), definitions)
+        if self._dialect != "sqlite":
+            _refuse_nul(job)
+        if not own[0]:  # `_put`, without the call
             notice_fork()
-        return self._settled(self._backend.put(Job(recording.statements(), definitions)))
+        return self._settled(self._backend.put(job))
 
     def execute(
         self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = (), *, ensure: Iterable[str] | None = None
     ) -> int:
         """Hand in one statement with one row of values. See `submit`."""
-        prepared = text, placeholders, order = prepare(sql)
+        prepared = text, placeholders, order = prepare(sql, self._dialect)
         if order is None and type(parameters) is tuple and len(parameters) == placeholders:
             row: Row = parameters  # `bind`, without the call
         else:
             row = bind(prepared, parameters)
+        if self._dialect != "sqlite":
+            refuse_nul((row,), text)
         if not own[0]:  # `_ours`, without the call
             notice_fork()
-        sequence = self._backend.put_row(text, row, () if ensure is None else _definitions(ensure))
+        sequence = self._backend.put_row(text, row, () if ensure is None else self._definitions(ensure))
         return self._settled(sequence) if self._debug else sequence
 
     def executemany(
         self, sql: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]], *, ensure: Iterable[str] | None = None
     ) -> int:
         """Hand in one statement with many rows, as one job. See `submit`."""
-        prepared = prepare(sql)
+        prepared = prepare(sql, self._dialect)
         bound = tuple(bind_all(prepared, rows))
-        return self._settled(self._ours.put(Job((Statement(prepared.sql, bound),), _definitions(ensure))))
+        return self._put(Job((Statement(prepared.sql, bound),), self._definitions(ensure)))
 
     def insert(self, table: Table, rows: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> int:
         """Hand in rows for a SQLAlchemy `Table`, as one job; its definition comes along. See `submit`.
@@ -154,7 +170,7 @@ class TelemetryStore:
         """
         from .tables import insert_job
 
-        return self._settled(self._ours.put(insert_job(table, rows)))
+        return self._put(insert_job(table, rows, dialect=self._dialect))
 
     def upsert(
         self,
@@ -170,7 +186,7 @@ class TelemetryStore:
         """
         from .tables import upsert_job
 
-        return self._settled(self._ours.put(upsert_job(table, rows, key=key, update=update)))
+        return self._put(upsert_job(table, rows, key=key, update=update, dialect=self._dialect))
 
     # Waiting and looking
 
@@ -225,6 +241,11 @@ class TelemetryStore:
     @property
     def database_url(self) -> str:
         return self._options.database.url
+
+    @property
+    def dialect(self) -> DialectName:
+        """The language of the database, "sqlite" or "postgresql": what a program needs to know for its definitions."""
+        return self._dialect
 
     @property
     def async_writes(self) -> bool:
@@ -295,6 +316,24 @@ class TelemetryStore:
             notice_fork()
         return self._backend
 
+    def _put(self, job: Job) -> int:
+        if self._dialect != "sqlite":
+            _refuse_nul(job)
+        return self._settled(self._ours.put(job))
+
+    def _definitions(self, ensure: Iterable[str] | None) -> tuple[str, ...]:
+        return _definitions(ensure, self._dialect)
+
+    def _checked(self, job: Job, definitions: tuple[str, ...]) -> Job:
+        """A job that was made by hand, checked as if it had been recorded."""
+        statements = []
+        for statement in job.statements:
+            if not isinstance(statement, Statement):
+                raise JobError(f"a statement of the job is of type {type(statement).__name__}", operation="submit")
+            prepared = prepare(statement.sql, self._dialect)
+            statements.append(Statement(prepared.sql, tuple(bind_all(prepared, statement.rows))))
+        return Job(tuple(statements), (*definitions, *self._definitions(job.ensure)))
+
     def _settled(self, sequence: int) -> int:
         """With `TELEMETRY_DEBUG`, wait for the job's outcome and raise it."""
         if self._debug and sequence:
@@ -307,12 +346,12 @@ class TelemetryStore:
         from .producer.bridge import BridgeConnection
 
         with self._bridging:
-            bridge = BridgeConnection(self.flush, lambda: self.connection(readonly=False), definitions)
+            bridge = BridgeConnection(self.flush, lambda: self.connection(readonly=False), definitions, self._dialect)
             try:
                 _check_has_run(task(bridge))
             finally:
                 bridge.close()
-            return self._settled(self._ours.put(Job(bridge.statements(), definitions)))
+            return self._put(Job(bridge.statements(), definitions))
 
 
 class QueueView:
@@ -420,14 +459,14 @@ def _make_parent(options: StoreOptions) -> None:
         ) from error
 
 
-def _definitions(ensure: Iterable[str] | None) -> tuple[str, ...]:
+def _definitions(ensure: Iterable[str] | None, dialect: DialectName) -> tuple[str, ...]:
     if ensure is None:
         return ()
     if isinstance(ensure, str | bytes):
         raise BadDefinition("ensure= is a list of statements, not one", operation="submit", hint="ensure=[DDL]")
     try:
         definitions = tuple(ensure)
-        _check_definitions(definitions)
+        _check_definitions(definitions, dialect)
     except TypeError:
         raise BadDefinition(
             f"ensure= is a list of statements, not {shorten(repr(ensure))}", operation="submit", hint="ensure=[DDL]"
@@ -436,9 +475,14 @@ def _definitions(ensure: Iterable[str] | None) -> tuple[str, ...]:
 
 
 @remember
-def _check_definitions(definitions: tuple[str, ...]) -> None:
+def _check_definitions(definitions: tuple[str, ...], dialect: DialectName) -> None:
     for definition in definitions:
-        check_definition(definition)
+        check_definition(definition, dialect)
+
+
+def _refuse_nul(job: Job) -> None:
+    for statement in job.statements:
+        refuse_nul(statement.rows, statement.sql)
 
 
 def _check_has_run(returned: object) -> None:
@@ -451,14 +495,3 @@ def _check_has_run(returned: object) -> None:
             operation="submit",
             hint="a job is written by a plain function: no async, no yield",
         )
-
-
-def _checked(job: Job, definitions: tuple[str, ...]) -> Job:
-    """A job that was made by hand, checked as if it had been recorded."""
-    statements = []
-    for statement in job.statements:
-        if not isinstance(statement, Statement):
-            raise JobError(f"a statement of the job is of type {type(statement).__name__}", operation="submit")
-        prepared = prepare(statement.sql)
-        statements.append(Statement(prepared.sql, tuple(bind_all(prepared, statement.rows))))
-    return Job(tuple(statements), (*definitions, *_definitions(job.ensure)))

@@ -43,6 +43,7 @@ class RecordedJobs(TelemetryStore):
         # Not the store's own, which looks at the environment and makes what writes to a database.
         self._options = StoreOptions(parse_database(":memory:"), "sync", spawn=False)
         self._debug = self._options.debug
+        self._dialect = "sqlite"
         self._recorded = self._backend = _Recorded()
         self._closed = False
         self._bridging = ForkSafeLock()

@@ -15,12 +15,13 @@ from uuid import uuid4
 import pytest
 
 from telemetry_bus import TelemetryStore, WriterAbsent
+from telemetry_bus.config import parse_database
 from telemetry_bus.control import ask
 from telemetry_bus.runtime.folder import BusFolder
 from telemetry_bus.runtime.locks import is_held
 
 from .support.postgresql import USER, Server, shared_server
-from .support.processes import doing, writers_below
+from .support.processes import doing, writers_below, writers_of
 
 #: How long a writer may take to begin and to end. It takes milliseconds; where the disk is busy with something else,
 #: as after an installation, the imports of one that has just been started may wait for long.
@@ -76,19 +77,39 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def no_writer_left(tmp_path: Path) -> Iterator[None]:
-    """After the test, every writer process below its folder is asked to leave, and seen gone."""
+def kind() -> str:
+    """The kind of database that the test's store has: `on_both` tries PostgreSQL, too."""
+    return "sqlite"
+
+
+@pytest.fixture
+def target(kind: str, database: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> object:
+    """The database of the test's store: a path, or the URL of a PostgreSQL database with the table of the tests."""
+    if kind == "sqlite":
+        return database
+    monkeypatch.setenv("TELEMETRY_BUS_DIR", str(database.parent))
+    return request.getfixturevalue("postgresql")
+
+
+@pytest.fixture
+def no_writer_left(tmp_path: Path, target: object) -> Iterator[None]:
+    """After the test, every writer process of its databases is asked to leave, and seen gone."""
+    server = None if isinstance(target, Path) else parse_database(target).identity
+
+    def left() -> list[int]:
+        return writers_below(tmp_path) + ([] if server is None else writers_of(server))
+
     yield
-    _stop_writers(tmp_path)
-    if left := writers_below(tmp_path):
-        seen = {pid: doing(pid) for pid in left}
-        for pid in left:
+    _stop_writers(tmp_path, left)
+    if found := left():
+        seen = {pid: doing(pid) for pid in found}
+        for pid in found:
             os.kill(pid, signal.SIGKILL)
         pytest.fail(f"writer processes of this test did not leave: {seen}")
 
 
 @pytest.fixture
-def open_store(mode: str, database: Path, no_writer_left: None) -> Iterator[OpenStore]:
+def open_store(mode: str, target: object, no_writer_left: None) -> Iterator[OpenStore]:
     """Makes stores in the mode of the test, on its database unless another is given, and shuts all of them down.
 
     `make` is what makes them; options go to it.
@@ -96,7 +117,7 @@ def open_store(mode: str, database: Path, no_writer_left: None) -> Iterator[Open
     made: list[TelemetryStore] = []
 
     def open_one(
-        target: object = database, *, make: Callable[..., TelemetryStore] = TelemetryStore, **options: Any
+        target: object = target, *, make: Callable[..., TelemetryStore] = TelemetryStore, **options: Any
     ) -> TelemetryStore:
         made.append(make(target, mode=mode, **options))
         return made[-1]
@@ -119,9 +140,9 @@ def failures(caplog: pytest.LogCaptureFixture) -> Callable[[], list[logging.LogR
     return lambda: [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-def _stop_writers(folder: Path) -> None:
+def _stop_writers(folder: Path, left: Callable[[], list[int]]) -> None:
     deadline = time.monotonic() + LEAVE_LIMIT_S
-    while writers_below(folder) and time.monotonic() < deadline:
+    while left() and time.monotonic() < deadline:
         for lock in folder.rglob("writer.lock"):
             if is_held(lock):
                 bus = BusFolder(lock.parent)

@@ -86,6 +86,19 @@ def pack_parts(parts: Sequence[bytes]) -> bytes:
     return head + b"".join(parts)
 
 
+def refuse_nul(rows: Iterable[Row], sql: str) -> None:
+    """Raises `UnsupportedValue` for a text with the character NUL, which PostgreSQL does not store."""
+    for row in rows:
+        for position, value in enumerate(row, 1):
+            if isinstance(value, str) and "\0" in value:
+                raise UnsupportedValue(
+                    f"value {position}: PostgreSQL stores no text with a NUL in it",
+                    operation="submit",
+                    subject=sql,
+                    hint="take the NUL out, or store bytes in a column of type bytea",
+                )
+
+
 def is_no_value(value: Any) -> bool:
     """Whether it stands for none where a date or a number is expected: NaN of decimal, NaT and NA of pandas, NaT of
     numpy."""

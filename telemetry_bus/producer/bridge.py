@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, NoReturn
 
+from ..config import DialectName
 from ..encoding import values as codec
 from ..errors import NotRecordable
 from ..jobs import Row
 from ..sql.definitions import is_there
 from ..sql.statements import bind_all, prepare, reads
 from .recording import RecordingConnection
+
+#: PostgreSQL's codes for a table, a column and another thing that there is already.
+_IS_THERE = ("42P07", "42701", "42710")
 
 
 class BridgeConnection(RecordingConnection):
@@ -28,8 +32,9 @@ class BridgeConnection(RecordingConnection):
         barrier: Callable[[], None],
         connect: Callable[[], AbstractContextManager[sqlite3.Connection]],
         ensure: Sequence[str],
+        dialect: DialectName = "sqlite",
     ) -> None:
-        super().__init__()
+        super().__init__(dialect)
         self._barrier = barrier
         self._connect = connect
         self._ensure = ensure
@@ -65,13 +70,17 @@ class BridgeConnection(RecordingConnection):
         self._connection = None
         self._stack.close()
 
+    def reads(self, sql: str) -> bool:
+        """Whether a statement only reads."""
+        return reads(sql, self._dialect)
+
     def read(self, sql: str, parameters: Any) -> sqlite3.Cursor:
         """Run a statement that only reads."""
         return self.live().execute(sql, parameters)
 
     def record(self, sql: str, rows: Iterable[Any], *, many: bool) -> int:
         """Record a statement, and run it if the job reads; the number of the call."""
-        prepared = prepare(sql)
+        prepared = prepare(sql, self._dialect)
         bound = bind_all(prepared, rows)
         stored = [self._as_stored(row) for row in bound]
         if self._connection is not None:
@@ -105,8 +114,10 @@ class BridgeConnection(RecordingConnection):
         for definition in self._ensure:
             try:
                 connection.execute(definition)
-            except sqlite3.OperationalError as error:
-                if not is_there(connection.execute, definition, str(error)):
+            except Exception as error:  # of SQLite's driver or of PostgreSQL's
+                if getattr(error, "sqlstate", "") not in _IS_THERE and not (
+                    isinstance(error, sqlite3.OperationalError) and is_there(connection.execute, definition, str(error))
+                ):
                     raise
 
     def _run(self, connection: sqlite3.Connection, sql: str, rows: list[Row]) -> None:
@@ -130,7 +141,7 @@ class BridgeCursor:
         self._call: int | None = None
 
     def execute(self, sql: str, parameters: Any = ()) -> BridgeCursor:
-        if reads(sql):
+        if self.connection.reads(sql):
             self._read, self._call = self.connection.read(sql, parameters), None
         else:
             self._read, self._call = None, self.connection.record(sql, [parameters], many=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from ..config import DialectName
 from ..errors import NotRecordable
 from ..jobs import Row, Statement
 from ..sql.statements import WRITE_ONLY, bind, bind_all, prepare
@@ -17,9 +18,10 @@ class RecordingConnection:
     Whatever would have to read raises `NotRecordable`.
     """
 
-    __slots__ = ("_last", "_rows", "_statements")
+    __slots__ = ("_dialect", "_last", "_rows", "_statements")
 
-    def __init__(self) -> None:
+    def __init__(self, dialect: DialectName = "sqlite") -> None:
+        self._dialect = dialect
         self._statements: list[Statement] = []
         self._last = ""  # the SQL whose rows may still grow
         self._rows: list[Row] = []
@@ -33,7 +35,7 @@ class RecordingConnection:
 
     def execute(self, sql: str, parameters: Any = ()) -> RecordingCursor:
         """Record one statement. Counts are checked at once; raises `ParameterCount`, `NotRecordable`."""
-        prepared = text, placeholders, order = prepare(sql)
+        prepared = text, placeholders, order = prepare(sql, self._dialect)
         if order is None and type(parameters) is tuple and len(parameters) == placeholders:
             row: Row = parameters  # `bind`, without the call
         else:
@@ -46,7 +48,7 @@ class RecordingConnection:
 
     def executemany(self, sql: str, rows: Iterable[Any]) -> RecordingCursor:
         """Record one statement with many rows."""
-        prepared = prepare(sql)
+        prepared = prepare(sql, self._dialect)
         bound: list[Row] = [tuple(row) for row in bind_all(prepared, rows)]  # the caller may change its lists
         if bound:
             self._append(prepared.sql, bound)

@@ -18,6 +18,8 @@ EVENTS = "CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, name TEXT N
 INSERT = "INSERT INTO events (name, size) VALUES (?, ?)"
 
 DAEMON = pytest.param("daemon", marks=pytest.mark.integration)
+#: In each mode on a PostgreSQL database, too.
+on_both = pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
 #: In place of all three modes: those with a journal, or some of them.
 in_journaled_modes = pytest.mark.parametrize("mode", [DAEMON, "thread"])
 in_process_modes = pytest.mark.parametrize("mode", ["thread", "sync"])

@@ -12,7 +12,7 @@ import pytest
 from telemetry_bus import BadDefinition, Job, TelemetryStore
 
 from ..conftest import OpenStore
-from .looking import EVENTS, add, names, rows
+from .looking import EVENTS, add, names, on_both, rows
 
 BY_SIZE = "CREATE INDEX IF NOT EXISTS by_size ON events (size)"
 ADD_COLOUR = "ALTER TABLE events ADD COLUMN colour TEXT DEFAULT 'red'"
@@ -51,6 +51,7 @@ def test_schema_evolves(store: TelemetryStore) -> None:
     assert [("by_size",)] == rows(store, "SELECT name FROM sqlite_master WHERE name = 'by_size'")
 
 
+@on_both
 def test_what_is_there_counts_as_done(open_store: OpenStore) -> None:
     """A new store, perhaps with a new writer, brings definitions that another has seen to before."""
     definitions = [EVENTS, ADD_COLOUR, "CREATE INDEX by_colour ON events (colour)"]

@@ -13,7 +13,7 @@ from telemetry_bus import JobFailed, TelemetryStore
 from telemetry_bus.encoding.values import unpack_job
 
 from ..conftest import OpenStore
-from .looking import EVENTS, INSERT, add, dead_letters, in_journaled_modes, in_sync_mode, names, rows
+from .looking import EVENTS, INSERT, add, dead_letters, in_journaled_modes, in_sync_mode, names, on_both, rows
 
 Failures = Callable[[], list[logging.LogRecord]]
 
@@ -40,6 +40,7 @@ BAD_JOBS: dict[str, Callable[[TelemetryStore], object]] = {
 each_bad_job = pytest.mark.parametrize("submit", BAD_JOBS.values(), ids=BAD_JOBS.keys())
 
 
+@on_both
 @in_journaled_modes
 @each_bad_job
 def test_dead_letter(store: TelemetryStore, submit: Callable[[TelemetryStore], object]) -> None:
@@ -52,9 +53,10 @@ def test_dead_letter(store: TelemetryStore, submit: Callable[[TelemetryStore], o
     assert (5, 5, 1, 0) == _figures(store)
 
 
+@on_both
 @in_sync_mode
 @each_bad_job
-def test_failure_at_the_caller(store: TelemetryStore, submit: Callable[[TelemetryStore], object]) -> None:
+def test_failure_at_the_caller(store: TelemetryStore, submit: Callable[[TelemetryStore], object], kind: str) -> None:
     """In mode sync a refused job raises `JobFailed` and leaves nothing behind; its neighbours are applied."""
     add(store, "first", "second")
     with pytest.raises(JobFailed):
@@ -62,7 +64,8 @@ def test_failure_at_the_caller(store: TelemetryStore, submit: Callable[[Telemetr
     add(store, "third", "fourth")
     assert ["first", "second", "third", "fourth"] == names(store)
     assert (4, 4, 1, 0) == _figures(store)
-    assert [] == rows(store, "SELECT name FROM sqlite_master WHERE name LIKE 'telemetry_bus%'")
+    tables = {"sqlite": "SELECT name FROM sqlite_master", "postgresql": "SELECT relname AS name FROM pg_class"}[kind]
+    assert [] == rows(store, f"SELECT name FROM ({tables}) AS t WHERE name LIKE 'telemetry_bus%'")
 
 
 def _figures(store: TelemetryStore) -> tuple[int, int, int, int]:
@@ -89,6 +92,7 @@ def test_dead_letter_is_whole(store: TelemetryStore) -> None:
     ]
 
 
+@on_both
 @in_journaled_modes
 def test_many_bad_jobs_among_good_ones(store: TelemetryStore) -> None:
     """Each of many bad jobs is a dead letter once, none of the good ones suffers, and `stats` counts all."""

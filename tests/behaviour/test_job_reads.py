@@ -12,7 +12,7 @@ import pytest
 from telemetry_bus import NotRecordable, ParameterCount, TelemetryStore
 
 from ..conftest import OpenStore
-from .looking import EVENTS, INSERT, add, in_process_modes, names, rows
+from .looking import EVENTS, INSERT, add, in_process_modes, names, on_both, rows
 
 
 @pytest.fixture
@@ -30,6 +30,7 @@ def count(conn: Any) -> None:
         conn.execute("UPDATE events SET size = ? WHERE name = ?", (row[0] + 1, "counter"))
 
 
+@on_both
 def test_read_modify_write(store: TelemetryStore) -> None:
     """A job reads what the jobs before it have written, though nobody has flushed them."""
     for _ in range(5):
@@ -52,6 +53,7 @@ def test_read_modify_write_in_threads(store: TelemetryStore) -> None:
     assert [(20,)] == rows(store, "SELECT size FROM events")
 
 
+@on_both
 def test_sees_its_own_writes(store: TelemetryStore) -> None:
     """A read sees what the same job has recorded before, and its definitions."""
     seen: list[Any] = []
@@ -81,6 +83,7 @@ def test_order_with_earlier_jobs(store: TelemetryStore) -> None:
     assert ["a", "b", "after 2", "c"] == names(store)
 
 
+@on_both
 def test_rowcount(store: TelemetryStore) -> None:
     """`rowcount` of a recorded statement is what it would change now; the statement is applied once."""
     counts = []
@@ -96,6 +99,7 @@ def test_rowcount(store: TelemetryStore) -> None:
     assert [("a", 2), ("bb", 3), ("x", 1), ("y", 1)] == rows(store, "SELECT name, size FROM events ORDER BY id")
 
 
+@on_both
 def test_exception_leaves_nothing(store: TelemetryStore) -> None:
     """What the callable raises reaches the caller; neither its transaction nor its job remains, nor the lock."""
 
@@ -122,6 +126,7 @@ def test_transaction_is_rolled_back(store: TelemetryStore) -> None:
     assert [(11,)] == rows(store, "SELECT size FROM events")
 
 
+@on_both
 def test_rollback_inside(store: TelemetryStore) -> None:
     """`rollback()` undoes what the job has done so far, where it reads and where it records."""
     seen = []
@@ -164,6 +169,7 @@ def test_definitions_that_are_done(store: TelemetryStore) -> None:
     assert [(2,)] == rows(store, "SELECT size FROM events")
 
 
+@on_both
 def test_values_where_it_reads(store: TelemetryStore) -> None:
     """Values have the same form where the job reads as where it is applied, in reads and in writes."""
     moment = datetime(2024, 2, 29, 1, 2, 3)
@@ -204,6 +210,7 @@ def test_memory(open_store: OpenStore) -> None:
     assert [(3,)] == rows(store, "SELECT size FROM events")
 
 
+@on_both
 def test_other_stores_go_on(open_store: OpenStore, store: TelemetryStore) -> None:
     """A store that only records may submit while another one's job reads."""
     other = open_store()

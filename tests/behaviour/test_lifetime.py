@@ -14,9 +14,20 @@ from telemetry_bus.database.writer import Writer
 from telemetry_bus.runtime.locks import is_held
 
 from ..conftest import OpenStore
-from .looking import EVENTS, INSERT, add, eventually, in_journaled_modes, in_process_modes, in_thread_mode, names
+from .looking import (
+    EVENTS,
+    INSERT,
+    add,
+    eventually,
+    in_journaled_modes,
+    in_process_modes,
+    in_thread_mode,
+    names,
+    on_both,
+)
 
 
+@on_both
 def test_context_manager(open_store: OpenStore) -> None:
     """At the end of its block a store has flushed and is closed."""
     with open_store() as store:
@@ -68,6 +79,7 @@ def test_shutdown_in_threads(store: TelemetryStore) -> None:
     assert 0 == store.stats().pending
 
 
+@on_both
 def test_shutdown_without_waiting_loses_nothing(open_store: OpenStore) -> None:
     """What was pending is left to the writer, who writes it."""
     store = open_store()
@@ -78,6 +90,7 @@ def test_shutdown_without_waiting_loses_nothing(open_store: OpenStore) -> None:
     eventually(lambda: 500 == len(names(other)))
 
 
+@on_both
 def test_closed_store(store: TelemetryStore) -> None:
     """After `shutdown` every way to submit raises `StoreClosed` with a hint, and nothing is queued."""
     add(store, "a")

@@ -19,7 +19,7 @@ from telemetry_bus.runtime.folder import BusFolder
 
 from ..conftest import OpenStore
 from ..support.clock import wait_until
-from .looking import EVENTS, INSERT, add, in_daemon_mode, in_journaled_modes, names
+from .looking import EVENTS, INSERT, add, in_daemon_mode, in_journaled_modes, names, on_both
 
 #: Longer than any test may take: what happens all the same does not happen because the interval is over.
 HOUR_MS = 3_600_000
@@ -45,6 +45,7 @@ def journals(database: Path) -> list[Path]:
     return list(BusFolder.of(TelemetryStore(database, mode="sync")._options.database).journal_paths())
 
 
+@on_both
 @in_journaled_modes
 def test_jobs_are_gathered(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever their rate, they are one message."""

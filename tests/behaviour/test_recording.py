@@ -11,7 +11,7 @@ import pytest
 
 from telemetry_bus import NotRecordable, TelemetryStore
 
-from .looking import EVENTS, INSERT, names
+from .looking import EVENTS, INSERT, names, on_both
 
 
 def test_runs_once_in_the_caller(store: TelemetryStore) -> None:
@@ -35,6 +35,7 @@ def test_error_of_the_callable(store: TelemetryStore) -> None:
     assert ["b"] == names(store)
 
 
+@on_both
 def test_cursor(store: TelemetryStore) -> None:
     """A cursor records like its connection, and can be chained and closed."""
 
@@ -68,6 +69,7 @@ def test_commit_does_nothing(store: TelemetryStore) -> None:
     assert ["b", "c"] == names(store)
 
 
+@on_both
 def test_rollback(store: TelemetryStore) -> None:
     """`rollback()` drops what the job has recorded so far; what follows counts."""
 
@@ -111,6 +113,7 @@ READS: dict[str, Callable[[Any], object]] = {
 }
 
 
+@on_both
 @pytest.mark.parametrize("read", READS.values(), ids=READS.keys())
 def test_reading_is_refused(store: TelemetryStore, read: Callable[[Any], object]) -> None:
     """Whatever would have to read raises `NotRecordable` with a hint at what to do instead; nothing is queued."""
@@ -120,6 +123,7 @@ def test_reading_is_refused(store: TelemetryStore, read: Callable[[Any], object]
     assert 0 == store.stats().submitted
 
 
+@on_both
 @pytest.mark.parametrize(
     "sql",
     [

@@ -12,7 +12,7 @@ from sqlalchemy import JSON, Column, Date, DateTime, Enum, Index, Integer, MetaD
 from telemetry_bus import Job, JobError, Statement, TelemetryStore, UnsupportedValue
 
 from ..conftest import OpenStore
-from .looking import EVENTS, INSERT, add, names, rows
+from .looking import EVENTS, INSERT, add, names, on_both, rows
 
 ALL = "SELECT name, size FROM events ORDER BY id"
 
@@ -30,6 +30,7 @@ def table() -> Table:
     )
 
 
+@on_both
 def test_callable(store: TelemetryStore) -> None:
     """A callable is given a connection; what it executes becomes one job."""
 
@@ -42,6 +43,7 @@ def test_callable(store: TelemetryStore) -> None:
     assert [("a", 11), ("b", 2), ("c", 3)] == rows(store, ALL)
 
 
+@on_both
 def test_job(store: TelemetryStore) -> None:
     """A `Job` that was made by hand is applied with its own definitions, in the order of its statements."""
     job = Job((Statement(INSERT, (("a", 1), ["b", 2])), Statement("DELETE FROM events WHERE name = 'a'")), (EVENTS,))
@@ -57,6 +59,7 @@ def test_job_with_more_definitions(store: TelemetryStore) -> None:
     assert [("by_size",)] == rows(store, "SELECT name FROM sqlite_master WHERE name = 'by_size'")
 
 
+@on_both
 def test_execute(store: TelemetryStore) -> None:
     """One statement with one row of values, given as a tuple or a list."""
     store.execute(INSERT, ("a", 1), ensure=[EVENTS])
@@ -65,6 +68,7 @@ def test_execute(store: TelemetryStore) -> None:
     assert [("a", 1), ("b", 2), ("c", None)] == rows(store, ALL)
 
 
+@on_both
 def test_executemany(store: TelemetryStore) -> None:
     """One statement with many rows, from any iterable, is one job."""
     sequence = store.executemany(INSERT, ((f"e{number}", number) for number in range(1000)), ensure=[EVENTS])
@@ -72,12 +76,14 @@ def test_executemany(store: TelemetryStore) -> None:
     assert [(f"e{number}", number) for number in range(1000)] == rows(store, ALL)
 
 
+@on_both
 def test_executemany_without_rows(store: TelemetryStore) -> None:
     """No rows are a job all the same: its definitions are seen to."""
     assert 1 == store.executemany(INSERT, [], ensure=[EVENTS])
     assert [] == rows(store, ALL)
 
 
+@on_both
 def test_definitions_alone(store: TelemetryStore) -> None:
     """A job without statements makes its tables."""
     store.submit(lambda conn: None, ensure=[EVENTS])
@@ -85,6 +91,7 @@ def test_definitions_alone(store: TelemetryStore) -> None:
     assert [] == rows(store, "SELECT * FROM events, others")
 
 
+@on_both
 def test_job_without_anything(store: TelemetryStore) -> None:
     """A callable that does nothing is a job that changes nothing."""
     assert [1, 2] == [store.submit(lambda conn: None), store.submit(Job())]
@@ -92,6 +99,7 @@ def test_job_without_anything(store: TelemetryStore) -> None:
     assert (2, 0) == (store.stats().acknowledged, store.stats().failed)
 
 
+@on_both
 def test_named_parameters(store: TelemetryStore) -> None:
     """`:name` takes its value from a mapping, as often as it stands there, whatever else the mapping has."""
     sql = "INSERT INTO events (name, size) VALUES (:name || ':x', :size + length(:name))"
@@ -108,6 +116,7 @@ def test_insert_one_row(store: TelemetryStore) -> None:
     assert [("visits_by_url",)] == rows(store, "SELECT name FROM sqlite_master WHERE name LIKE 'visits!_%' ESCAPE '!'")
 
 
+@on_both
 def test_insert_many_rows(store: TelemetryStore) -> None:
     """Rows of one job may name different columns; they are inserted in order."""
     visits: list[dict[str, object]]
@@ -121,6 +130,7 @@ def test_insert_many_rows(store: TelemetryStore) -> None:
     assert expected == rows(store, "SELECT url, status, agent FROM visits ORDER BY id")
 
 
+@on_both
 def test_insert_by_the_key_of_a_column(store: TelemetryStore) -> None:
     """A column that is called otherwise in Python is given by that key, as in SQLAlchemy."""
     keyed = Table("keyed", MetaData(), Column("in_database", String, key="in_python"))
@@ -128,6 +138,7 @@ def test_insert_by_the_key_of_a_column(store: TelemetryStore) -> None:
     assert [("x",)] == rows(store, "SELECT in_database FROM keyed")
 
 
+@on_both
 def test_upsert(store: TelemetryStore) -> None:
     """A row that is there takes what is given, and nothing else; or what a function of both rows says."""
 
@@ -140,6 +151,7 @@ def test_upsert(store: TelemetryStore) -> None:
     assert [(1, "bc", 404)] == rows(store, "SELECT id, url, status FROM visits")
 
 
+@on_both
 def test_insert_unknown_column(store: TelemetryStore) -> None:
     """A column that the table does not have is refused by name, and nothing is queued."""
     with pytest.raises(JobError, match=r"colour.*url, status"):
@@ -147,6 +159,7 @@ def test_insert_unknown_column(store: TelemetryStore) -> None:
     assert 0 == store.stats().submitted
 
 
+@on_both
 def test_insert_sql_default(store: TelemetryStore) -> None:
     """A default that only the database can compute is left to it."""
     timed = Table("timed", MetaData(), Column("id", Integer), Column("at", String, server_default=func.current_date()))
@@ -154,6 +167,7 @@ def test_insert_sql_default(store: TelemetryStore) -> None:
     assert [(1, 10)] == rows(store, "SELECT id, length(at) FROM timed")
 
 
+@on_both
 def test_sequence_numbers(store: TelemetryStore) -> None:
     """Jobs of a store are numbered 1, 2, 3 …, by whatever way they came."""
     numbers = [
@@ -165,6 +179,7 @@ def test_sequence_numbers(store: TelemetryStore) -> None:
     assert [1, 2, 3, 4] == numbers
 
 
+@on_both
 def test_order(store: TelemetryStore) -> None:
     """Jobs are applied in the order of their submission, statements that depend on each other included."""
     store.execute("INSERT INTO events (name, size) VALUES ('sum', 0)", ensure=[EVENTS])
@@ -178,6 +193,7 @@ def test_order(store: TelemetryStore) -> None:
     assert ["sum", *(f"e{number}" for number in range(50))] == names(store)
 
 
+@on_both
 def test_threads_submit_concurrently(store: TelemetryStore) -> None:
     """Any number of threads may submit: nothing is lost or doubled, and each thread's jobs stay in order."""
     together = threading.Barrier(8)
@@ -210,6 +226,7 @@ def test_submit_from_inside_a_job(store: TelemetryStore) -> None:
     assert ["inner", "outer"] == names(store)
 
 
+@on_both
 def test_values_are_taken_at_the_call(store: TelemetryStore) -> None:
     """What the caller does to its list afterwards does not change the job."""
     values: list[Any] = ["a", 1]
@@ -234,6 +251,7 @@ def test_many_different_statements(store: TelemetryStore) -> None:
     assert [(300, 299 * 300 // 2)] == rows(store, "SELECT count(*), sum(size) FROM events")
 
 
+@on_both
 def test_two_stores_of_one_database(open_store: OpenStore) -> None:
     """Two stores of one program may write to one database at the same time."""
     one, two = open_store(), open_store()

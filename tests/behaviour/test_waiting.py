@@ -25,6 +25,7 @@ from .looking import (
     in_sync_mode,
     locked,
     names,
+    on_both,
     rows,
 )
 
@@ -33,6 +34,7 @@ SMALL = 64 * 1024
 LONG = "x" * 4000
 
 
+@on_both
 def test_flush_is_a_barrier(store: TelemetryStore) -> None:
     """Whatever was submitted before `flush` is there when it returns, time after time."""
     for number in range(1, 20):
@@ -127,6 +129,7 @@ def _adopted(open_store: OpenStore, number: int, **options: object) -> list[str]
     return names(store)
 
 
+@on_both
 def test_aflush(store: TelemetryStore) -> None:
     """`aflush` is the same barrier, and the event loop runs meanwhile."""
 
@@ -302,6 +305,7 @@ def test_shutdown_ends_the_waiting(open_store: OpenStore, database: Path) -> Non
     assert 1 == len(raised)
 
 
+@on_both
 @in_journaled_modes
 def test_journal_wraps(open_store: OpenStore) -> None:
     """Many times a small journal's size passes through it, in order."""
@@ -320,6 +324,7 @@ def test_job_larger_than_the_journal(open_store: OpenStore) -> None:
     assert 0 == store.stats().submitted
 
 
+@on_both
 def test_stats(store: TelemetryStore) -> None:
     """The figures of a store: a frozen dataclass with the documented fields."""
     add(store, "a", "b")

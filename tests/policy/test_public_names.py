@@ -34,6 +34,7 @@ MEMBERS = {
     "shutdown",
     "connection",
     "database_url",
+    "dialect",
     "async_writes",
     "mode",
     "engine",
