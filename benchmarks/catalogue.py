@@ -8,7 +8,19 @@ from dataclasses import dataclass
 
 from telemetry_bus.config import DEFAULT_LINGER_MS
 
-from . import direct, interference, latency, memory, one_process, peers, reports, stages, starting, through_bus
+from . import (
+    direct,
+    fairness,
+    interference,
+    latency,
+    memory,
+    one_process,
+    peers,
+    reports,
+    stages,
+    starting,
+    through_bus,
+)
 from .setting import Figures, Measure
 
 MEASURES: dict[str, Measure] = {
@@ -19,6 +31,7 @@ MEASURES: dict[str, Measure] = {
         *direct.MEASURES,
         *peers.MEASURES,
         *latency.MEASURES,
+        *fairness.MEASURES,
         *interference.MEASURES,
         *memory.MEASURES,
         *starting.MEASURES,
@@ -200,6 +213,12 @@ FIGURES: tuple[Figure, ...] = (
     _time("until visible, one at a time, p50", "latency-idle", "p50_ms"),
     _time("until visible, one at a time, p99", "latency-idle", "p99_ms"),
     _time("until flush returns, one at a time, p50", "latency-idle", "acknowledged_ms", _at_most(2)),
+    _time("until flush returns, alone, p50", "fairness-alone", "p50_ms"),
+    _time("until flush returns, alone, p99", "fairness-alone", "p99_ms"),
+    _time("until flush returns, beside six noisy producers, p50", "fairness", "p50_ms"),
+    _time("until flush returns, beside six noisy producers, p99", "fairness", "p99_ms", _at_most(100)),
+    _time("- floor: another process syncs a page and answers, p99", "fairness", "floor_p99_ms"),
+    Figure("time, ms", "rows a second meanwhile", "fairness", "rows_per_s"),
     _time("import telemetry_bus", "import", "import_ms", _at_most(30)),
     _time("CPU of that", "import", "import_cpu_ms"),
     _time("CPU of import producers.extraction and a record", "import-producers", "cpu_ms", _at_most(70)),

@@ -231,6 +231,8 @@ class Daemon:
             self.intake.commit()
         for route, message in self.intake.replies():
             self._send(route, encode_control(self.redaction.told(message)))
+        if self.intake.log_due:
+            self.intake.write_back()
 
     def _fetch(self) -> None:
         """Messages of jobs, as long as there are any and not too many wait."""

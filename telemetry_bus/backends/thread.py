@@ -338,6 +338,8 @@ class ThreadWriter:
             protocol = stream.protocol
             failures = [failure for message in messages for failure in protocol.receive(message, now)]
             stream.outbox.settle(protocol.acknowledged, protocol.committed, failures)
+        if intake.log_due:
+            intake.write_back()
 
     def _fill(self, streams: list[_Stream], now: float) -> None:
         """The batch, with a message of each stream in turn; another one begins each time."""

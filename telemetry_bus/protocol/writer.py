@@ -128,12 +128,14 @@ class WriterProtocol(Generic[Route]):
         """Tell a producer why its jobs have to wait."""
         self._replies.append((route, Refusal(stream, text, fatal=False)))
 
-    def portion(self, jobs: int) -> list[Run]:
-        """The pending jobs that come next, at most about so many: the same number of each stream that has them."""
-        share = max(1, jobs // len({run.stream for run in self.pending}))
+    def portion(self, jobs: int, streams: Collection[bytes] | None = None) -> list[Run]:
+        """The pending jobs that come next, at most about so many: the same number of each stream that has them, or of
+        each of `streams`."""
+        pending = self.pending if streams is None else [run for run in self.pending if run.stream in streams]
+        share = max(1, jobs // max(1, len({run.stream for run in pending})))
         left: dict[bytes, int] = {}
         chosen = []
-        for run in self.pending:
+        for run in pending:
             room = left.setdefault(run.stream, share)
             left[run.stream] = max(0, room - len(run.payloads))
             if room >= len(run.payloads):

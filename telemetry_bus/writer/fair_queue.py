@@ -7,10 +7,11 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 
 from ..protocol.messages import Jobs
+from ..protocol.writer import TOTAL_WINDOW_BYTES
 
 #: What waits here is read ahead of its batch, so that a stream with little to say need not wait behind what others sent
-#: before; the rest waits in the sockets.
-LIMIT_BYTES = 8 * 1024 * 1024
+#: before: all that the windows of a hundred streams let them send. The rest waits in the sockets.
+LIMIT_BYTES = 2 * TOTAL_WINDOW_BYTES
 #: Streams that are remembered although nothing of them waits.
 _REMEMBERED = 1000
 

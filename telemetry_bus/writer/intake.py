@@ -13,8 +13,9 @@ from typing import Generic, TypeVar
 from ..config import Database
 from ..database.stats import Histogram
 from ..database.writer import Writer
+from ..encoding.records import CHUNK_BYTES
 from ..errors import DatabaseFault, LedgerMoved, ProtocolError, shorten
-from ..jobs import Failure
+from ..jobs import Failure, Run
 from ..protocol.messages import Control, Hello, Jobs
 from ..protocol.writer import WriterProtocol
 from ..runtime.throttle import Pace
@@ -24,6 +25,12 @@ logger = logging.getLogger("telemetry_bus.writer")
 #: While the database is at fault, it is tried again after so long, doubling up to the limit.
 RETRY_AFTER_S = 0.1
 RETRY_LIMIT_S = 5.0
+#: With more jobs than these pending, those that a process waits for are committed before the others.
+SMALL_BATCH_JOBS = 1000
+#: Processes wait for jobs as long as the last such message is not older than this.
+HURRY_S = 1.0
+#: The log is looked at when so much was committed, and once a second.
+CHECK_LOG_AFTER_BYTES = 1024 * 1024
 #: Jobs that are unpacked and not committed, in bytes of the messages that they came in, while streams get their turn.
 MAX_PENDING_BYTES = 2 * 1024 * 1024
 #: What batches are sorted into by their number of jobs, and by the time from their beginning to their end.
@@ -41,7 +48,8 @@ class BatchLimits:
     """A batch is committed when it has so many jobs or bytes, or when its oldest job has waited for `delay_s`; for
     `step_s`, if no process waits for any of it: producers send together, so that they can be committed together.
 
-    It has fewer jobs when so many take longer than `seconds`: whoever else has jobs waits that long for the next one.
+    It has fewer jobs when so many take longer than `seconds`: other streams wait that long for the next one. It has at
+    most `hurried_jobs` while processes wait for jobs.
     Measured: larger batches no longer fit into the processor's caches when they are unpacked, and are slower.
     """
 
@@ -49,6 +57,7 @@ class BatchLimits:
     bytes: int = 1024 * 1024
     delay_s: float = 0.0
     seconds: float = 0.05
+    hurried_jobs: int = 2_500
     step_s: float = 0.005
 
 
@@ -84,6 +93,11 @@ class Intake(Generic[Route]):
         self.room = True
         self._since: float | None = None  # when the oldest pending job came
         self._patient = True  # whether no process waits for what is pending
+        self.log_due = False
+        self._written = 0  # bytes of the jobs that were committed since the log was looked at
+        self._urgent: set[bytes] = set()  # streams that have sent less than they could, because a process waits
+        self._urgent_alone = False  # whether the last batch was of those alone
+        self._hurry_until = 0.0
         self._retry_at = 0.0
         self._backoff = RETRY_AFTER_S
         self._portion = limits.jobs  # of one batch, as long as jobs are as quick as they were
@@ -121,6 +135,9 @@ class Intake(Generic[Route]):
         if self.protocol.pending:
             self._since = now if self._since is None else self._since
             self._patient = self._patient and message.patient
+            if not message.patient and len(message.records) < CHUNK_BYTES:
+                self._urgent.add(message.stream)
+                self._hurry_until = now + HURRY_S
         self._look_for_room()
 
     def control(self, route: Route, message: Control, *, unread: bool = False) -> None:
@@ -181,15 +198,19 @@ class Intake(Generic[Route]):
             if self.fault is not None:
                 self._look_again()
             if self.protocol.pending:
-                enough = self.protocol.pending_jobs <= self._portion
-                runs = self.protocol.pending if enough else self.protocol.portion(self._portion)
+                runs = self._batch()
+                offered = sum(len(run.payloads) for run in runs)
                 waited = self.writer.commit_seconds
                 failures, rest = self.writer.settle(runs)
                 waited = self.writer.commit_seconds - waited
-                pending = self.protocol.pending_jobs
+                pending, pending_bytes = self.protocol.pending_jobs, self.protocol.pending_bytes
                 self.protocol.decided(failures, runs, rest)
+                jobs = pending - self.protocol.pending_jobs
+                self._written += pending_bytes - self.protocol.pending_bytes
                 self.last_commit = self._clock()
-                self._count(pending - self.protocol.pending_jobs, failures, self.last_commit - now, waited)
+                seconds = self.last_commit - now
+                self._fit_portion(offered, jobs, seconds - waited)
+                self._count(jobs, failures, seconds)
                 if failures:
                     self.on_failures(failures)
                     self.last_failure = failures[-1].error.partition("\n")[0]
@@ -210,13 +231,34 @@ class Intake(Generic[Route]):
             self.fault = None
             self._backoff = RETRY_AFTER_S
         self._look_for_room()
-        if self.writer.behind:
-            try:
-                self.writer.checkpoint(idle=False)
-                self._count_checkpoint()
-            except DatabaseFault as fault:
-                self.checkpoints["failed"] += 1
-                self.degrade(fault)
+        self.log_due = self._written >= CHECK_LOG_AFTER_BYTES or self.writer.behind
+
+    def write_back(self) -> None:
+        """Keep the log short: when that is due, and after the acknowledgements, which do not wait for it."""
+        self.log_due, self._written = False, 0
+        try:
+            self.writer.checkpoint(idle=False)
+            self._count_checkpoint()
+        except DatabaseFault as fault:
+            self.checkpoints["failed"] += 1
+            self.degrade(fault)
+
+    def _batch(self) -> Sequence[Run]:
+        """The pending jobs that are committed now. Those that a process waits for do not wait for the many of others,
+        but every second batch is of all streams."""
+        protocol, urgent = self.protocol, self._urgent
+        self._urgent = set()
+        many = protocol.pending_jobs > SMALL_BATCH_JOBS
+        self._urgent_alone = bool(urgent) and many and not self._urgent_alone
+        most = self._most()
+        if self._urgent_alone and (runs := protocol.portion(most, urgent)):
+            return runs
+        return protocol.pending if protocol.pending_jobs <= most else protocol.portion(most)
+
+    def _most(self) -> int:
+        """Jobs of one batch."""
+        hurried = self._clock() < self._hurry_until
+        return min(self._portion, self._limits.hurried_jobs) if hurried else self._portion
 
     def maintain(self, *, idle: bool) -> None:
         """The database's housekeeping; about once a second."""
@@ -283,16 +325,20 @@ class Intake(Generic[Route]):
 
     def _look_for_room(self) -> None:
         protocol, limits = self.protocol, self._limits
-        within = protocol.pending_jobs < self._portion and protocol.pending_bytes < limits.bytes
+        within = protocol.pending_jobs < self._most() and protocol.pending_bytes < limits.bytes
         self.room = self.fault is None and within
 
-    def _count(self, jobs: int, failures: Sequence[Failure], seconds: float, waited: float = 0.0) -> None:
-        """So many jobs are committed, with the failures among them; `waited` of the `seconds` were for the disk, which
-        would not have been quicker with fewer jobs."""
+    def _fit_portion(self, offered: int, jobs: int, worked: float) -> None:
+        """Of `offered` jobs so many are committed, for which the writer `worked` so many seconds, without those for the
+        disk, which would not have been quicker with fewer jobs. Small batches say little of large ones."""
+        limits = self._limits
+        late = worked > limits.seconds and not self._urgent_alone
+        if late or 2 * offered >= self._portion:
+            quick = jobs * limits.seconds / worked if worked > 0 else limits.jobs
+            self._portion = max(1, min(limits.jobs, 2 * self._portion, int(quick)))
+
+    def _count(self, jobs: int, failures: Sequence[Failure], seconds: float) -> None:
         logger.debug("commit %d jobs", jobs)
-        worked = seconds - waited
-        quick = jobs * self._limits.seconds / worked if worked > 0 else self._limits.jobs
-        self._portion = max(1, min(self._limits.jobs, 2 * self._portion, int(quick)))
         self.batch_jobs.add(jobs)
         self.commit_seconds.add(seconds)
         for failure in failures:

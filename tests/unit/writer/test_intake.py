@@ -23,7 +23,14 @@ from telemetry_bus.journal.ring import Journal
 from telemetry_bus.protocol.messages import Ack, Hello, Refusal, Resend, Welcome
 from telemetry_bus.runtime.folder import BusFolder
 from telemetry_bus.writer.adoption import Adopter
-from telemetry_bus.writer.intake import RETRY_AFTER_S, RETRY_LIMIT_S, BatchLimits, Intake
+from telemetry_bus.writer.intake import (
+    CHECK_LOG_AFTER_BYTES,
+    HURRY_S,
+    RETRY_AFTER_S,
+    RETRY_LIMIT_S,
+    BatchLimits,
+    Intake,
+)
 
 from ..streams import INSERT, MemoryWriter, Sender
 from ..writing import database, execute, opened, rows
@@ -222,14 +229,17 @@ def test_a_log_that_a_reader_kept(intake: Intake[bytes], writer: MemoryWriter, c
         writer.behind = number == 2
         intake.jobs(sender.message(number, number))
         intake.commit()
+        if intake.log_due:
+            intake.write_back()
         assert (number > 1) == writer.checkpoints
     writer.behind = True
     intake.jobs(sender.message(4, 4))
     applied = writer.apply
     writer.apply = lambda runs: (applied(runs), setattr(writer, "fault", DatabaseFault("full")))[0]  # type: ignore[method-assign]
     intake.commit()
+    assert intake.fault is None
+    intake.write_back()
     assert intake.fault is writer.fault
-    assert 4 == intake.protocol.received(sender.stream)
     assert [1, 2, 3, 4] == writer.numbers(sender.stream)
 
 
@@ -587,6 +597,73 @@ def test_streams_share_a_portion(writer: MemoryWriter, clock: Clock) -> None:
     while intake.protocol.pending:
         intake.commit()
     assert list(range(1, 301)) == writer.numbers(busy.stream)
+
+
+def test_the_log_is_looked_at_as_it_grows(intake: Intake[bytes], writer: MemoryWriter, sender: Sender) -> None:
+    """Not after each small commit, and not a second later, when many are waiting for a long checkpoint."""
+    intake.jobs(replace(sender.message(1, 1), patient=True))
+    intake.commit()
+    assert not intake.log_due
+    first, written = 2, 0
+    while not intake.log_due:
+        message = sender.message(first, first + 999, after=2)
+        intake.jobs(replace(message, patient=True))
+        intake.commit()
+        first, written = first + 1000, written + len(message.records)
+        assert written < 2 * CHECK_LOG_AFTER_BYTES
+    intake.write_back()
+    assert (1, False) == (writer.checkpoints, intake.log_due)
+
+
+def test_what_a_process_waits_for_goes_first(intake: Intake[bytes], writer: MemoryWriter) -> None:
+    """Many jobs of others are pending: those of a short message, for which a process waits, are committed before them.
+    The next batch is of all streams, however many such messages come."""
+    busy, quiet, other = Sender("busy"), Sender("quiet"), Sender("other")
+    intake.jobs(replace(busy.message(1, 5000), patient=True))
+    intake.jobs(quiet.message(1, 1))
+    intake.commit()
+    assert ([1], []) == (writer.numbers(quiet.stream), writer.numbers(busy.stream))
+    assert 0.0 == intake.due_in()
+    intake.jobs(other.message(1, 1))
+    intake.commit()
+    assert [1] == writer.numbers(other.stream)
+    assert writer.numbers(busy.stream)
+    while intake.protocol.pending:
+        intake.commit()
+    assert list(range(1, 5001)) == writer.numbers(busy.stream)
+
+
+def test_batches_are_shorter_while_processes_wait(writer: MemoryWriter, clock: Clock) -> None:
+    """As long as one has waited within the last second."""
+    intake = make(writer, clock, BatchLimits(hurried_jobs=10, step_s=0.0))
+    busy, quiet = Sender("busy"), Sender("quiet")
+    intake.jobs(quiet.message(1, 1))
+    intake.commit()
+    intake.jobs(replace(busy.message(1, 100), patient=True))
+    assert not intake.room
+    intake.commit()
+    assert 10 == len(writer.numbers(busy.stream))
+    clock.now += HURRY_S
+    intake.commit()
+    assert 100 == len(writer.numbers(busy.stream))
+
+
+def test_a_small_batch_makes_no_other_one_smaller(writer: MemoryWriter, clock: Clock) -> None:
+    """One job takes a millisecond, because every batch does: that says nothing of a thousand jobs."""
+    intake = make(writer, clock, BatchLimits(seconds=0.05))
+    settle = writer.settle
+
+    def slow(runs: Any) -> Any:
+        clock.now += 0.001
+        return settle(runs)
+
+    writer.settle = slow  # type: ignore[method-assign]
+    sender = Sender()
+    intake.jobs(sender.message(1, 1))
+    intake.commit()
+    intake.jobs(sender.message(2, 1001))
+    intake.commit()
+    assert (2, 0) == (writer.batches, intake.protocol.pending_jobs)
 
 
 def test_what_is_left_of_a_batch_comes_next(intake: Intake[bytes], writer: MemoryWriter, sender: Sender) -> None:
