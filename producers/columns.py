@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import REAL, BigInteger, Boolean, Column, Double, Integer, and_
+from sqlalchemy import REAL, BigInteger, Boolean, Column, Double, Integer, and_, literal
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
@@ -103,5 +103,23 @@ def _compile_moment(element: Any, compiler: Any, **options: Any) -> str:
 
 def from_moment(column: ColumnElement[Any], since: str) -> ColumnElement[bool]:
     """The rows from a moment on, which is a text in our form. An index on the column finds those that come into
-    question."""
-    return and_(column >= moments.earliest_text(since), Moment(column) >= since)
+    question, unless some moments are numbers, which SQLite sorts before all texts."""
+    earliest = literal(moments.earliest_text(since), column.type)
+    return and_(column >= _Earliest(column, earliest), Moment(column) >= since)
+
+
+class _Earliest(FunctionElement[Any]):
+    """What no moment from a text on sorts before, in a column: that text, or less than all where there are numbers."""
+
+    inherit_cache = True
+
+
+@compiles(_Earliest)
+def _compile_earliest(element: Any, compiler: Any, **options: Any) -> str:
+    column, earliest = element.clauses
+    text: str = compiler.process(earliest, **options)
+    if compiler.dialect.name == "postgresql":
+        return text
+    table, name = compiler.preparer.format_table(column.table), compiler.preparer.quote(column.name)
+    numbers = f"SELECT 1 FROM {table} AS numbered WHERE numbered.{name} < ''"
+    return f"(SELECT CASE WHEN EXISTS ({numbers}) THEN -9e999 ELSE {text} END)"

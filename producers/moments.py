@@ -1,7 +1,8 @@
 """Moments in SQL: compared as points in time, whatever form an older row or another program has given them.
 
 What is recorded here is always `YYYY-MM-DD HH:MM:SS[.ffffff]` in UTC, and sorts as text. Other rows may have a `T`
-between date and time, a `Z` or an offset behind them. PostgreSQL has a type for moments; SQLite has texts.
+between date and time, a `Z` or an offset behind them, or be numbers: seconds, milliseconds … since 1970. PostgreSQL has
+a type for moments; SQLite has texts, and sorts numbers before them.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from datetime import timedelta
 
 from telemetry_bus.config import DialectName
 
-from .values import parse_utc
+from .values import EARLIEST_EPOCH, EPOCH_UNITS, parse_utc
 
 
 def comparable(sql: str, dialect: DialectName) -> str:
     """The SQL of a moment that compares and sorts as one, from that of a column; NULL for what is none.
 
-    Texts in our form stay as they are, to the microsecond; others come into it, to the millisecond.
+    Texts in our form stay as they are, to the microsecond; others come into it, to the millisecond. A number of a
+    size that years from 1973 on have in seconds, milli-, micro- or nanoseconds is taken for that.
     """
     if dialect == "postgresql":
         return sql
@@ -29,7 +31,12 @@ def comparable(sql: str, dialect: DialectName) -> str:
     )
     is_ours = f"substr({sql}, 11, 1) = ' ' AND {tail} NOT GLOB '*[^.0-9]*'"
     ours = f"strftime('%Y-%m-%d %H:%M:%f', {with_offset})"
-    return f"CASE WHEN typeof({sql}) <> 'text' THEN NULL WHEN {is_ours} THEN {sql} ELSE {ours} END"
+    units = " ".join(f"WHEN {sql} < {limit:.0f} THEN {sql} / {unit:.1f}" for unit, limit in EPOCH_UNITS)
+    number = f"strftime('%Y-%m-%d %H:%M:%f', CASE WHEN {sql} < {EARLIEST_EPOCH} THEN NULL {units} END, 'unixepoch')"
+    return (
+        f"CASE WHEN typeof({sql}) IN ('integer', 'real') THEN {number} WHEN typeof({sql}) <> 'text' THEN NULL"
+        f" WHEN {is_ours} THEN {sql} ELSE {ours} END"
+    )
 
 
 def later(name: str, dialect: DialectName) -> str:

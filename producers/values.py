@@ -9,6 +9,10 @@ from enum import Enum
 from typing import Any
 
 _INT64 = 2**63
+#: What is counted since 1970: how many of a unit make a second, and the number below which that unit is meant.
+EPOCH_UNITS = tuple((1000**power, 1e11 * 1000**power) for power in range(4))
+#: Smaller numbers are taken for none: seconds of a day in 1973.
+EARLIEST_EPOCH = 100_000_000
 
 
 def utc_now() -> datetime:
@@ -28,10 +32,13 @@ def utc_text(moment: datetime | None = None, *, fraction: bool = True) -> str:
 
 
 def parse_moment(value: object) -> datetime | None:
-    """A moment, aware and in UTC, from a `datetime` or its text; None from anything else.
+    """A moment, aware and in UTC, from a `datetime`, its text, or the seconds, milliseconds … since 1970; None from
+    anything else.
 
     A space or a `T` may separate date and time, a `Z` or an offset may follow; a naive moment is taken as UTC.
     """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _since_epoch(value)
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
@@ -43,6 +50,13 @@ def parse_moment(value: object) -> datetime | None:
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     except OverflowError:  # at the ends of the calendar
         return value.replace(tzinfo=UTC)
+
+
+def _since_epoch(value: float) -> datetime | None:
+    if not value >= EARLIEST_EPOCH:
+        return None
+    unit = next((unit for unit, limit in EPOCH_UNITS if value < limit), None)
+    return None if unit is None else datetime.fromtimestamp(value / unit, UTC)
 
 
 def parse_utc(value: object) -> datetime:

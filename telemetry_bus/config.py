@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
@@ -115,18 +115,29 @@ def _without_password(url: str, password: str, parameter: str) -> str:
 
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
     """What the environment has that looks like a variable of the bus and is none, each with the nearest that is."""
-    unknown = sorted(name for name in environ if name.upper().startswith("TELEMETRY_") and name not in VARIABLES)
-    return [f"{name} (did you mean {nearest}?)" if (nearest := _nearest(name)) else name for name in unknown]
+    unknown = sorted(name for name in environ if name.upper().startswith("TELEM") and name not in VARIABLES)
+    told = []
+    for name in unknown:
+        if not name.upper().startswith("TELEMETRY_"):
+            told += [f"{name} (did you mean {nearest}?)" for nearest in _spelt_like(name.upper(), VARIABLES, 0.9)]
+        else:
+            told.append(f"{name} (did you mean {nearest}?)" if (nearest := _nearest(name)) else name)
+    return told
 
 
 def _nearest(name: str) -> str | None:
     """A variable that begins like it, else one that is spelt like it, whatever stands before the part that tells."""
-    from difflib import get_close_matches  # hardly ever needed
-
     telling = {_telling_part(known): known for known in sorted(VARIABLES)}
     part = _telling_part(name.upper())
     begins = [word for word in telling if part and word.startswith(part)]
-    return next((telling[word] for word in begins or get_close_matches(part, telling, 1, 0.6)), None)
+    return next((telling[word] for word in begins or _spelt_like(part, telling, 0.6)), None)
+
+
+def _spelt_like(name: str, names: Iterable[str], ratio: float) -> list[str]:
+    """The one of `names` that is most like it; none if none is like it by that ratio."""
+    from difflib import get_close_matches  # hardly ever needed
+
+    return get_close_matches(name, sorted(names), 1, ratio)
 
 
 def _telling_part(name: str) -> str:
@@ -333,6 +344,8 @@ def store_options(database: object = None, environ: Mapping[str, str] = os.envir
     engine = given.get("engine")
     target = parse_database(database, environ) if engine is None else _of_engine(engine, database, environ)
     mode = _choice("mode", given.get("mode"), _MODES, _mode_of(given.get("async_writes", True), environ))
+    if mode == "daemon":
+        env_seconds("TELEMETRY_BUS_IDLE_TIMEOUT", DEFAULT_IDLE_TIMEOUT, environ)  # of the writer that it may start
     if target.is_memory and mode == "daemon":
         raise ConfigError(
             "another process cannot reach :memory:",

@@ -22,7 +22,7 @@ _GAP = "  "
 #: Less of a text says nothing.
 _LEAST_TEXT = 4
 #: A spreadsheet takes a cell that begins so for a formula.
-_FORMULAS = ("=", "+", "-", "@")
+_FORMULAS = ("=", "+", "-", "@", *"\uff1d\uff0b\uff0d\uff20")  # the wide ones where Japanese is set
 _RIGHT = frozenset({"count", "number", "rate", "duration"})
 
 

@@ -20,7 +20,7 @@ from ..runtime.files import sync_folder
 from . import exit_codes
 from .arguments import Parser
 from .output import Output, counted, size
-from .survey import Bus
+from .survey import Bus, no_database
 from .termination import ended_by_sigterm
 
 #: Copied between two looks at Ctrl-C and the progress bar: 4 MiB.
@@ -70,9 +70,7 @@ def backup(database: Database, target: Path, tell: Callable[[int, int], None]) -
     copied, for the target's sake too.
     """
     if database.path is None or not database.path.exists():
-        raise DatabaseFault(
-            "there is no such database", operation="backup", subject=database.masked, hint="name it with --database"
-        )
+        raise no_database(database, "backup")
     _refuse(target)
     with _unfinished(target) as copy:
         with _fault(database, target), closing(sqlite.connect(copy, isolation_level=None)) as written:

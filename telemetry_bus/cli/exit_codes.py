@@ -25,7 +25,7 @@ exit codes:
        a problem
   2    the command line, environment, URL or bus folder cannot be used
   3    no writer runs
-  4    status, top, flush, stop: there is no such database
+  4    there is no such database
   130  ended by Ctrl-C
   143  ended by SIGTERM
 """

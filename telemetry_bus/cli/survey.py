@@ -19,7 +19,13 @@ COUNTED_BYTES = 256 * 1024
 
 
 class NoDatabase(DatabaseFault):
-    """Neither the database nor anything of its bus is there."""
+    """The database is not there, nor is anything of its bus that could stand for it."""
+
+
+def no_database(database: Database, operation: str) -> NoDatabase:
+    return NoDatabase(
+        "there is no such database", operation=operation, subject=database.masked, hint="name it with --database"
+    )
 
 
 @dataclass(frozen=True)
@@ -65,12 +71,7 @@ class Bus:
     def demand(self, operation: str) -> None:
         """Raises `NoDatabase` when it is `missing`: a path that was mistyped must not look like a bus at rest."""
         if self.missing:
-            raise NoDatabase(
-                "there is no such database",
-                operation=operation,
-                subject=self.database.masked,
-                hint="name it with --database",
-            )
+            raise no_database(self.database, operation)
 
     def journals(self, most_bytes: int = sys.maxsize) -> Journals:
         """Look at every journal, as `inspect` does. Those that go away meanwhile are left out."""

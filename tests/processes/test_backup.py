@@ -212,7 +212,7 @@ def test_a_file_system_without_hard_links(quiet: Path, monkeypatch: pytest.Monke
 
 def test_a_database_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """None is made, and no copy of it."""
-    assert exit_codes.FAILED == main(["backup", str(tmp_path / "copy.db"), "--database", str(tmp_path / "no.db")])
+    assert exit_codes.MISSING == main(["backup", str(tmp_path / "copy.db"), "--database", str(tmp_path / "no.db")])
     assert "there is no such database" in capsys.readouterr().err
     assert [] == list(tmp_path.iterdir())
 

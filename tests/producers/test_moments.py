@@ -30,7 +30,7 @@ from .described import described
 Stored = Callable[[str], list[dict[str, Any]]]
 
 #: How programs write a moment down, from an aware one.
-FORMS: dict[str, Callable[[datetime], str]] = {
+FORMS: dict[str, Callable[[datetime], Any]] = {
     "ours": lambda moment: utc_text(moment),
     "ours, seconds": lambda moment: utc_text(moment, fraction=False),
     "T": lambda moment: moment.replace(tzinfo=None).isoformat(),
@@ -43,6 +43,11 @@ FORMS: dict[str, Callable[[datetime], str]] = {
     "half an hour": lambda moment: moment.astimezone(timezone(timedelta(hours=5, minutes=30))).isoformat(" "),
     "no colon": lambda moment: moment.astimezone(timezone(timedelta(hours=-7))).strftime("%Y-%m-%dT%H:%M:%S.%f%z"),
     "hours alone": lambda moment: moment.astimezone(timezone(timedelta(hours=9))).strftime("%Y-%m-%d %H:%M:%S+09"),
+    "seconds since 1970": lambda moment: int(moment.timestamp()),
+    "seconds with a fraction": lambda moment: moment.timestamp(),
+    "milliseconds": lambda moment: int(moment.timestamp() * 1000),
+    "microseconds": lambda moment: int(moment.timestamp()) * 10**6 + moment.microsecond,
+    "nanoseconds": lambda moment: (int(moment.timestamp()) * 10**6 + moment.microsecond) * 1000,
     "minutes": lambda moment: moment.strftime("%Y-%m-%dT%H:%MZ"),
 }
 each_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
@@ -59,7 +64,7 @@ def execute(database: Path, sql: str, *rows: tuple[Any, ...]) -> None:
 
 
 @each_form
-def test_they_compare_as_points_in_time(form: Callable[[datetime], str]) -> None:
+def test_they_compare_as_points_in_time(form: Callable[[datetime], Any]) -> None:
     """Each form is within a second of the same moment in ours, whatever the day is elsewhere."""
     moment = datetime(2026, 3, 1, 0, 30, 15, 250_000, tzinfo=UTC)
     with closing(sqlite3.connect(":memory:")) as connection:
@@ -69,7 +74,9 @@ def test_they_compare_as_points_in_time(form: Callable[[datetime], str]) -> None
     assert " " == found[10]
 
 
-@pytest.mark.parametrize("text", [None, "", "yesterday", 5, "2026-13-01 00:00:00Z"])
+@pytest.mark.parametrize(
+    "text", [None, "", "yesterday", 5, -5.5, 99_999_999, "2026-13-01 00:00:00Z", b"2026-01-01 00:00:00"]
+)
 def test_what_is_no_moment(text: object) -> None:
     """It is NULL."""
     with closing(sqlite3.connect(":memory:")) as connection:
@@ -153,7 +160,7 @@ def test_newest_first(store: TelemetryStore, database: Path, stored: Stored) -> 
 @each_form
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_the_last_moment_of_a_summary(
-    store: TelemetryStore, database: Path, stored: Stored, form: Callable[[datetime], str], hours: int
+    store: TelemetryStore, database: Path, stored: Stored, form: Callable[[datetime], Any], hours: int
 ) -> None:
     """Late news does not take it back, and an older one in another form does not hold it up."""
     execute(database, definitions(HTTP_ERRORS)[0], ())

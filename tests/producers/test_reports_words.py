@@ -152,6 +152,7 @@ def test_csv() -> None:
         ("  @sum(a)", "  @sum(a)", "'  @sum(a)"),
         ("-cmd", "-cmd", "'-cmd"),
         ("+1", "+1", "'+1"),
+        ("\uff1d1", "\uff1d1", "'\uff1d1"),
         ("two\nlines \x9b", "two\nlines \\x9b", "two\nlines \\x9b"),
         ("plain = text", "plain = text", "plain = text"),
     ],

@@ -356,6 +356,8 @@ for name in ("x", chr(0xE4)):
         ("Telemetry_Bus_Mode", "TELEMETRY_BUS_MODE"),
         ("TELEMETRY_COLOUR", None),
         ("TELEMETRY_", None),
+        ("TELEMETERY_BUS_MODE", "TELEMETRY_BUS_MODE"),
+        ("TELEMTRY_DATABASE_URL", "TELEMETRY_DATABASE_URL"),
     ],
 )
 def test_unknown_variables_are_told_with_the_nearest(name: str, meant: str | None) -> None:
@@ -363,3 +365,16 @@ def test_unknown_variables_are_told_with_the_nearest(name: str, meant: str | Non
     known = dict.fromkeys(VARIABLES, "1")
     told = f"{name} (did you mean {meant}?)" if meant else name
     assert [told] == unknown_variables({**known, name: "1", "HOME": "/"})
+
+
+def test_variables_of_others_are_not_told() -> None:
+    """What only begins alike."""
+    assert [] == unknown_variables({"TELEMED_HOST": "1", "TELEMETRYD_BUS": "1", "TELEMATICS_BUS_MODE_OF_THE_DAY": "1"})
+
+
+def test_what_only_the_writer_reads_is_judged_at_the_store() -> None:
+    """A writer that cannot start would be waited for; modes that start none take what there is."""
+    environ = {"TELEMETRY_BUS_IDLE_TIMEOUT": "soon"}
+    with pytest.raises(ConfigError, match="TELEMETRY_BUS_IDLE_TIMEOUT"):
+        store_options(FILE, environ)
+    assert "thread" == store_options(FILE, environ, mode="thread").mode

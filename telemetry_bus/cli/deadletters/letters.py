@@ -16,6 +16,7 @@ from ...errors import DatabaseFault
 from ...journal.origin import known_origins
 from ...reading import connect
 from ...runtime.folder import BusFolder
+from ..survey import no_database
 
 _KIND = "SELECT type, rootpage FROM sqlite_master WHERE name = 'telemetry_bus_dead_letters'"
 #: Virtual machine instructions between two looks at the clock, and how long a statement may take.
@@ -82,12 +83,7 @@ def letters_of(connection: sqlite3.Connection) -> DeadLetters:
 def reading(database: Database) -> Iterator[DeadLetters]:
     """The dead letters of a database, for the block. Raises `DatabaseFault`, also when there is no database."""
     if database.path is not None and not database.path.exists():
-        raise DatabaseFault(
-            "there is no such database",
-            operation="dead letters",
-            subject=database.masked,
-            hint="name it with --database",
-        )
+        raise no_database(database, "dead letters")
     try:
         with connect(database, DEFAULT_TIMEOUT, True, None) as connection:
             yield letters_of(connection)

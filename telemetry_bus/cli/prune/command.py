@@ -20,7 +20,7 @@ from .. import exit_codes
 from ..arguments import Parser, positive, seconds
 from ..calling import Caller
 from ..output import Output, counted, size
-from ..survey import Bus
+from ..survey import Bus, no_database
 from .retention import Old, age
 
 #: With two indexes so many keep the writer for 30 to 60 ms; then it is the producers' turn.
@@ -166,9 +166,7 @@ def _show(report: dict[str, Any], bus: Bus, output: Output) -> None:
 def _reading(bus: Bus) -> Iterator[sqlite3.Connection]:
     """For a moment: who reads keeps the log from being written back."""
     if bus.database.path is None or not bus.database.path.exists():
-        raise DatabaseFault(
-            "there is no such database", operation="prune", subject=bus.database.masked, hint="name it with --database"
-        )
+        raise no_database(bus.database, "prune")
     try:
         with connect(bus.database, DEFAULT_TIMEOUT, True, None) as connection:
             yield connection

@@ -73,7 +73,7 @@ def refused(database: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 @pytest.mark.parametrize("words", [["list"], ["show", "1"], ["export", "-"], ["retry", "--all"], ["purge", "--all"]])
 def test_a_database_that_is_not_there_is_told_and_not_made(words: list[str], database: Path, refused: Run) -> None:
     """A wrong path must not look like a healthy database."""
-    assert "there is no such database" in refused(*words)
+    assert "there is no such database" in refused(*words, code=exit_codes.MISSING)
     assert not database.exists()
 
 

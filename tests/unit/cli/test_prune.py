@@ -252,7 +252,7 @@ def test_a_dry_run_counts_without_a_writer(database: Path, capsys: Captured) -> 
 
 def test_a_database_that_is_not_there_is_not_made(database: Path, capsys: Captured) -> None:
     """It is an error, in one line."""
-    assert exit_codes.FAILED == main(["prune", "--database", str(database), "--table", "t", "--older-than", "1d"])
+    assert exit_codes.MISSING == main(["prune", "--database", str(database), "--table", "t", "--older-than", "1d"])
     assert "there is no such database" in capsys.readouterr().err
     assert not database.exists()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from telemetry_bus.journal.dropped import dropped_jobs, keep_dropped
+from telemetry_bus.journal.dropped import MAX_ENTRIES, dropped_jobs, keep_dropped
 from telemetry_bus.journal.orphan import OrphanJournal, inspect
 
 from ..journals import make
@@ -36,6 +37,50 @@ def test_nothing_dropped_makes_no_file(journals: Path) -> None:
     keep_dropped(journals, A, 0)
     assert [journals] == list(journals.parent.iterdir())
     assert 0 == dropped_jobs(journals, [])
+
+
+def stream(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def test_the_file_does_not_grow_for_ever(journals: Path) -> None:
+    """The sum of older programs is kept, and what is noted twice still counts once."""
+    note = journals.parent / "dropped"
+    for number in range(1, 3 * MAX_ENTRIES):
+        keep_dropped(journals, stream(number), number)
+        keep_dropped(journals, stream(number), number)
+        assert note.stat().st_size <= (MAX_ENTRIES + 1) * 24
+    assert sum(range(3 * MAX_ENTRIES)) == dropped_jobs(journals, [])
+
+
+def test_a_kill_while_it_is_shortened(journals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not cut off any more counts once."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(fd: int, size: int) -> None:
+        raise Killed
+
+    for number in range(1, MAX_ENTRIES + 1):
+        keep_dropped(journals, stream(number), number)
+    monkeypatch.setattr("os.ftruncate", kill)
+    with pytest.raises(Killed):
+        keep_dropped(journals, stream(MAX_ENTRIES + 1), 1)
+    assert sum(range(MAX_ENTRIES + 1)) + 1 == dropped_jobs(journals, [])
+
+
+def test_another_process_that_is_at_the_file_is_not_waited_for(journals: Path) -> None:
+    """The number is noted, and the file shortened another time."""
+    for number in range(1, MAX_ENTRIES + 1):
+        keep_dropped(journals, stream(number), 1)
+    with (journals.parent / "dropped").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        keep_dropped(journals, A, 1)
+        assert (MAX_ENTRIES + 1) * 24 == (journals.parent / "dropped").stat().st_size
+    keep_dropped(journals, B, 1)
+    assert (MAX_ENTRIES + 1) * 24 > (journals.parent / "dropped").stat().st_size
+    assert MAX_ENTRIES + 2 == dropped_jobs(journals, [])
 
 
 @pytest.mark.parametrize("way", ["removed", "adopted", "quarantined"])

@@ -12,7 +12,7 @@ from telemetry_bus.sql.definitions import Definition, defined_by, is_there
 THERE = """
 CREATE TABLE t (a, Straße); CREATE VIEW v AS SELECT 1; CREATE INDEX i ON t (a);
 CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT 1; END; CREATE VIRTUAL TABLE f USING fts5 (body);
-CREATE TABLE taken_data (a);
+CREATE TABLE taken_data (a); CREATE TABLE other (a);
 """
 
 
@@ -20,9 +20,14 @@ CREATE TABLE taken_data (a);
     ("sql", "made"),
     [
         ("CREATE TABLE IF NOT EXISTS main . [a b] (x)", Definition("table", "a b", schema="main")),
-        ("create unique index i on t (a)", Definition("index", "i")),
+        ("create unique index i on t (a)", Definition("index", "i", on="t")),
         ("CREATE /* */ VIRTUAL TABLE 'f' USING fts5 (x)", Definition("table", "f", True)),
-        ("CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT 1; END", Definition("trigger", "g")),
+        ("CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT 1; END", Definition("trigger", "g", on="t")),
+        (
+            'CREATE TRIGGER g BEFORE UPDATE OF a, "on" ON [my t] WHEN 1 BEGIN SELECT 1; END',
+            Definition("trigger", "g", on="my t"),
+        ),
+        ("CREATE INDEX i", Definition("index", "i", on="")),
         ('ALTER TABLE "t" ADD COLUMN b TEXT', Definition("table", "t", column="b")),
         ("ALTER TABLE t ADD b", Definition("table", "t", column="b")),
         ("ALTER TABLE t RENAME TO u", None),
@@ -52,6 +57,9 @@ def test_what_is_made(sql: str, made: Definition | None) -> None:
         ("CREATE VIEW t AS SELECT 1", False),
         ("CREATE INDEX t ON t (a)", False),
         ("CREATE TABLE i (a)", False),
+        ("CREATE INDEX i ON other (a)", False),
+        ("CREATE TRIGGER g AFTER INSERT ON other BEGIN SELECT 1; END", False),
+        ("CREATE UNIQUE INDEX I ON T (a)", True),
         ("CREATE TABLE sqlite_own (a)", False),
         ("ALTER TABLE missing ADD COLUMN a", False),
     ],
