@@ -1,6 +1,6 @@
 """What columns hold: each kind's type on each database, and the form in which it stores a value.
 
-Every kind takes any value, so that what is recorded lands; None is NULL.
+Every kind takes any value, so that what is recorded lands; None is NULL, and so is what stands for it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from telemetry_bus.config import DialectName
 
-from .values import json_text, parse_moment, plain_text, utc_text
+from .values import is_none, json_text, parse_moment, plain_text, utc_text
 
 Convert = Callable[[Any], Any]
 
@@ -32,9 +32,11 @@ class Kind(NamedTuple):
 
 def stored_text(value: Any) -> str | None:
     """Text that every database takes: anything else becomes its `str`, lone surrogates a question mark."""
-    if value is None:
-        return None
-    text = plain_text(value)
+    if type(value) is not str:
+        if is_none(value):
+            return None
+        value = plain_text(value)
+    text: str = value
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -59,16 +61,16 @@ def stored_json(value: Any) -> str | None:
 
 
 def _real(value: Any) -> float | None:
-    return None if value is None else float(value)
+    return None if is_none(value) else float(value)
 
 
 def _truth(value: Any) -> bool | None:
     """Whether the value counts as true."""
-    return None if value is None else bool(value)
+    return None if is_none(value) else bool(value)
 
 
 def _truth_number(value: Any) -> int | None:
-    return None if value is None else int(bool(value))
+    return None if is_none(value) else int(bool(value))
 
 
 TEXT = Kind("TEXT", "TEXT", stored_text, stored_text)

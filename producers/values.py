@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import Enum
 from typing import Any
 
@@ -31,12 +31,14 @@ def utc_text(moment: datetime | None = None, *, fraction: bool = True) -> str:
     return (moment if fraction else moment.replace(microsecond=0)).isoformat(" ")
 
 
-def parse_moment(value: object) -> datetime | None:
-    """A moment, aware and in UTC, from a `datetime`, its text, or the seconds, milliseconds … since 1970; None from
-    anything else.
+def parse_moment(value: Any) -> datetime | None:
+    """A moment, aware and in UTC, from a `datetime`, a `date`, their text, or the seconds, milliseconds … since 1970;
+    None from anything else.
 
     A space or a `T` may separate date and time, a `Z` or an offset may follow; a naive moment is taken as UTC.
     """
+    if type(value).__name__ == "datetime64":  # of numpy; one in nanoseconds becomes a number of them
+        value = value.item()
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _since_epoch(value)
     if isinstance(value, str):
@@ -44,7 +46,9 @@ def parse_moment(value: object) -> datetime | None:
             value = datetime.fromisoformat(value)
         except ValueError:
             return None
-    if not isinstance(value, datetime):
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    if not isinstance(value, datetime) or is_none(value):
         return None
     try:
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -89,8 +93,16 @@ def plain_text(value: object) -> str:
 
 
 def text_or_none(value: object) -> str | None:
-    """`plain_text`, but None stays None."""
-    return None if value is None else plain_text(value)
+    """`plain_text`, but None stays None, and what stands for none becomes it."""
+    return None if is_none(value) else plain_text(value)
+
+
+def is_none(value: Any) -> bool:
+    """Whether it is None or stands for it, as NaN does, and NaT and NA of pandas."""
+    try:
+        return value is None or bool(value != value)
+    except Exception:  # NA and a signalling NaN cannot be compared, nor can what is many values
+        return type(value).__name__ in ("NAType", "Decimal")
 
 
 def number(value: Any) -> float | None:
@@ -123,6 +135,8 @@ def _plain(value: Any, above: tuple[int, ...]) -> Any:
         return str(value) if isinstance(value, str) else value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if is_none(value):
+        return None
     if isinstance(value, datetime):
         return value.isoformat()
     if id(value) in above:

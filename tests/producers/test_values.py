@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
 from enum import Enum
+from typing import Any
 
+import numpy
+import pandas
 import pytest
 
+from producers.kinds import FLAG, MOMENT, REAL, SECOND, TEXT, stored_json, stored_moment
 from producers.values import json_text, parse_utc, stable_hash, stable_hash64, utc_text
+
+#: What other libraries have where nothing is.
+NONE: list[Any] = [
+    *(None, math.nan, Decimal("NaN"), Decimal("sNaN")),
+    *(pandas.NaT, pandas.NA, numpy.datetime64("NaT"), numpy.float32("nan")),
+]
 
 
 class Colour(Enum):
@@ -51,6 +63,35 @@ def test_now_is_the_default_and_sqlite_understands_it() -> None:
 def test_text_becomes_an_aware_moment(text: str) -> None:
     """A space or a T, with or without an offset."""
     assert parse_utc(text) == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("expected", "value"),
+    [
+        ("2026-01-02 00:00:00", date(2026, 1, 2)),
+        ("2026-01-02 03:04:05", 1767323045),
+        ("2026-01-02 03:04:05", 1767323045000),
+        ("2026-01-02 03:04:05.500000", 1767323045.5),
+        ("2026-01-02 03:04:05", numpy.datetime64("2026-01-02T03:04:05")),
+        ("2026-01-02 03:04:05", numpy.datetime64("2026-01-02T03:04:05", "ns")),
+        ("2026-01-02 03:04:05", pandas.Timestamp("2026-01-02 05:04:05+02:00")),
+        (None, True),
+        *((None, each) for each in NONE),
+    ],
+)
+def test_what_a_moment_may_be(expected: str | None, value: object) -> None:
+    """Whatever programs have for one; what stands for none is none."""
+    assert expected == stored_moment(value)
+
+
+@pytest.mark.parametrize("value", NONE)
+def test_what_stands_for_none_is_null(value: object) -> None:
+    """In every kind of column, and in what becomes JSON."""
+    for kind in (TEXT, REAL, MOMENT, SECOND, FLAG):
+        for convert in (kind.to_sqlite, kind.to_postgresql):
+            assert convert is not None
+            assert convert(value) is None
+    assert '{"a": [null]}' == stored_json({"a": [value]})
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", None, 5])
