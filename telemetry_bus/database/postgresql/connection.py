@@ -27,7 +27,7 @@ from . import errors as postgresql_errors
 from .catalog import Catalog, Column
 from .inserting import ARRAY_ROWS, COPY_ROWS, Way, are_worth_it, numbered, waves, way_of
 from .opening import Session, beginning, connect
-from .values import array, fit, has_offset, texts
+from .values import array, binary, fit, has_offset, texts
 
 #: What other sessions define is seen after so long, or when a statement fails by it.
 _CATALOG_AGE_S = 1.0
@@ -111,7 +111,7 @@ class PostgresConnection:
         self._database = database
         self._settings = settings
         self._clock = settings.clock
-        self._begin = f"{beginning(settings)}; SET LOCAL statement_timeout = {_OWN_LIMIT_MS}"
+        self._begin = beginning(settings)
         self._deadline = inf
         self._limit_ms = self._said_ms = _OWN_LIMIT_MS
         self._catalog = Catalog({}, {})
@@ -128,8 +128,8 @@ class PostgresConnection:
         return status in (TransactionStatus.INTRANS, TransactionStatus.INERROR, TransactionStatus.ACTIVE)
 
     def begin(self) -> None:
-        self._own_text(self._begin)
-        self._said_ms = _OWN_LIMIT_MS
+        self._own_text(f"{self._begin}; SET LOCAL statement_timeout = {self._limit_ms}")
+        self._said_ms = self._limit_ms
 
     def begin_definitions(self) -> None:
         self.begin()
@@ -168,14 +168,14 @@ class PostgresConnection:
 
     def own(self, sql: str, row: Row = ()) -> list[tuple[Any, ...]]:
         try:
-            cursor = self._cursor.execute(numbered(sql)[0].encode(), [_clean(value) for value in texts(row)])
-            return cursor.fetchall() if cursor.description is not None else []
+            self._each(numbered(sql)[0], [[_clean(value) for value in row]])
+            return self._cursor.fetchall() if self._cursor.description is not None else []
         except psycopg.Error as error:
             raise self._dialect.fault(error, "write", self._database.masked) from error
 
     def own_many(self, sql: str, rows: Sequence[Row]) -> int:
         try:
-            self._cursor.executemany(numbered(sql)[0].encode(), [list(map(_clean, texts(row))) for row in rows])
+            self._each(numbered(sql)[0], [[_clean(value) for value in row] for row in rows])
             return self._cursor.rowcount
         except psycopg.Error as error:
             raise self._dialect.fault(error, "write", self._database.masked) from error
@@ -204,7 +204,10 @@ class PostgresConnection:
         if not {shape.parameters}.issuperset(map(len, rows)):
             raise ParameterCount(f"a row does not have {shape.parameters} values", operation="apply", subject=sql)
         with self._as_job():
-            self._insert(way, fit(rows, way.columns))
+            if len(rows) >= COPY_ROWS and way.copy:
+                self._copy(way, rows)
+            else:
+                self._insert(way, fit(rows, way.columns))
 
     def define(self, sql: str) -> None:
         if not self.is_defined(sql):
@@ -273,12 +276,17 @@ class PostgresConnection:
         self.driver.close()
         return self._dialect.open(self._database, self._settings)
 
+    def _copy(self, way: Way, rows: Sequence[Row]) -> None:
+        as_they_are = None if way.binary is None else binary(rows, way.columns)
+        form = "" if as_they_are is None else " (FORMAT binary)"
+        with self._cursor.copy(f"{way.copy}{form}".encode()) as copy:
+            if as_they_are is not None and way.binary is not None:
+                copy.set_types(way.binary)
+            write = copy.write_row
+            for row in fit(rows, way.columns) if as_they_are is None else as_they_are:
+                write(row)
+
     def _insert(self, way: Way, rows: Sequence[Row]) -> None:
-        if way.copy and len(rows) >= COPY_ROWS:
-            with self._cursor.copy(way.copy.encode()) as copy:
-                for row in rows:
-                    copy.write_row(row)
-            return
         parts: Sequence[Sequence[Row]] = [rows] if way.keys is None else waves(rows, way.keys)
         if way.arrays and len(rows) >= ARRAY_ROWS and are_worth_it(parts):
             for part in parts:

@@ -14,6 +14,7 @@ from ...sql.memory import remember
 from ...sql.shapes import inserted_values
 from ...sql.tokens import Token, first_statement
 from .catalog import Column
+from .values import binary_types
 
 #: From so many rows on.
 COPY_ROWS = 256
@@ -25,14 +26,16 @@ _WAVE_ROWS = 8
 class Way(NamedTuple):
     """What one insert is for a table: the columns of its values, and the texts of each way that it may go.
 
-    `copy` and `arrays` are empty where the insert cannot go that way. `keys` are the places of the values that say
-    which row an upsert is about; None: it is none, or these are not known.
+    `copy` and `arrays` are empty where the insert cannot go that way. `binary` are the types of the columns for COPY;
+    None: they must be texts. `keys` are the places of the values that say which row an upsert is about; None: it is
+    none, or these are not known.
     """
 
     columns: tuple[Column, ...]
     single: str
     arrays: str
     copy: str
+    binary: tuple[str, ...] | None
     keys: tuple[int, ...] | None
 
 
@@ -73,6 +76,7 @@ def way_of(sql: str, columns: tuple[Column, ...]) -> Way | None:
         single,
         _arrays(sql, statement, at, of_values, conflict) if takes_arrays and of_values else "",
         _copy(sql, statement[at]) if copies and of_values else "",
+        binary_types(of_values),
         keys,
     )
 

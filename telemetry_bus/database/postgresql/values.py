@@ -63,6 +63,57 @@ def has_offset(text: str) -> bool:
     return 15 < len(text) < 40 and _OFFSET.search(text) is not None
 
 
+#: The types that COPY takes in binary, as psycopg calls them, each with what values are then, beside None.
+_BINARY: dict[str, tuple[str, set[type]]] = {
+    "smallint": ("int2", {int}),
+    "integer": ("int4", {int}),
+    "bigint": ("int8", {int}),
+    "double precision": ("float8", {float, int}),
+    "boolean": ("bool", {bool}),
+    "text": ("text", {str}),
+    "character varying": ("varchar", {str}),
+    "bytea": ("bytea", {bytes}),
+    "timestamp without time zone": ("timestamp", {str}),
+    "timestamp with time zone": ("timestamptz", {str}),
+}
+
+
+def binary_types(columns: Sequence[Column]) -> tuple[str, ...] | None:
+    """What psycopg calls the types of these columns; None when COPY must give some of them as text."""
+    names = [_BINARY.get(column.type, ("", set()))[0] for column in columns]
+    return tuple(names) if all(names) else None
+
+
+def binary(rows: Sequence[Row], columns: Sequence[Column]) -> Sequence[Row] | None:
+    """Rows for a COPY in binary; None when a value is not just what its column has: as text it may be."""
+    found: list[Sequence[Any]] = []
+    changed = False
+    for column, values in zip(columns, zip(*rows, strict=True), strict=True):
+        kinds = set(map(type, values)) - {type(None)}
+        name, wanted = _BINARY[column.type]
+        if not kinds <= wanted:
+            return None
+        if kinds and name.startswith("timestamp"):
+            try:
+                values = tuple(_moments(values, name))
+            except ValueError:
+                return None
+            changed = True
+        found.append(values)
+    return list(zip(*found, strict=True)) if changed else rows
+
+
+def _moments(values: Sequence[str | None], name: str) -> Sequence[datetime | None]:
+    """Naive ones are in UTC, and what a column without a zone keeps."""
+    moments = [None if text is None else datetime.fromisoformat(text) for text in values]
+    zones = {moment.tzinfo for moment in moments if moment is not None}
+    if name == "timestamptz":
+        return [one if one is None or one.tzinfo else one.replace(tzinfo=UTC) for one in moments]
+    if zones == {None}:
+        return moments
+    return [one if one is None or not one.tzinfo else one.astimezone(UTC).replace(tzinfo=None) for one in moments]
+
+
 def array(values: Sequence[Any]) -> str:
     """The text of an array with these elements."""
     kinds = set(map(type, values))
