@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, groupby
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 from ..encoding.values import unpack_job
@@ -112,7 +113,7 @@ class Applier:
 
     def settle(self, runs: Sequence[Run]) -> Settled:
         """Commit the first jobs of `runs`, with dead letters and ledger: all of them, unless some are slow or bad."""
-        if self._dialect.defines_apart:
+        if self._dialect.is_server:
             ready = self._with_definitions(runs)
             if ready < len(runs):
                 settled = self._settle(runs[:ready]) if ready else self._define_first(runs[0])
@@ -196,12 +197,12 @@ class Applier:
 
     def _defined(self, template: Template) -> JobFailed | None:
         """Where definitions stand apart, the reason why a job's are refused."""
-        return self._define(template.ensure) if self._dialect.defines_apart else None
+        return self._define(template.ensure) if self._dialect.is_server else None
 
     def _forgets_definitions(self, template: Template, refusal: JobFailed) -> bool:
         """Where definitions stand apart: whether the job misses what they make, so that they are to be executed again.
         Once, unless what was missing came back in between."""
-        if not (self._dialect.defines_apart and template.ensure and self._dialect.is_missing(_cause(refusal))):
+        if not (self._dialect.is_server and template.ensure and self._dialect.is_missing(_cause(refusal))):
             return False
         if template.ensure in self._forgotten:
             self.schema.suspect(template.ensure)
@@ -332,13 +333,24 @@ class Applier:
     ) -> _Replayed | _Spoiled:
         """Apply `jobs[start:stop]` one by one in one transaction, until the deadline; or nothing, and what spoiled it.
 
+        On a server as many at a time as are good: half as many after a failure, twice as many after a success.
         `condemned` holds the jobs that can only be buried, because they spoil the transaction that they stand in.
         """
         failures: list[Failure] = []
         done: dict[bytes, tuple[int, int]] = {}
         end, refusal = start, None
         with self._transaction():
-            for job in jobs[start:stop]:
+            size = (stop - start) // 2 if self._dialect.is_server else 0
+            while end < stop and (end == start or self._clock() < deadline):
+                group = jobs[end : min(end + size, stop)]
+                if len(group) > 1:
+                    fine = self._try_together(group, condemned)
+                    for job in group if fine else ():
+                        add_move(done, job.stream, job.sequence, job.sequence)
+                        end += 1
+                    size = 2 * size if fine else len(group) // 2
+                    continue
+                job = jobs[end]
                 if end > start and self._is_alone(job):
                     break
                 if end > start and self._lacks_definitions(job, condemned):
@@ -354,9 +366,11 @@ class Applier:
                 if refusal is not None:
                     failures.append(_failure(job, refusal))
                     self._letters.store(failures[-1], job.template, job.payload)
+                elif self._dialect.is_server:
+                    size = 2
                 add_move(done, job.stream, job.sequence, job.sequence)
                 end, refusal = end + 1, None
-                if self._clock() >= deadline or self._is_alone(job):
+                if self._is_alone(job):
                     break
             if refusal is None:
                 if end > start + 1:
@@ -373,9 +387,33 @@ class Applier:
         self._condemn(jobs[end], refusal, condemned)
         return _Spoiled(end, end)
 
+    def _try_together(self, jobs: Sequence[_Job], condemned: Mapping[tuple[bytes, int], JobFailed]) -> bool:
+        """Run jobs as few statements, as a part of the current transaction; False: nothing of it is done, because some
+        job among them has to run alone."""
+        if any((job.stream, job.sequence) in condemned or self._give_up(job) for job in jobs):
+            return False
+        if any(self._is_alone(job) or self._lacks_definitions(job, condemned) for job in jobs):
+            return False
+        connection, rows = self._connection, self._rows
+        self._attempts.together()
+        connection.savepoint()
+        connection.limit_time(min(self._statement_timeout, GROUP_LIMIT_S))
+        try:
+            self._pour(_as_runs(jobs))
+        except self._dialect.errors as error:
+            if not connection.in_transaction or self._dialect.is_conflict(error):
+                raise self._dialect.fault(error, "write", self._subject) from error
+            connection.rollback_to_savepoint()
+            self._rows = rows
+            return False
+        finally:
+            connection.limit_time(None)
+        connection.release_savepoint()
+        return True
+
     def _lacks_definitions(self, job: _Job, condemned: Mapping[tuple[bytes, int], JobFailed]) -> bool:
         """Whether definitions that stand apart have to be executed before the job."""
-        lacks = self._dialect.defines_apart and self.schema.missing(job.template.ensure)
+        lacks = self._dialect.is_server and self.schema.missing(job.template.ensure)
         return bool(lacks) and (job.stream, job.sequence) not in condemned
 
     def _is_alone(self, job: _Job) -> bool:
@@ -440,7 +478,7 @@ class Applier:
         if (
             refusal is not None
             and template.ensure
-            and not self._dialect.defines_apart
+            and not self._dialect.is_server
             and self._dialect.is_missing(_cause(refusal))
             and self._connection.in_transaction
         ):
@@ -525,6 +563,14 @@ class Applier:
         self._points.failpoint("after-commit")
         self.schema.settle()
         return None
+
+
+def _as_runs(jobs: Sequence[_Job]) -> list[Run]:
+    """Jobs of one template one behind the other, whatever their streams: for what looks at templates and values."""
+    groups = [list(group) for _, group in groupby(jobs, attrgetter("template"))]
+    return [
+        Run(group[0].stream, group[0].sequence, group[0].template, [job.payload for job in group]) for group in groups
+    ]
 
 
 def _behind(runs: Sequence[Run], jobs: int) -> list[Run]:

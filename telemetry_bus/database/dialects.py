@@ -200,9 +200,10 @@ class Dialect(Protocol):
     """What is known about a kind of database without a connection."""
 
     name: DialectName
-    #: Whether definitions have a transaction of their own before the rows: where others write into the same tables, a
-    #: definition in the middle of a transaction waits for theirs, and theirs for it.
-    defines_apart: bool
+    #: Whether a server has the database, for many writers. Then definitions have a transaction of their own before the
+    #: rows: in the middle of one they would wait for those of others, and these for them. And each statement is a round
+    #: trip, so that bad jobs are searched by halves.
+    is_server: bool
     #: What a driver raises about a job or a connection. Anything else is a mistake of this program.
     errors: tuple[type[BaseException], ...]
     #: What the database calls the types in `schema.BUS_TABLES`.

@@ -63,7 +63,7 @@ class PostgresDialect:
     """What is known about PostgreSQL without a connection."""
 
     name: DialectName = "postgresql"
-    defines_apart = True
+    is_server = True
     errors = postgresql_errors.ERRORS
     types: Mapping[str, str] = {
         "bytes": "BYTEA",

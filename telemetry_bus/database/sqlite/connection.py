@@ -73,7 +73,7 @@ class SqliteDialect:
     """What is known about SQLite without a connection."""
 
     name: DialectName = "sqlite"
-    defines_apart = False
+    is_server = False
     errors = sqlite_errors.ERRORS
     types: Mapping[str, str] = {
         "bytes": "BLOB",
