@@ -248,7 +248,8 @@ class Applier:
     def _apply_grouped(self, runs: Sequence[Run]) -> JobFailed | None:
         """All jobs in one transaction, or none: then the error that some job met."""
         limit_s = min(self._statement_timeout, GROUP_LIMIT_S)
-        self._connection.limit_time(limit_s)  # now too: where the server is told, it hears it with BEGIN
+        if self._dialect.is_server:
+            self._connection.limit_time(limit_s)  # it is told with BEGIN
         with self._transaction():
             self._connection.limit_time(limit_s)
             try:
