@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from telemetry_bus import __version__
 from telemetry_bus.control import ask
 from telemetry_bus.database.writer import Writer
 from telemetry_bus.errors import DatabaseFault, ProtocolError, WriterAbsent, WriterBusy
-from telemetry_bus.protocol.messages import Answer, Command, Jobs, decode_control, encode_control
+from telemetry_bus.protocol.messages import Answer, Command, Control, Jobs, decode_control, encode_control
 from telemetry_bus.runtime.folder import BusFolder
 from telemetry_bus.runtime.locks import InstanceLock, is_held
 from telemetry_bus.runtime.waker import Waker
@@ -38,6 +38,8 @@ logger = logging.getLogger("telemetry_bus.writer")
 
 #: How often the writer looks for orphans, at its files, and whether anybody is there.
 LOOK_AROUND_S = 1.0
+#: How often acknowledgements are sent that no process waits for.
+ANSWER_EVERY_S = 1.0
 #: How often streams that have long been over are deleted from the ledger, some at a time.
 PRUNE_EVERY_S = 60.0
 #: A writer that finds the lock held asks its holder, waiting so long for an answer, and tries again so soon.
@@ -164,7 +166,7 @@ class Daemon:
         self._waker = waker
         self._notifier = notifier or Notifier()
         self._started = self._last_seen = time.monotonic()
-        self._look_at = self._prune_at = 0.0
+        self._look_at = self._prune_at = self._answer_at = 0.0
         self._gone_since: float | None = None
         self._begun = False
         self._spoken_to = True  # whether the poll has found something on the control socket
@@ -220,37 +222,50 @@ class Daemon:
             self._notifier.starting(self.status)
 
     def _turn(self) -> None:
-        """Messages in, one commit, answers out."""
+        """Messages in, one commit, answers out; those that no process waits for about once a second."""
         self.adopter.step(1 if self._queue.bytes else None)  # before the messages, a part of the batch if some wait
-        self._fetch()
+        if self._fetch() and (rest := self.intake.step_in):  # the others send just now: no turn for each
+            if time.monotonic() >= self._answer_at:  # while producers are awake
+                self._answer(self.intake.replies(), lazy=False)
+            time.sleep(rest)
+            self._fetch()
         if self._spoken_to:
             self._converse()
         if self._queue.bytes:
             self._fill()
         if self.leaving or self.intake.due_in() == 0:
             self.intake.commit()
-        for route, message in self.intake.replies():
-            self._send(route, encode_control(self.redaction.told(message)))
+        lazy = not self.leaving and time.monotonic() < self._answer_at + ANSWER_EVERY_S / 2
+        self._answer(self.intake.replies(lazy=lazy), lazy=lazy)
         if self.intake.log_due:
             self.intake.write_back()
 
-    def _fetch(self) -> None:
-        """Messages of jobs, as long as there are any and not too many wait."""
+    def _answer(self, replies: Sequence[tuple[bytes, Control]], *, lazy: bool) -> None:
+        if not lazy:
+            self._answer_at = time.monotonic() + ANSWER_EVERY_S
+        for route, message in replies:
+            self._send(route, encode_control(self.redaction.told(message)))
+
+    def _fetch(self) -> bool:
+        """Messages of jobs, as long as there are any and not too many wait; whether a process waits for none."""
         self._unread = True
+        patient = False
         while self._queue.bytes < LIMIT_BYTES and not self.leaving:
             try:
                 frames = self._sockets.jobs.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 self._unread = False
-                return
+                break
             try:
                 message = Jobs.decode(frames)
+                patient = message.patient
                 if self.intake.room and not self._queue.bytes:
                     self.intake.jobs(message)
                 else:
                     self._queue.put(message)
             except ProtocolError as error:
                 self.intake.count_malformed(error)
+        return patient and not self._queue.bytes
 
     def _fill(self) -> None:
         """The batch, with the messages that have waited."""
@@ -293,9 +308,7 @@ class Daemon:
             timeout = 0.0
         if self.intake.room and self._queue.bytes:
             timeout = 0.0
-        # While jobs are gathered for which no process waits, each message of them would be a turn of its own.
-        fetches = self._queue.bytes < LIMIT_BYTES and not self.intake.gathers
-        self._poller.register(self._sockets.jobs, zmq.POLLIN if fetches else 0)
+        self._poller.register(self._sockets.jobs, zmq.POLLIN if self._queue.bytes < LIMIT_BYTES else 0)
         self._waker.sleeping = True
         if self._signals.leave:
             timeout = 0.0

@@ -53,6 +53,8 @@ def answer(writer: Operated, command: Command) -> Answer:
 
 
 def _status(writer: Operated) -> dict[str, Any]:
+    """A process looks: what producers gather is sent now, and acknowledged."""
+    writer.intake.protocol.call()
     report = writer.status().report()
     return {**report, "last_error": writer.redaction.text(report["last_error"])}
 

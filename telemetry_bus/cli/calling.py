@@ -65,6 +65,12 @@ class Caller:
         """The writer's answer to a command. Raises `WriterAbsent` and `WriterError`, as `control.ask`."""
         return ask(self._bus.folder, name, self._timeout, **arguments)
 
+    def call(self) -> None:
+        """Have the writer, if there is one, call for what producers gather: it does when its status is asked for."""
+        if self._bus.held:
+            with suppress(WriterAbsent):
+                ask(self._bus.folder, "status", _KNOCK_S)
+
     def known(self) -> str:
         """What is known of the writer, for an error's text."""
         if not self._bus.held:

@@ -95,6 +95,7 @@ def _wait(bus: Bus, barrier: Barrier, timeout: float) -> None:
         while True:
             caller.ensure()
             began = time.monotonic()
+            caller.call()
             journals = bus.journals()
             barrier.look(journals)
             if barrier.reached:

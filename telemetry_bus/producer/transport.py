@@ -28,6 +28,8 @@ from .requests import Requests
 
 logger = logging.getLogger("telemetry_bus")
 
+#: For the frames of a message; as numbers, for the flags of ZeroMQ are slow to combine.
+_MORE, _LAST = int(zmq.NOBLOCK | zmq.SNDMORE), int(zmq.NOBLOCK)
 #: ZeroMQ tries to reach a writer that is not there at this pace (milliseconds).
 _RECONNECT_MS, _RECONNECT_LIMIT_MS = 10, 200
 #: A goodbye may take so long to leave; losing it costs nothing.
@@ -67,6 +69,7 @@ class Transport:
         self._database = database
         self._look_at = 0.0
         self._readable = False  # whether the poll has found that the writer has said something
+        self._blocked = False  # whether the poll looks for room in the queue of messages
         self._misunderstood = ""
         self._pace = pace
 
@@ -121,7 +124,9 @@ class Transport:
 
     def _loop(self, push: zmq.Socket[bytes], control: zmq.Socket[bytes]) -> None:
         poller = zmq.Poller()
+        self._blocked = False
         poller.register(self._pipe, zmq.POLLIN)
+        poller.register(control, zmq.POLLIN)
         while not self._requests.stopping:
             self._turn(push, control, poller)
         self._outbox.keep_journal(self._folder, self._pace)
@@ -138,9 +143,13 @@ class Transport:
         while not blocked and (part := protocol.next_slice()) is not None:
             try:
                 message = outbox.read(part)
-                push.send_multipart(message.encode(), zmq.NOBLOCK)
+                header, definitions, records = message.encode()
+                push.send(header, _MORE)  # `send_multipart`, at half its cost
+                push.send(definitions, _MORE)
+                push.send(records, _LAST)
             except zmq.Again:  # ZeroMQ's queue is full
                 blocked = True
+                protocol.hindered(now)
             except JournalUnavailable:
                 self._look_at, blocked = now, True
             else:
@@ -154,10 +163,11 @@ class Transport:
             if not _say(control, word):
                 protocol.unreachable()
         behind = NEVER if blocked else protocol.wake_behind()
-        deadline, waits = protocol.deadline(), protocol.waits
-        poller.register(push, zmq.POLLOUT if blocked else 0)
-        poller.register(control, zmq.POLLIN if protocol.listens else 0)
-        self._see_to_writer(now, waits=waits)
+        deadline = protocol.deadline()
+        if blocked != self._blocked:
+            self._blocked = blocked
+            poller.register(push, zmq.POLLOUT if blocked else 0)
+        self._see_to_writer(now)
         self._sleep(poller, control, behind, deadline)
 
     def _receive(self, control: zmq.Socket[bytes], now: float) -> None:
@@ -165,7 +175,7 @@ class Transport:
         protocol = self._protocol
         failures: list[Failure] = []
         heard = False
-        while self._readable or protocol.expects:  # to find that there is nothing costs more than to read a message
+        while self._readable:
             try:
                 data = control.recv(zmq.NOBLOCK)
             except zmq.Again:
@@ -181,11 +191,11 @@ class Transport:
             self._outbox.settle(protocol.acknowledged, protocol.committed, failures)
             self._requests.heard.set()
 
-    def _see_to_writer(self, now: float, *, waits: bool) -> None:
+    def _see_to_writer(self, now: float) -> None:
         """Have a writer started while jobs wait for one, and the journal looked for while it holds any."""
         if not self._protocol.welcomed:
             self._known = False
-            if waits:
+            if self._protocol.waits:
                 self._spawner.ensure()
         elif not self._known:
             self._known = True

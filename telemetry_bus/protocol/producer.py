@@ -23,6 +23,8 @@ from .messages import Ack, Bye, Confirm, Control, Hello, Jobs, Refusal, Resend, 
 #: Seconds without progress after which the writer is asked; the interval doubles up to the limit.
 ASK_AFTER_S = 0.5
 ASK_LIMIT_S = 5.0
+#: The same where jobs are gathered: the writer acknowledges what no process waits for about once a second.
+ASK_PATIENTLY_AFTER_S = 3.0
 #: So many questions without an answer, and the writer is taken for gone.
 UNANSWERED_LIMIT = 2
 #: A writer forgets a stream that is silent for twice as long: say again who it is.
@@ -80,10 +82,12 @@ class ProducerProtocol:
         self._ends: deque[Position] = deque()
         self._sent = 0
         self._confirmed = 0
-        self._more_failures = False  # there may be more than the last acknowledgement had room for
         self._definitions_sent: Position = (0, 0)
         self._outbox: deque[Control] = deque()
         self._asked_received: int | None = None
+        self._asked = False  # the next Welcome is an answer
+        self._called = False  # the writer asks for what is gathered
+        self._called_to = 0  # the last job that was gathered then
         self._unanswered = 0
         self._interval = KNOCK_AFTER_S
         self._ask_at = 0.0
@@ -106,7 +110,8 @@ class ProducerProtocol:
         Decides what may be sent in this turn (`next_slice`), and what happens next if nothing else does (`deadline`,
         `wake_behind`).
         """
-        self._tail, self.wanted = tail, wanted
+        self._tail = tail
+        self._want(wanted, now)
         waiting = tail[0] > self.position[0]
         if waiting and now - self._spoke_at > INTRODUCE_AFTER_S:
             self._introduce_again(now)
@@ -115,16 +120,17 @@ class ProducerProtocol:
             self._send_at = self._tick(now) if self._gathering else None
         else:
             self._gathering = now < self._send_at
-            if not self._gathering:  # one more interval if there is anything to send: more may be coming
-                self._send_at = self._tick(now) if waiting else None
+            if not self._gathering:  # one more interval without being woken, where jobs come in every one
+                self._send_at = self._tick(now) if tail[0] > self.position[0] + 1 else None
 
     def next_slice(self) -> Slice | None:
         """What to send now; None: nothing. Tell `sent` when it is on its way."""
         start = self.position
-        if self._tail[1] <= self._sends_behind():
+        if self._tail[1] <= self._sends_behind(gathering=self._gathering):
             return None
         end = self._ends[self._sent] if self._sent < len(self._ends) else None
-        patient = self._linger_s > 0 and self.wanted <= start[0] and self._tail[1] < start[1] + self._full_bytes
+        few = self._tail[1] - self.acknowledged[1] < self._full_bytes  # or the window, or the journal, would be full
+        patient = self._linger_s > 0 and self.wanted <= start[0] and few
         return Slice(start, end, self._definitions_sent, self._rewind, patient)
 
     def sent(self, message: Jobs, now: float) -> None:
@@ -141,6 +147,16 @@ class ProducerProtocol:
         number, offset = self._definitions_sent
         self._definitions_sent = (number + message.definitions_count, offset + len(message.definitions))
 
+    def _want(self, wanted: int, now: float) -> None:
+        """A process waits until job number `wanted` is settled; a writer that calls waits for all that is gathered."""
+        if self._called:
+            self._called, self._called_to = False, self._tail[0]
+        wanted = max(wanted, self._called_to)
+        if self._linger_s and wanted > max(self.wanted, self.committed):
+            sent = wanted <= self.position[0]  # with no word that a process waits for it
+            self._ask_at = 0.0 if sent else min(self._ask_at, now + ASK_AFTER_S)
+        self.wanted = wanted
+
     def _introduce_again(self, now: float) -> None:
         """The writer may have forgotten the stream, and its definitions."""
         self._spoke_at = now
@@ -153,12 +169,12 @@ class ProducerProtocol:
         the same multiples of the interval, so that the writer can commit them together."""
         return (now // self._linger_s + 1) * self._linger_s
 
-    def _sends_behind(self) -> float:
+    def _sends_behind(self, *, gathering: bool) -> float:
         """Behind which place in the journal it must end for a message to be sent; `inf` when none may be.
 
-        While something is in flight only a full message is sent (Nagle's algorithm, RFC 896): the acknowledgement is
-        the moment to send what has gathered since, and under load messages grow by themselves. So it is while jobs
-        are gathered. What a process waits for, and what is sent again, goes at once.
+        While jobs are gathered only a full message is sent. Where they are not, so it is while something is in flight
+        (Nagle's algorithm, RFC 896): the acknowledgement is the moment to send what has gathered since, and under load
+        messages grow by themselves. What a process waits for, and what is sent again, goes at once.
         """
         if not self.welcomed or (self.refused and self.refused.fatal):
             return inf
@@ -167,7 +183,8 @@ class ProducerProtocol:
             return inf
         if self._sent < len(self._ends) or self.wanted > number:
             return offset
-        return offset + self._full_bytes - 1 if self._sent or self._gathering else offset
+        held = gathering if self._linger_s else self._sent
+        return offset + self._full_bytes - 1 if held else offset
 
     # What happens next
 
@@ -176,9 +193,10 @@ class ProducerProtocol:
 
         While jobs keep coming, none wakes the sender but the one that makes a message full.
         """
-        if self._send_at is None and not self._sent and self._tail[0] <= self.position[0]:
+        held = self._sent and not self._linger_s
+        if self._send_at is None and not held and self._tail[0] <= self.position[0]:
             return self._tail[1]
-        return self._sends_behind()
+        return self._sends_behind(gathering=self._send_at is not None)
 
     def deadline(self) -> float | None:
         """When there will be something to send or to say if nothing happens until then, 0: now; None: never."""
@@ -186,22 +204,6 @@ class ProducerProtocol:
             return 0.0
         ask_at = self._ask_at if self.waits else None
         return min((at for at in (self._send_at, ask_at) if at is not None), default=None)
-
-    @property
-    def listens(self) -> bool:
-        """Whether what the writer says matters before the deadline."""
-        return (
-            self._send_at is None
-            or self.wanted > self.committed
-            or self._unanswered > 0
-            or self._more_failures
-            or self._sends_behind() == inf
-        )
-
-    @property
-    def expects(self) -> bool:
-        """Whether the writer owes an answer."""
-        return self._sent > 0 or self._unanswered > 0 or not self.welcomed
 
     @property
     def waits(self) -> bool:
@@ -217,6 +219,7 @@ class ProducerProtocol:
             if self._unanswered >= UNANSWERED_LIMIT:
                 self.welcomed = False
             self._unanswered += 1
+            self._asked = True
             limit = ASK_LIMIT_S if self.welcomed else KNOCK_LIMIT_S
             self._interval = min(2 * self._interval, limit)
             self._ask_at = now + self._interval
@@ -227,6 +230,10 @@ class ProducerProtocol:
     def ask(self) -> None:
         """Have `due` ask the writer now."""
         self._ask_at = 0.0
+
+    def hindered(self, now: float) -> None:
+        """A message could not be sent: see soon whether the writer still lives."""
+        self._ask_at = min(self._ask_at, now + ASK_AFTER_S)
 
     def unreachable(self) -> None:
         """Nobody is connected: the writer is gone. Knock as at the beginning."""
@@ -261,13 +268,16 @@ class ProducerProtocol:
         self.welcomed = True
         self.writer_pid = message.pid
         self._unanswered = 0
+        asked, self._asked = self._asked, False
         if message.epoch != self.epoch:
             self.epoch = message.epoch
             failures = self._advance(message, now)
             self._go_back(message.received, now)
             return failures
         failures = self._advance(message, now)
-        if message.received < self.position[0]:
+        if not asked:
+            self._called = True
+        elif message.received < self.position[0]:
             if message.received == self._asked_received:
                 self._go_back(message.received, now)
             else:
@@ -284,7 +294,6 @@ class ProducerProtocol:
         while self._ends and self._ends[0][0] <= message.committed:
             self.acknowledged = self._ends.popleft()
             self._sent = max(0, self._sent - 1)
-        self._more_failures = bool(message.failures)
         news = [failure for failure in message.failures if failure.sequence > self._confirmed]
         if message.failures:
             self._confirmed = max(self._confirmed, message.failures[-1].sequence)
@@ -307,4 +316,5 @@ class ProducerProtocol:
     def _calm(self, now: float) -> None:
         self._asked_received = None
         self._interval = ASK_AFTER_S
-        self._ask_at = now + ASK_AFTER_S
+        patient = self._linger_s and self.wanted <= self.committed
+        self._ask_at = now + (ASK_PATIENTLY_AFTER_S if patient else ASK_AFTER_S)

@@ -53,6 +53,7 @@ class _Stream(Generic[Route]):
     confirmed: int = 0
     failed: bool = False  # there may be dead letters above `confirmed`
     welcome: bool = False  # its producer must be told of the epoch
+    waited: bool = False  # a process may be waiting for the next acknowledgement
     seen: float = 0.0
 
 
@@ -84,12 +85,14 @@ class WriterProtocol(Generic[Route]):
         message counts as lost then.
         """
         stream = self._stream(message.stream, now)
+        stream.waited = stream.waited or not message.patient
         defined = message.definitions_first <= len(stream.definitions) + 1
         if defined:  # also with jobs that are known: what follows them may need these
             stream.definitions.extend(message.definitions_first, message.definitions_count, message.definitions)
         last = message.first + message.count - 1
         if last <= stream.received:
             self.duplicates += message.count
+            stream.waited = True  # its producer has missed an acknowledgement
             self._touched[message.stream] = None
             return
         if not defined or message.first > stream.received + 1:
@@ -167,15 +170,27 @@ class WriterProtocol(Generic[Route]):
     def _drop_pending(self) -> None:
         self.pending, self.pending_jobs, self.pending_bytes = [], 0, 0
 
-    def replies(self) -> Iterator[tuple[Route, Control]]:
-        """What to tell whom now. May raise `DatabaseFault`; what was not told is told the next time."""
+    def call(self) -> None:
+        """Have all producers told how their streams stand, and so asked for what they gather."""
+        for name, stream in self._streams.items():
+            stream.welcome = True
+            self._touched[name] = None
+
+    def replies(self, *, lazy: bool = False) -> Iterator[tuple[Route, Control]]:
+        """What to tell whom now; when `lazy`, no acknowledgement that no process waits for.
+
+        May raise `DatabaseFault`; what was not told is told the next time.
+        """
         while self._replies:
             yield self._replies.popleft()
         for name in list(self._touched):
             stream = self._streams.get(name)
+            if lazy and stream and not (stream.waited or stream.welcome or stream.failed):
+                continue
             if stream and stream.route is not None:
                 yield stream.route, self._state(name, stream, Welcome if stream.welcome else Ack)
                 stream.welcome = False
+                stream.waited = stream.waited and stream.committed < stream.received
             del self._touched[name]
 
     def settled(self, stream: bytes) -> bool:
@@ -281,6 +296,7 @@ class WriterProtocol(Generic[Route]):
             stream.failed = True  # an earlier writer may have left dead letters of it
             stream.confirmed = max(stream.confirmed, message.trimmed)
         stream.route = route
+        stream.waited = stream.waited or stream.committed < stream.received
         if gone:
             self.warn(route, message.stream, _gone(gone))
         # A Welcome says what has arrived, and what is missing in it is sent again; an Ack only what is committed.

@@ -109,9 +109,11 @@ class Intake(Generic[Route]):
         return self.room or aside
 
     @property
-    def gathers(self) -> bool:
-        """Whether all that is pending is patient, and the batch waits for more of it."""
-        return self._since is not None and self._patient and self._limits.step_s > 0 and self.fault is None
+    def step_in(self) -> float:
+        """Seconds until the messages have come that are sent in step with what is pending; else 0."""
+        if self._since is None or not self._patient or self.fault is not None:
+            return 0.0
+        return max(0.0, self._since + self._limits.step_s - self._clock())
 
     @property
     def streams(self) -> int:
@@ -157,11 +159,11 @@ class Intake(Generic[Route]):
         if self.fault is not None and isinstance(message, Hello):
             self.protocol.warn(route, message.stream, str(self.fault))
 
-    def replies(self) -> list[tuple[Route, Control]]:
-        """What to tell whom now."""
+    def replies(self, *, lazy: bool = False) -> list[tuple[Route, Control]]:
+        """What to tell whom now. When `lazy`, acknowledgements that no process waits for are kept for another time."""
         found: list[tuple[Route, Control]] = []
         try:
-            found.extend(self.protocol.replies())
+            found.extend(self.protocol.replies(lazy=lazy))
         except DatabaseFault as fault:
             self.degrade(fault)
         return found

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from telemetry_bus import TelemetryStore
+from telemetry_bus.cli import main
+from telemetry_bus.control import ask
 from telemetry_bus.producer.outbox import Outbox
 from telemetry_bus.protocol.messages import Jobs
 from telemetry_bus.runtime.folder import BusFolder
@@ -41,8 +43,12 @@ def written(database: Path) -> int:
     return int(count)
 
 
+def folder_of(database: Path) -> BusFolder:
+    return BusFolder.of(TelemetryStore(database, mode="sync")._options.database)
+
+
 def journals(database: Path) -> list[Path]:
-    return list(BusFolder.of(TelemetryStore(database, mode="sync")._options.database).journal_paths())
+    return list(folder_of(database).journal_paths())
 
 
 @on_both
@@ -118,6 +124,41 @@ def test_the_end_of_a_program_does_not_wait(mode: str, database: Path) -> None:
     """What it has gathered is written when it ends."""
     subprocess.run([sys.executable, "-c", ENDS, str(database), mode], check=True, timeout=60, env={**os.environ})
     wait_until(lambda: written(database) == 2, "the job is written")
+
+
+@in_daemon_mode
+def test_a_look_at_the_bus_does_not_wait(open_store: OpenStore, database: Path) -> None:
+    """An operator who asks for the status has what is gathered sent; it is not what is counted in this answer."""
+    store = open_store(linger_ms=HOUR_MS)
+    add(store, "a")
+    store.flush()
+    add(store, "b")
+    ask(folder_of(database), "status", 30)
+    wait_until(lambda: written(database) == 2 and not store.stats().pending, "the job is written, and acknowledged")
+
+
+@in_daemon_mode
+def test_an_operator_who_flushes_does_not_wait(open_store: OpenStore, database: Path) -> None:
+    """`telemetry-bus flush` returns when what other programs gather is written."""
+    store = open_store(linger_ms=HOUR_MS)
+    add(store, "a")
+    store.flush()
+    add(store, "b")
+    assert 0 == main(["flush", "--database", str(database), "--timeout", "60"])
+    assert 2 == written(database)
+
+
+@in_daemon_mode
+def test_a_flush_of_what_has_been_sent_does_not_wait(open_store: OpenStore, database: Path) -> None:
+    """The writer acknowledges patient jobs about once a second; a process that comes to wait asks."""
+    store = open_store(linger_ms=5)
+    add(store, "first")
+    store.flush()
+    for number in range(20):
+        add(store, f"e{number}")
+        wait_until(lambda: written(database) == store.stats().submitted, "the job is written")
+        store.flush()
+        assert 0 == store.stats().pending
 
 
 @in_daemon_mode

@@ -84,6 +84,7 @@ class World(Stage):
             self._producers_go_on: 3,
             self._child_wakes: 2,
             self._process_waits: 3,
+            self._operator_looks: 1,
         }
         if self._only_loss:
             return work
@@ -123,6 +124,9 @@ class World(Stage):
     def _process_waits(self) -> None:
         if producer := self.any_producer():
             self.have_producer(producer, Producer.wait)
+
+    def _operator_looks(self) -> None:
+        self.have_writer(lambda writer: writer.intake.protocol.call())
 
     def _producers_turn(self) -> None:
         for producer in [each for each in self.producers if not each.stopped]:

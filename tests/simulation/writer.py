@@ -75,7 +75,7 @@ class WriterProcess:
             intake.commit()
         if stage.rng.random() < 0.2:
             intake.maintain(idle=False)
-        for route, message in intake.replies():
+        for route, message in intake.replies(lazy=not leaving and stage.rng.random() < 0.5):
             stage.network.send(stage.producer(route), encode_control(message))
             self.passes("between answers")
         if intake.malformed:

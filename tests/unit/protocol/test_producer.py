@@ -10,6 +10,7 @@ from telemetry_bus.protocol.messages import Ack, Bye, Confirm, Control, Hello, J
 from telemetry_bus.protocol.producer import (
     ASK_AFTER_S,
     ASK_LIMIT_S,
+    ASK_PATIENTLY_AFTER_S,
     INTRODUCE_AFTER_S,
     KNOCK_LIMIT_S,
     ProducerProtocol,
@@ -74,6 +75,12 @@ def next_slice(protocol: ProducerProtocol) -> Slice:
 def said(protocol: ProducerProtocol, now: float, waiting: bool = True) -> list[Control]:
     look(protocol, waiting)
     return [*protocol.due(now)]
+
+
+def answer(protocol: ProducerProtocol, message: Control, now: float) -> None:
+    """To the question that is due."""
+    assert [Hello] == [type(word) for word in said(protocol, now, waiting=False)]
+    protocol.receive(message, now)
 
 
 def deadline(protocol: ProducerProtocol, waiting: bool) -> float | None:
@@ -232,19 +239,27 @@ def test_overdue_acknowledgement_is_asked_for() -> None:
 def test_two_answers_without_progress_mean_loss() -> None:
     """Once the messages may still be on their way; the same answer again says that they are lost."""
     protocol = sending(3, 4)
-    protocol.receive(welcome(received=3), 1.0)
+    answer(protocol, welcome(received=3), 1.0)
     assert (7, 2 * MESSAGE) == protocol.position
-    protocol.receive(welcome(received=3), 2.0)
+    answer(protocol, welcome(received=3), 2.0)
     assert (3, MESSAGE) == protocol.position
 
 
 def test_progress_between_two_answers() -> None:
     """Answers that differ show that messages arrive."""
     protocol = sending(3, 4, 5)
-    for received in (3, 7):
-        protocol.receive(welcome(received, committed=3), 1.0)
+    for now, received in ((1.0, 3), (2.0, 7)):
+        answer(protocol, welcome(received, committed=3), now)
         assert (12, 3 * MESSAGE) == protocol.position
-    protocol.receive(welcome(7, committed=3), 1.0)
+    answer(protocol, welcome(7, committed=3), 3.0)
+    assert (7, 2 * MESSAGE) == protocol.position
+
+
+def test_what_was_not_asked_for_means_no_loss() -> None:
+    """A writer that calls may not have read yet what is on its way."""
+    protocol = sending(3, 4)
+    for now in (1.0, 1.1, 1.2):
+        protocol.receive(welcome(received=3), now)
     assert (7, 2 * MESSAGE) == protocol.position
 
 
@@ -331,39 +346,86 @@ def test_jobs_are_gathered_until_the_interval_is_over() -> None:
 
 
 def test_none_wakes_while_jobs_keep_coming() -> None:
-    """Nor does an answer; when no job has come in an interval, the next one does."""
+    """When no job has come in an interval, the next one does."""
     protocol = lingering()
     protocol.look((0, 0), 20.0)
     assert 0 == protocol.wake_behind()
     assert protocol.deadline() is None
     sends(protocol, (1, 100), 23.0)
     assert 999 == protocol.wake_behind()
-    assert not protocol.listens
     sends(protocol, (2, 200), 30.0)
-    assert (1199, False) == (protocol.wake_behind(), protocol.listens)
+    assert 1199 == protocol.wake_behind()
     protocol.receive(ack(2, 2), 40.0)
     assert [] == sends(protocol, (2, 200), 40.0)
-    assert (200, None, True) == (protocol.wake_behind(), protocol.deadline(), protocol.listens)
+    assert (200, None) == (protocol.wake_behind(), protocol.deadline())
 
 
-def test_failures_are_heard_of_one_after_the_other() -> None:
-    """An acknowledgement holds a few of them; the next one comes when these are confirmed, and is not waited for."""
+def test_a_single_job_in_an_interval_is_followed_by_none() -> None:
+    """The sender is not awake in the next one to find that there is nothing: the next job wakes it."""
+    protocol = lingering()
+    sends(protocol, (1, 100), 29.0)
+    assert [(1, True)] == sends(protocol, (1, 100), 30.0)
+    assert 100 == protocol.wake_behind()
+    assert ASK_PATIENTLY_AFTER_S + 30.0 == protocol.deadline()
+    assert [] == sends(protocol, (2, 200), 31.0)
+    assert [(2, True)] == sends(protocol, (2, 200), 40.0)
+
+
+def test_messages_do_not_wait_for_acknowledgements() -> None:
+    """The writer acknowledges about once a second what no process waits for; it is not asked before."""
+    protocol = lingering()
+    sends(protocol, (2, 200), 29.0)
+    assert [(2, True)] == sends(protocol, (2, 200), 30.0)
+    assert [(4, True)] == sends(protocol, (4, 400), 40.0)
+    assert 1399 == protocol.wake_behind()
+    protocol.receive(ack(2, 2), 41.0)
+    assert [] == [*protocol.due(41.0 + ASK_AFTER_S)]
+    assert [Hello] == [type(word) for word in protocol.due(41.0 + ASK_PATIENTLY_AFTER_S)]
+
+
+def test_much_that_is_not_acknowledged_is_not_patient() -> None:
+    """Before the window is full, or the journal, an acknowledgement is due."""
     protocol = lingering()
     sends(protocol, (1, 100), 23.0)
-    sends(protocol, (2, 200), 30.0)
-    protocol.receive(ack(2, 1, Failure(STREAM, 1, "IntegrityError", "no")), 30.1)
-    assert protocol.listens
-    protocol.receive(ack(2, 2), 30.2)
-    assert not protocol.listens
+    assert [(6, True)] == sends(protocol, (6, 600), 30.0)
+    assert [(12, False)] == sends(protocol, (12, 1200), 40.0)
+
+
+def test_a_wait_for_what_is_in_flight_is_said() -> None:
+    """The writer does not know that a process waits for what was sent before; it is asked at once, and once."""
+    protocol = lingering()
+    sends(protocol, (1, 100), 23.0)
+    sends(protocol, (1, 100), 30.0)
+    assert [] == sends(protocol, (1, 100), 30.1, wanted=1)
+    assert [Hello(STREAM, DATABASE, 0, 7)] == [*protocol.due(30.1)]
+    sends(protocol, (1, 100), 30.1, wanted=1)
+    assert [] == [*protocol.due(30.1)]
+
+
+def test_a_writer_that_calls_gets_what_is_gathered() -> None:
+    """An operator looks at the bus: a welcome that was not asked for is a call. What comes later is gathered again."""
+    protocol = lingering()
+    assert [] == sends(protocol, (2, 200), 23.0)
+    protocol.receive(welcome(), 23.0)
+    assert [(3, False)] == sends(protocol, (3, 300), 23.1)
+    assert [] == sends(protocol, (4, 400), 23.2)
+
+
+def test_a_message_that_cannot_be_sent_raises_a_doubt() -> None:
+    """Whether the writer lives is seen as soon as where jobs are not gathered."""
+    protocol = lingering()
+    sends(protocol, (1, 100), 23.0)
+    sends(protocol, (1, 100), 30.0)
+    protocol.look((2, 200), 40.0)
+    protocol.hindered(30.1)
+    assert [Hello(STREAM, DATABASE, 0, 7)] == [*protocol.due(30.1 + ASK_AFTER_S)]
 
 
 def test_what_a_process_waits_for_is_sent_at_once() -> None:
-    """And what is before it; the next jobs are gathered again. The answer matters as long as it is waited for."""
+    """And what is before it; the next jobs are gathered again."""
     protocol = lingering()
     assert [(2, False)] == sends(protocol, (2, 200), 23.0, wanted=2)
-    assert protocol.listens
     protocol.receive(ack(2, 2), 23.1)
-    assert not protocol.listens
     assert [] == sends(protocol, (3, 300), 23.2, wanted=2)
     assert [(3, True)] == sends(protocol, (3, 300), 30.0, wanted=2)
 
@@ -391,7 +453,6 @@ def test_what_is_gathered_is_not_asked_after() -> None:
     stranger = ProducerProtocol(STREAM, DATABASE, 7, linger_s=LINGER_S)
     stranger.look((1, 100), 23.0)
     assert [Hello(STREAM, DATABASE, 0, 7)] == [*stranger.due(23.0)]
-    assert stranger.listens
 
 
 # A writer that asks for what has left the journal is told so at once, or the two would go round in circles.

@@ -47,12 +47,12 @@ class Conversation:
         self.protocol.control(sender.stream, Hello(sender.stream, database, trimmed, 7), 0.0)
         return self.replies()
 
-    def replies(self) -> list[Control]:
-        return [message for _, message in self.protocol.replies()]
+    def replies(self, *, lazy: bool = False) -> list[Control]:
+        return [message for _, message in self.protocol.replies(lazy=lazy)]
 
-    def commit(self) -> list[Control]:
+    def commit(self, *, lazy: bool = False) -> list[Control]:
         self.protocol.decided(self.ledger.apply(self.protocol.pending), self.protocol.pending)
-        return self.replies()
+        return self.replies(lazy=lazy)
 
     def pending(self) -> list[int]:
         return [n for run in self.protocol.pending for n in range(run.first, run.last + 1)]
@@ -94,6 +94,51 @@ def test_duplicates_are_dropped(writer: Conversation, sender: Sender) -> None:
     assert [] == writer.pending()
     assert [(5, 5)] == [state(reply) for reply in writer.replies()]
     assert 3 + 2 + 2 + 5 == writer.protocol.duplicates
+
+
+def test_patient_jobs_are_acknowledged_lazily(writer: Conversation, sender: Sender) -> None:
+    """Not at each commit, and then together."""
+    writer.hello(sender)
+    for number in (1, 2):
+        writer.protocol.jobs(replace(sender.message(number, number), patient=True), 0.0)
+        assert [] == writer.commit(lazy=True)
+    assert [(2, 2)] == [state(reply) for reply in writer.replies()]
+    assert [] == writer.replies()
+
+
+def test_what_is_waited_for_is_not_acknowledged_lazily(writer: Conversation, sender: Sender) -> None:
+    """A process waits for a job, or its producer asks while jobs are pending, or sends again what was committed."""
+    writer.hello(sender)
+    first, second, third = (replace(sender.message(number, number), patient=True) for number in (1, 2, 3))
+    writer.protocol.jobs(replace(first, patient=False), 0.0)
+    assert [(1, 1)] == [state(reply) for reply in writer.commit(lazy=True)]
+    writer.protocol.jobs(second, 0.0)
+    writer.hello(sender)
+    assert [(2, 2)] == [state(reply) for reply in writer.commit(lazy=True)]
+    writer.protocol.jobs(second, 0.0)
+    assert [(2, 2)] == [state(reply) for reply in writer.replies(lazy=True)]
+    writer.protocol.jobs(third, 0.0)
+    assert [] == writer.commit(lazy=True)
+
+
+def test_failures_are_not_told_lazily(writer: Conversation, sender: Sender) -> None:
+    """A program learns of a job that failed as soon as it has."""
+    writer.hello(sender)
+    writer.ledger.poison.add(1)
+    writer.protocol.jobs(replace(sender.message(1, 1), patient=True), 0.0)
+    (reply,) = writer.commit(lazy=True)
+    assert isinstance(reply, Ack)
+    assert [1] == [failure.sequence for failure in reply.failures]
+
+
+def test_a_call_reaches_all_producers(writer: Conversation, sender: Sender) -> None:
+    """Each is welcomed once without having asked; one that has never spoken cannot be told."""
+    other = Sender("other")
+    writer.hello(sender)
+    writer.protocol.jobs(other.message(1, 1), 0.0)
+    writer.protocol.call()
+    assert [(sender.stream, Welcome)] == [(to, type(told)) for to, told in writer.protocol.replies(lazy=True)]
+    assert [] == writer.replies()
 
 
 def test_the_ledger_decides(writer: Conversation, sender: Sender) -> None:
