@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from telemetry_bus.encoding.stream_names import stream_of
+from telemetry_bus.encoding.stream_names import is_owned, stream_of
 from telemetry_bus.errors import JournalCorrupt
 from telemetry_bus.journal.layout import PAGE_BYTES, read_watermark
 from telemetry_bus.protocol.messages import Control, Hello
@@ -18,8 +18,8 @@ from telemetry_bus.runtime.folder import JOURNAL_SUFFIX, BusFolder
 class Ownership:
     """Compares each word of a producer with what its connection is called.
 
-    A producer of an earlier version has a connection without such a name. It is heard as long as the stream's own
-    producer is not known, and what it says of acknowledged jobs counts only as far as the stream's journal says so.
+    A producer of 0.1.0 has no secret: it is heard, and what it says of acknowledged jobs counts only as far as the
+    stream's journal says so. (Messages of jobs show the secret themselves, `Jobs.decode`.)
     """
 
     def __init__(self, folder: BusFolder, protocol: WriterProtocol[bytes]) -> None:
@@ -31,8 +31,7 @@ class Ownership:
         stream: Any = getattr(message, "stream", None)
         if stream is None or stream_of(route) == stream:
             return message
-        known = self._protocol.route(stream)
-        if known is not None and stream_of(known) == stream:
+        if is_owned(stream):
             return None
         if isinstance(message, Hello) and message.trimmed > self._protocol.received(stream):
             return replace(message, trimmed=min(message.trimmed, self._trimmed(stream)))

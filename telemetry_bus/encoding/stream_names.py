@@ -1,8 +1,9 @@
-"""Whose a stream is: its name is the digest of a secret, and only its producer can name a connection by that secret.
+"""Whose a stream is: its name is the digest of a secret, which only its producer and the writer know.
 
-Everybody in the bus's group sees the names of streams, as those of their journals. The secret goes to the writer alone,
+Everybody in the bus's group sees the names of streams, as those of their journals. The secret goes to the writer alone:
 as the identity of the producer's connection (https://libzmq.readthedocs.io/en/latest/zmq_setsockopt.html,
-ZMQ_ROUTING_ID), and needs no place in any message.
+ZMQ_ROUTING_ID), and behind the header of each message of jobs. A mark in the name tells that the secret must be shown:
+the streams of 0.1.0 have random names, and none.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ except ImportError:
     from hashlib import blake2b
 
 
+SECRET_BYTES = 1 + STREAM_BYTES
+_MARK = b"\xffOWN"
+
+
 def new_secret() -> bytes:
     """A connection's identity does not begin with a zero: such names are ZeroMQ's own."""
     return b"S" + os.urandom(STREAM_BYTES)
@@ -24,4 +29,9 @@ def new_secret() -> bytes:
 
 def stream_of(secret: bytes) -> bytes:
     """The name of the stream that belongs to a secret."""
-    return blake2b(secret, digest_size=STREAM_BYTES).digest()
+    return blake2b(secret, digest_size=STREAM_BYTES - len(_MARK)).digest() + _MARK
+
+
+def is_owned(stream: bytes) -> bool:
+    """Whether the stream has a secret."""
+    return stream.endswith(_MARK)

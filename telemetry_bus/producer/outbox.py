@@ -232,6 +232,7 @@ class Outbox:
             definitions,
             records,
             patient and known[0] == defined[0],
+            self.journal.secret,
         )
 
     def settle(self, acknowledged: Position, committed: int, failures: Sequence[Failure]) -> None:

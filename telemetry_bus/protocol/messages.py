@@ -1,6 +1,7 @@
 """What producers and writer say to each other, and its form on the wire.
 
-Jobs travel over PUSH/PULL as three frames: header, definitions, records. Everything else travels over
+Jobs travel over PUSH/PULL as three frames: header, definitions, records; behind the header's checksum stands the secret
+of the stream, if it has one. Everything else travels over
 DEALER/ROUTER as one frame, a msgpack array ``[version, kind, field…]``.
 """
 
@@ -15,6 +16,7 @@ from zlib import crc32
 import msgpack
 
 from ..encoding.records import CHUNK_BYTES, MIN_RECORD_BYTES, STREAM_BYTES
+from ..encoding.stream_names import SECRET_BYTES, is_owned, stream_of
 from ..encoding.values import INT64_MAX, unpack
 from ..errors import ProtocolError
 from ..jobs import MAX_JOB_BYTES, Failure
@@ -32,6 +34,7 @@ _START = struct.Struct(">2sH")
 #: magic, version, stream, rewind, first sequence, count, first definition, definitions
 _HEADER = struct.Struct(">2sH16sIQIII")
 _CHECKSUM = struct.Struct(">I")
+_HEADER_BYTES = _HEADER.size + _CHECKSUM.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Jobs:
 
     `rewind` grows with every resend. `definitions` holds definitions number `definitions_first` and following.
     For `patient` jobs no process waits: they may be committed together with others that come soon. With definitions a
-    message is not patient.
+    message is not patient. By its `secret` a stream's own producer is told from other members of the group.
     """
 
     stream: bytes
@@ -52,6 +55,7 @@ class Jobs:
     definitions: bytes
     records: bytes
     patient: bool = False
+    secret: bytes = b""
 
     @property
     def last(self) -> int:
@@ -70,16 +74,16 @@ class Jobs:
         )
         definitions = _PATIENT if self.patient and not self.definitions_count else self.definitions
         checksum = crc32(self.records, crc32(definitions, crc32(header)))
-        return [header + _CHECKSUM.pack(checksum), definitions, self.records]
+        return [header + _CHECKSUM.pack(checksum) + self.secret, definitions, self.records]
 
     @classmethod
     def decode(cls, frames: Sequence[bytes]) -> Jobs:
-        """Raises `ProtocolError` unless the frames are exactly what `encode` makes."""
+        """Raises `ProtocolError` unless the frames are exactly what `encode` makes, in the stream's own producer."""
         if frames and frames[0][:2] == _MAGIC and len(frames[0]) >= _START.size:
             _, version = _START.unpack_from(frames[0])  # it may have other frames
             if version != VERSION:
                 raise _malformed(f"version {version}, this is version {VERSION}")
-        if len(frames) != 3 or len(frames[0]) != _HEADER.size + _CHECKSUM.size:
+        if len(frames) != 3 or len(frames[0]) not in (_HEADER_BYTES, _HEADER_BYTES + SECRET_BYTES):
             raise _malformed("wrong number or size of frames")
         header, definitions, records = frames
         magic, _, stream, rewind, first, count, number, many = _HEADER.unpack_from(header)
@@ -88,13 +92,16 @@ class Jobs:
         (checksum,) = _CHECKSUM.unpack_from(header, _HEADER.size)
         if checksum != crc32(records, crc32(definitions, crc32(header[: _HEADER.size]))):
             raise _malformed("wrong checksum")
+        secret = header[_HEADER_BYTES:]
+        if is_owned(stream) and stream_of(secret) != stream:
+            raise _malformed("another process speaks for a stream")
         if not 0 < count <= len(records) // MIN_RECORD_BYTES or many > len(definitions) or not first or not number:
             raise _malformed("impossible counts")
         if first + count > INT64_MAX:  # no ledger could hold it
             raise _malformed("impossible sequence")
         if many:
-            return cls(stream, rewind, first, count, number, many, definitions, records)
-        return cls(stream, rewind, first, count, number, many, b"", records, definitions == _PATIENT)
+            return cls(stream, rewind, first, count, number, many, definitions, records, secret=secret)
+        return cls(stream, rewind, first, count, number, many, b"", records, definitions == _PATIENT, secret)
 
 
 @dataclass(frozen=True, slots=True)

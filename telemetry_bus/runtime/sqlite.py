@@ -39,7 +39,11 @@ def limit_values(connection: sqlite3.Connection, most: int) -> None:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, most)
 
 
+#: Whether this Python can set the switches of a connection (since 3.12).
+HAS_SWITCHES = hasattr(sqlite3.Connection, "setconfig")
+
+
 def switch(connection: sqlite3.Connection, name: str, on: bool) -> None:
-    """Set a switch of the connection, one of `SQLITE_DBCONFIG_…`, where this Python can (since 3.12)."""
+    """Set a switch of the connection, one of `SQLITE_DBCONFIG_…`, where this Python can."""
     if hasattr(connection, "setconfig") and (number := getattr(sqlite3, f"SQLITE_DBCONFIG_{name}", None)) is not None:
         connection.setconfig(number, on)

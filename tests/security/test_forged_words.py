@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +15,12 @@ from telemetry_bus import TelemetryStore
 from telemetry_bus.config import Database, parse_database
 from telemetry_bus.control import ask
 from telemetry_bus.database import Writer
+from telemetry_bus.encoding.records import Encoder, seal
 from telemetry_bus.encoding.stream_names import new_secret, stream_of
+from telemetry_bus.errors import ProtocolError
 from telemetry_bus.journal.layout import DEFINITIONS_BYTES, PAGE_BYTES, Header, write_watermark
 from telemetry_bus.journal.ring import Journal
-from telemetry_bus.protocol.messages import Bye, Confirm, Control, Hello, encode_control
+from telemetry_bus.protocol.messages import Bye, Confirm, Control, Hello, Jobs, encode_control
 from telemetry_bus.protocol.writer import WriterProtocol
 from telemetry_bus.runtime.folder import BusFolder
 from telemetry_bus.writer.adoption import Adopter
@@ -60,21 +62,36 @@ def hello(stream: bytes, trimmed: int = FAR) -> Hello:
 
 
 def test_who_is_heard(folder: BusFolder) -> None:
-    """The one with the secret, always; another as long as that one is not known, and no further than the journal."""
+    """The one with the secret alone; of a stream without one anybody, and no further than the journal says."""
     protocol: WriterProtocol[bytes] = WriterProtocol(b"e" * 8, 1, Database("x", "sqlite"), Ledger())  # type: ignore[arg-type]
     ownership = Ownership(folder, protocol)
     secret, stranger = new_secret(), b"stranger"
     stream = stream_of(secret)
-    assert hello(stream) == ownership.heard(secret, hello(stream))
-    assert hello(stream, 0) == ownership.heard(stranger, hello(stream))
-    journal = Journal(folder.journals, stream, 64 * 1024, "x")
-    journal.trim((7, 700))
-    assert hello(stream, 7) == ownership.heard(stranger, hello(stream))
-    protocol.control(secret, hello(stream, 5), 0.0)
     words: list[Control] = [hello(stream), hello(stream, 0), Confirm(stream, FAR), Bye(stream)]
     assert [None] * 4 == [ownership.heard(stranger, word) for word in words]
     assert words == [ownership.heard(secret, word) for word in words]
+    older = os.urandom(16)
+    assert hello(older, 0) == ownership.heard(stranger, hello(older))
+    journal = Journal(folder.journals, older, 64 * 1024, "x")
+    journal.trim((7, 700))
+    assert hello(older, 7) == ownership.heard(stranger, hello(older))
     journal.remove()
+
+
+def forged(message: Jobs, secret: bytes) -> Jobs:
+    return replace(message, records=seal(b"\x01\x91\x07", message.first), secret=secret)
+
+
+def test_a_forged_message_of_jobs_is_not_read() -> None:
+    """Without the stream's secret, or with another one, whatever else is right; of a stream that has none it is."""
+    secret = new_secret()
+    honest = Jobs(stream_of(secret), 0, 1, 1, 1, 0, b"", seal(b"\x01\x91\x01", 1), secret=secret)
+    assert honest == Jobs.decode(honest.encode())
+    for another in (b"", new_secret(), bytes(len(secret)), secret[:-1]):
+        with pytest.raises(ProtocolError):
+            Jobs.decode(forged(honest, another).encode())
+    older = replace(forged(honest, b""), stream=os.urandom(16))
+    assert older == Jobs.decode(older.encode())
 
 
 def test_a_journal_that_speaks_of_another_stream(folder: BusFolder, database: Path) -> None:
@@ -94,6 +111,31 @@ def test_a_journal_that_speaks_of_another_stream(folder: BusFolder, database: Pa
         assert {victim: 0} == writer.last_sequences([victim])
     assert [] == folder.journal_paths()
     assert 1 == adopter.quarantined
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("no_writer_left")
+def test_forged_jobs_take_the_place_of_none(database: Path) -> None:
+    """With a real writer: jobs in the name of a stream, at the number that comes next, before its producer's own."""
+    folder = BusFolder.of(parse_database(database), environ={})
+    with TelemetryStore(database, timeout=60) as store:
+        store.execute(INSERT, (1,), ensure=[TABLE])
+        store.flush()
+        stream = bytes.fromhex(Path(store.stats().journal or "").stem)
+        context = zmq.Context(io_threads=1)
+        socket = context.socket(zmq.PUSH)
+        socket.connect(folder.endpoint("jobs"))
+        for first in range(2, 12):
+            row = Encoder(lambda definition: 2).row(INSERT, (-first,), ())
+            socket.send_multipart(Jobs(stream, 0, first, 1, 1, 0, b"", seal(row, first)).encode())
+        wait_until(lambda: 10 == ask(folder, "status", 10.0)["malformed"], "the messages have come")
+        context.destroy(linger=0)
+        for number in range(2, 100):
+            store.execute(INSERT, (number,))
+        store.flush()
+        with store.connection() as connection:
+            assert [(99, 1, 99)] == connection.execute("SELECT count(*), min(a), max(a) FROM t").fetchall()
+    folder.close()
 
 
 @pytest.mark.integration

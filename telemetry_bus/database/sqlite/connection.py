@@ -66,6 +66,8 @@ _PARENTS = 'SELECT "table" FROM pragma_foreign_key_list(?)'
 _INFO = "SELECT name, dflt_value, pk, hidden FROM pragma_table_xinfo(?) ORDER BY cid"
 _LINKS = 'SELECT id, "table", "from", "to" FROM pragma_foreign_key_list(?) ORDER BY id, seq'
 _CREATES = re.compile(r"\s*create\b(?!\s+temp)", re.I)
+_SHADOWS = "SELECT lower(name) FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'"
+_KNOWS_SHADOWS = sqlite3.sqlite_version_info >= (3, 37)
 _COLUMNS = "SELECT name, upper(type) FROM pragma_table_xinfo(?)"
 
 
@@ -173,7 +175,8 @@ class SqliteConnection:
         self._deadline = inf
         self._closed = False
         driver.create_function("regexp", 2, Regexp(self._is_late), deterministic=True)
-        self._guard = Guard(allowed_functions(driver))
+        self._shadows: tuple[object, frozenset[str]] = (None, frozenset())
+        self._guard = Guard(allowed_functions(driver), frozenset if sqlite.HAS_SWITCHES else self._shadow_tables)
         self._cursor = driver.cursor()
         self._planner = PlannerStatistics(self._execute_own, settings.clock)
         self._last_entry = 0
@@ -366,6 +369,15 @@ class SqliteConnection:
             return False
         within = limit == resource.RLIM_INFINITY or largest + _ROOM_BYTES <= limit
         return within and disk.f_bavail * disk.f_frsize >= _ROOM_BYTES
+
+    def _shadow_tables(self) -> frozenset[str]:
+        """The tables in which virtual tables keep what they hold."""
+        if not _KNOWS_SHADOWS:
+            return frozenset()
+        version = self.schema_version()
+        if version != self._shadows[0]:
+            self._shadows = version, frozenset(name for (name,) in self.own(_SHADOWS))
+        return self._shadows[1]
 
     def vanished(self) -> bool:
         return self._files[""] != self._file_identity("")

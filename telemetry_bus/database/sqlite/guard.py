@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Callable
 
 from ...errors import NotRecordable
-from ...sql.shapes import names_bus_table
-from ...sql.tokens import BUS_PREFIX
+from ...sql.memory import remember
+from ...sql.shapes import names, names_bus_table
+from ...sql.targets import table_of
+from ...sql.tokens import BUS_PREFIX, significant
 
 #: A job neither steers the transaction it stands in nor reaches for another file or the connection's settings.
 _DENIED_ACTIONS = frozenset(
@@ -54,6 +57,9 @@ _DIRECT_ONLY = 0x80000
 _BROUGHT_ALONG = re.compile(
     r"bm25|highlight|match|matchinfo|offsets|optimize|snippet|rtreecheck|rtreedepth|rtreenode|geopoly_\w+|json\w*|regexp"
 )
+#: What the tables are called in which full-text and R-tree tables keep what they hold: jobs write to these through the
+#: virtual table alone, or the next one that uses it may end the writer.
+_PART_OF_A_TABLE = re.compile(r"_(content|data|idx|docsize|config|segments|segdir|stat|node|rowid|parent)\b", re.I)
 _DENIED_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "sqlite_log"})
 _FUNCTIONS = "SELECT lower(name), builtin, flags FROM pragma_function_list"
 
@@ -76,10 +82,12 @@ class Guard:
     trust, a text that the bus has used itself is refused to jobs.
     """
 
-    def __init__(self, functions: frozenset[str]) -> None:
-        """`functions`: those that jobs may call, in lower case."""
+    def __init__(self, functions: frozenset[str], shadow_tables: Callable[[], frozenset[str]] = frozenset) -> None:
+        """`functions`: those that jobs may call, in lower case. `shadow_tables`: those that virtual tables have now,
+        where SQLite's own switch (DEFENSIVE) cannot be set."""
         self.trusted = False
         self._functions = functions
+        self._shadow_tables = shadow_tables
         #: The texts that have been prepared as statements of the bus.
         self.own: set[str] = set()
 
@@ -91,6 +99,8 @@ class Guard:
                 operation="apply",
                 subject=sql,
             )
+        if (written := _may_write_to_part(sql)) and not written.isdisjoint(self._shadow_tables()):
+            raise NotRecordable("a job cannot write to the parts of a virtual table", operation="apply", subject=sql)
 
     def authorize(
         self, action: int, first: str | None, second: str | None, database: str | None, source: str | None
@@ -115,6 +125,16 @@ class Guard:
         """ALTER TABLE calls functions that no statement can, and that are in no list."""
         internal = function.startswith("sqlite_") and function not in _DENIED_FUNCTIONS
         return internal or function in self._functions
+
+
+@remember
+def _may_write_to_part(sql: str) -> frozenset[str]:
+    """The tables that a statement may write to, in lower case, if one is called like a part of a virtual table."""
+    if _PART_OF_A_TABLE.search(sql) is None:
+        return frozenset()
+    is_trigger = any(token.symbol == "TRIGGER" for token in significant(sql)[:3])  # it writes when it is used
+    found = names(sql) if is_trigger else {table_of(sql) or ""}
+    return frozenset(map(str.lower, found))
 
 
 def _is_out_of_reach(table: str) -> bool:
