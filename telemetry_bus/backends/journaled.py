@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from ..runtime import lifecycle
 from ..runtime.folder import BusFolder
 from ..runtime.lifecycle import EXIT_LIMIT_S, ForkSafeLock
 from ..runtime.limits import way_out
+from ..runtime.native import native
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -44,6 +46,7 @@ class JournaledBackend:
         self._ended = False  # by the end of the interpreter
         self._busy = False  # with the beginning of a stream
         self._torn: JournalUnavailable | None = None  # what became of the last stream, and is not told yet
+        self._user = -1  # who has begun the stream
         self._beginning = ForkSafeLock()
         #: Once there is an outbox, its own method, without a way through here.
         self.put_row: Callable[[str, Row, tuple[str, ...]], int] = self._put_first_row
@@ -79,6 +82,8 @@ class JournaledBackend:
             return
         self._tell_torn()
         why = "the store is closed" if self._closed else f"the writer after {timeout:g} s: {self._known()}"
+        if os.geteuid() != self._user:
+            why += f"; this process was user {self._user} when it began, and is user {os.geteuid()} now"
         raise FlushTimeout(
             f"{outbox.pending} jobs are waiting; {why}",
             operation="flush",
@@ -161,8 +166,13 @@ class JournaledBackend:
         if outbox is None or self._closed or self._ended:
             return 0
         with suppress(RuntimeError):  # the interpreter ends: so do we then, by `at_exit`
-            _thread.start_new_thread(self._finish, (outbox,))  # `threading` would take a lock of its own
+            _thread.start_new_thread(self._end, (outbox,))  # `threading` takes a lock that this thread may hold
         return outbox.pending
+
+    def _end(self, outbox: Outbox) -> None:
+        """In a thread that `threading` does not know, which would for ever list it once it has waited for another."""
+        with suppress(RuntimeError):  # the interpreter ends, or there are no more threads: it ends with the program
+            native("threading").Thread(target=self._finish, args=(outbox,), daemon=True).start()
 
     def _finish(self, outbox: Outbox) -> None:
         try:
@@ -198,7 +208,7 @@ class JournaledBackend:
                 try:
                     self._busy = True
                     lifecycle.watch(self)  # once more in a forked child, which may end in another way
-                    self._outbox = self._start()
+                    self._outbox, self._user = self._start(), os.geteuid()
                     self._outbox.give_up = self._give_up
                     self.put_row = self._outbox.put_row
                 except OSError as error:

@@ -25,7 +25,8 @@ def add_to(whole: Parser) -> None:
         run,
         "look for what is wrong, and say how to mend it",
         "Look at the database, the bus folder, the writer and the environment, and say how to mend what is wrong.\n"
-        "Changes nothing and starts nobody. A problem makes the exit code 1, a warning does not.",
+        "Changes nothing and starts nobody. A problem makes the exit code 1, a database that is not there 4, a warning "
+        "neither.",
     )
     parser.add_argument("--full", action="store_true", help="look into the indexes too: integrity_check, which is slow")
 
@@ -33,12 +34,12 @@ def add_to(whole: Parser) -> None:
 def run(arguments: argparse.Namespace, output: Output) -> int:
     from .checks import NAMES, Case, examine  # they bring SQLAlchemy, which the other commands need not wait for
 
-    states = []
+    bus, states = _bus(arguments.database), []
     width = max(map(len, NAMES))
 
     def told() -> Iterator[tuple[str, Finding]]:
         """As they come: some checks take their time."""
-        for name, finding in examine(Case(_bus(arguments.database), full=arguments.full)):
+        for name, finding in examine(Case(bus, full=arguments.full)):
             states.append(finding.state)
             yield name, finding
 
@@ -55,7 +56,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             f"{counted(len(states), 'check')}, {counted(states.count('problem'), 'problem')}, "
             f"{counted(states.count('warning'), 'warning')}"
         )
-    return exit_codes.FAILED if "problem" in states else exit_codes.DONE
+    if "problem" in states:
+        return exit_codes.FAILED
+    return exit_codes.MISSING if bus is not None and bus.missing else exit_codes.DONE
 
 
 def _bus(database: str | None) -> Bus | None:

@@ -89,6 +89,7 @@ class Outbox:
         self._changed = native("threading").Condition(self._lock)
         self._busy = False
         self._closed = False
+        self._refusal: tuple[str, str] | None = None
         self.full = False
         self.torn_told = False
         self._committed = 0
@@ -189,8 +190,11 @@ class Outbox:
         return JournalUnavailable(message, operation="submit", subject=str(self.journal.path), hint=hint)
 
     def _refuse(self) -> NoReturn:
-        if self._closed and self.journal.failed:
+        if self.journal.torn:
             self._refuse_failed()
+        if self._refusal:
+            message, hint = self._refusal
+            raise ConfigError(message, operation="daemon mode", subject=str(self.journal.path), hint=hint)
         if self._closed:
             raise StoreClosed("the store is closed", operation="submit", hint="submit before shutdown()")
         raise ReentrantSubmit
@@ -320,7 +324,8 @@ class Outbox:
         """Wait until nothing is pending, closed or not; whether that came about in time."""
         self.hurry(self.journal.end[0])
         with self._lock:
-            return bool(wait_for(self._changed, lambda: not self.pending, timeout))
+            wait_for(self._changed, lambda: not self.pending or self.journal.torn, timeout)
+            return not self.pending
 
     def hurry(self, sequence: int) -> None:
         """A process waits for the jobs up to `sequence`: have them sent now, and committed at once."""
@@ -368,6 +373,13 @@ class Outbox:
         with self._lock:
             self._closed = True
             self._changed.notify_all()
+
+    def refuse_all(self, message: str, hint: str) -> None:
+        """Nothing can be sent, ever: leave what is pending to a writer, and say so to those who submit."""
+        logger.error("%s; %d jobs are left to the writer", message, self.pending)
+        self._refusal = message, hint
+        self.close()
+        self.release()
 
     def release(self) -> bool:
         """After `close`, when nobody sends any more: delete the journal if everything in it is decided, else leave

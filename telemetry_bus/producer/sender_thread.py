@@ -111,6 +111,12 @@ class Sender:
                 if self._transport is None:
                     self._transport = self._load()
                 self._transport.run()
+            except ImportError as error:  # for good: ZeroMQ can be loaded by one interpreter of a process
+                self._failure = f"sender: {error}"
+                self._outbox.refuse_all(
+                    f"ZeroMQ cannot be loaded: {error}", 'use mode="thread" or "sync" here, or the main interpreter'
+                )
+                break
             except Exception as error:  # the thread must outlive it: out of descriptors, a defect
                 self._pace.log(logging.ERROR, "the sender failed and starts again", exc_info=True)
                 self._failure = f"sender: {error}"

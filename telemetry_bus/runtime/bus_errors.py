@@ -33,6 +33,11 @@ _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
 _libc.sigaction.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p)
 
+_interpreter = ctypes.pythonapi.PyInterpreterState_Get
+_interpreter.restype = ctypes.c_void_p
+ctypes.pythonapi.PyInterpreterState_GetID.argtypes = (ctypes.c_void_p,)
+ctypes.pythonapi.PyInterpreterState_GetID.restype = ctypes.c_int64
+
 _before = ctypes.create_string_buffer(_ACTION.size)
 
 
@@ -55,8 +60,11 @@ _handler = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p
 
 
 def catch_bus_errors() -> None:
-    """From now on a file of ours whose disk fails is memory. Idempotent."""
-    if os.uname().machine not in _MACHINES:
+    """From now on a file of ours whose disk fails is memory. Idempotent.
+
+    Not in a second interpreter of the process: there a handler would wait for a lock that its own thread holds.
+    """
+    if os.uname().machine not in _MACHINES or ctypes.pythonapi.PyInterpreterState_GetID(_interpreter()):
         return
     ours = _ACTION.pack(ctypes.cast(_handler, ctypes.c_void_p).value, b"", _SA_SIGINFO, 0)
     there = ctypes.create_string_buffer(_ACTION.size)

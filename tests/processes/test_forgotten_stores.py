@@ -66,6 +66,7 @@ deadline = time.monotonic() + 50
 while any(now > then for now, then in zip(resources(), before)):
     assert time.monotonic() < deadline, (before, resources())
     time.sleep(0.01)
+assert not [thread for thread in threading.enumerate() if isinstance(thread, threading._DummyThread)]
 keeper.shutdown(wait=True)
 """
 

@@ -16,7 +16,7 @@ import pytest
 
 import telemetry_bus
 
-from ..support.bus import ROOT, Bus
+from ..support.bus import HEAD, ROOT, Bus
 from ..support.clock import DEADLINE_S, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -356,3 +356,39 @@ def test_pyinstaller(bus: Bus, tmp_path: Path) -> None:
     assert (0, "", "") == (ended.returncode, ended.stderr, ended.stdout)
     assert ["run", "run"] == Path(f"{bus.path}.count").read_text().split()
     wait_until(lambda: 2 == len(bus.rows("SELECT name FROM events")), "what the first one left is adopted")
+
+
+def test_a_second_interpreter(bus: Bus, tmp_path: Path) -> None:
+    """ZeroMQ is for one interpreter of a process. What a second one submits before it knows is left to the writer,
+    later jobs are refused with the reason. Mode thread works there."""
+    program = """
+try:
+    import _interpreters as interpreters
+    second = interpreters.create("legacy")
+except ImportError:
+    import _xxsubinterpreters as interpreters
+    second = interpreters.create(isolated=False)
+event(get_store(database), "main", 1)
+get_store(database).flush()
+begin = f"import sys; sys.path[:] = {sys.path!r}; sys.argv[:] = {sys.argv!r}; exec(open(sys.argv[2]).read())"
+if failed := interpreters.run_string(second, begin):
+    print(failed)
+"""
+    inside = """
+from telemetry_bus import ConfigError
+store = TelemetryStore(database)
+try:
+    for number in range(1, 60_000):
+        event(store, "second", number)
+        time.sleep(0.001)
+except ConfigError as error:
+    print(number, error)
+store.shutdown()
+with TelemetryStore(database + "2", mode="thread") as store:
+    event(store, "thread", 1)
+"""
+    (tmp_path / "second.py").write_text(HEAD + inside)
+    number, _, reason = bus.run(program, str(tmp_path / "second.py")).partition(" ")
+    assert "daemon mode: ZeroMQ cannot be loaded: Interpreter change detected" in reason
+    bus.settle()
+    assert {"main": [1], "second": list(range(1, int(number)))} == bus.numbers()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import shutil
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -480,3 +481,48 @@ os._exit(0)
 """
     done = as_user(OWNER, program, place / "telemetry.db", home=place)
     assert "refused\n" == done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("mode", ["daemon", "thread"])
+def test_a_process_that_becomes_another_user(place: Path, mode: str) -> None:
+    """Its store goes on with what is open. Where it would have to start a writer it says why not; nothing is lost."""
+    program = """
+from telemetry_bus import ConfigError, FlushTimeout, JournalUnavailable, TelemetryStore
+from telemetry_bus.config import parse_database
+from telemetry_bus.control import ask
+from telemetry_bus.runtime.folder import BusFolder
+
+database, mode, user = sys.argv[1], sys.argv[2], int(sys.argv[3])
+store, other = TelemetryStore(database, mode=mode), TelemetryStore(database, mode=mode)
+store.execute("CREATE TABLE t (a)")
+store.flush()
+if mode == "daemon":
+    ask(BusFolder.of(parse_database(database)), "stop", 10)
+os.setgid(user)
+os.setuid(user)
+store.execute("INSERT INTO t VALUES (?)", (1,))
+try:
+    store.flush(timeout=60 if mode == "thread" else 3)
+    print("written")
+except FlushTimeout as error:
+    print(error)
+try:
+    other.execute("INSERT INTO t VALUES (?)", (2,))
+except (ConfigError, JournalUnavailable) as error:
+    print(error)
+os._exit(0)
+"""
+    done = as_user(0, program, place / "telemetry.db", mode, OWNER, home=place)
+    assert 2 == done.stdout.count("\n"), done.stdout + done.stderr
+    first, second = done.stdout.splitlines()
+    if mode == "daemon":
+        assert "Permission denied" in first
+        assert f"this process was user 0 when it began, and is user {OWNER} now" in first
+    else:
+        assert "written" == first
+    assert "bus folder" in second or "Permission denied" in second
+    with TelemetryStore(place / "telemetry.db") as store:
+        store.execute("CREATE TABLE IF NOT EXISTS t (a)")
+    with sqlite3.connect(place / "telemetry.db") as connection:
+        wait_until(lambda: [(1,)] == connection.execute("SELECT a FROM t").fetchall(), "its job is written")
+    connection.close()
