@@ -12,6 +12,7 @@ from . import (
     direct,
     fairness,
     interference,
+    job_cost,
     latency,
     memory,
     one_process,
@@ -33,6 +34,7 @@ MEASURES: dict[str, Measure] = {
         *latency.MEASURES,
         *fairness.MEASURES,
         *interference.MEASURES,
+        *job_cost.MEASURES,
         *memory.MEASURES,
         *starting.MEASURES,
         *reports.MEASURES,
@@ -153,6 +155,23 @@ def _interference() -> list[Figure]:
     return found
 
 
+def _job_cost() -> list[Figure]:
+    """Rate by rate: who takes what of a job."""
+    found = []
+    for rate in job_cost.RATES:
+        group = f"{rate:,} jobs a second of {job_cost.PROCESSES} processes: CPU, µs a job"
+        for name, label in (("bus", "bus"), ("bus-0", "bus, linger_ms=0")):
+            for part in (*job_cost.PARTS, "producer", "all"):
+                goal = _at_most(5) if name == "bus" and rate == 10_000 and part in ("producer", "writer") else None
+                found.append(Figure(group, f"{label}: {part}", "job-cost", f"{name}_{rate}_{part}_us", "µs", goal=goal))
+    group = "of a core, percent"
+    label = "sender threads and writer, 1,000 jobs a second"
+    found.append(Figure(group, label, "job-cost", "background_percent", goal=_at_most(3)))
+    found.append(Figure(group, "the same, linger_ms=0", "job-cost", "background_percent_0"))
+    found.append(Figure(group, "idle writer, idle producers", "job-cost", "idle_percent", goal=_at_most(0.1)))
+    return found
+
+
 def _stage(label: str, key: str) -> Figure:
     return Figure("each step by itself, CPU µs of a row", label, "stages", key, "µs")
 
@@ -203,8 +222,6 @@ FIGURES: tuple[Figure, ...] = (
     _cost("execute, calling thread, one producer", "bus-one", "calling_cpu_us", _at_most(1.5)),
     _cost("row, whole producer, one producer", "bus-one", "process_cpu_us", _at_most(2.5)),
     _cost("callable, calling thread, one producer", "bus-callable-one", "calling_cpu_us", _at_most(5)),
-    _cost("row, whole producer, 10,000 jobs a second", "latency", "process_cpu_us", _at_most(5)),
-    _cost("row, writer, 10,000 jobs a second", "latency", "writer_cpu_us", _at_most(5)),
     _time("slowest execute through the bus", "bus-worst", "worst_ms", _at_most(20)),
     _time("slowest transaction of a direct writer", "direct", "worst_ms"),
     _time("until visible, 10,000 jobs a second, p50", "latency", "p50_ms"),
@@ -239,6 +256,7 @@ FIGURES: tuple[Figure, ...] = (
     _report("methods", "methods_s", _at_most(1)),
     _report("fields", "fields_s", _at_most(1)),
     *_interference(),
+    *_job_cost(),
     _stage("execute, all of it", "execute"),
     _stage("- check and encode", "encode"),
     _stage("  floor: msgpack's packer", "encode_floor"),

@@ -29,8 +29,9 @@ from .writer import begun, writing
 COLUMNS = ("url", "host", "status", "took_ms", "bytes", "method", "at")
 #: CPU of a unit of work, in ms.
 WORK_MS = (0.2, 1, 5, 50)
-#: Of one case with one contender; longer with more rows.
-SHORTEST_S, LONGEST_S, ROWS_PER_SECOND_OF_RUN = 0.5, 4.0, 100_000
+#: Of one case with one contender; longer with more rows, and where there are few records.
+SHORTEST_S, LONGEST_S, ROWS_PER_SECOND_OF_RUN = 0.5, 2.0, 400_000
+FEW_MS, FEW_TIMES = 50, 4
 CALIBRATION = 20_000
 #: OpenTelemetry, where it is installed (the extra `bench`).
 _OTEL = "opentelemetry.sdk"
@@ -67,10 +68,11 @@ def interference(setting: Setting) -> Figures:
     seconds = min(LONGEST_S, max(SHORTEST_S, setting.rows / ROWS_PER_SECOND_OF_RUN))
     pace = _calibrate()
     for case in CASES:
-        alone = _run(setting, case, "none", pace, seconds)
+        lasting = seconds * (FEW_TIMES if case.work_ms >= FEW_MS else 1)
+        alone = _run(setting, case, "none", pace, lasting)
         for name in contenders():
             if name != "none":
-                cost = _run(setting, case, name, pace, seconds)
+                cost = _run(setting, case, name, pace, lasting)
                 found[f"{name}_{case.name}_us"] = cost.cpu_us - alone.cpu_us
                 found[f"{name}_{case.name}_slower"] = cost.wall_us / alone.wall_us - 1
     return found

@@ -33,17 +33,13 @@ def paced(setting: Setting) -> Figures:
     seconds = min(LONGEST_S, max(SHORTEST_S, setting.rows / ROWS_PER_SECOND_OF_RUN))
     share = round(JOBS_PER_S * seconds / setting.producers)
     jobs = share * setting.producers
-    with writing(setting.database, FETCHES.ddl) as writer:
-        before = writer.cpu_s
+    with writing(setting.database, FETCHES.ddl):
         done = crowd.run(setting.producers + 1, _read_or_submit, setting.database, setting.producers, share)
-        writer_cpu_s = writer.cpu_s - before
     FETCHES.check(setting.database, jobs)
     reader, *producers = done.figures
     return {
         **reader,
         "jobs_per_s": jobs / max(one["submitting_s"] for one in producers),
-        "process_cpu_us": sum(one["process_cpu_s"] for one in producers) / jobs * 1e6,
-        "writer_cpu_us": writer_cpu_s / jobs * 1e6,
     }
 
 
@@ -61,7 +57,6 @@ def _read_or_submit(number: int, start: crowd.Start, database: Path, producers: 
     clock, nanoseconds = time.perf_counter, time.perf_counter_ns
     with begun(database) as store:
         start()
-        cpu = time.process_time()
         began = clock()
         due = began + every * number / producers
         for _ in range(share):
@@ -71,8 +66,7 @@ def _read_or_submit(number: int, start: crowd.Start, database: Path, producers: 
             due += every
         submitting_s = clock() - began
         store.flush()
-        cpu = time.process_time() - cpu
-    return {"submitting_s": submitting_s, "process_cpu_s": cpu}
+    return {"submitting_s": submitting_s}
 
 
 def _read_or_wait(number: int, start: crowd.Start, database: Path) -> Figures:

@@ -17,10 +17,24 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
+@dataclass(frozen=True)
+class Thread:
+    name: str
+    seconds: float
+
+
+def cpu_by_thread(pid: int) -> dict[int, Thread]:
+    """What the threads that live have taken, exactly."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        seconds = int((task / "schedstat").read_text().split()[0]) / 1e9
+        found[int(task.name)] = Thread((task / "comm").read_text().strip(), seconds)
+    return found
+
+
 def cpu_of_threads(pid: int) -> float:
     """Seconds of all threads that live, exactly."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    return sum(thread.seconds for thread in cpu_by_thread(pid).values())
 
 
 def children(pid: int) -> list[int]:

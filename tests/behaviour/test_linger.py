@@ -16,6 +16,7 @@ from telemetry_bus import TelemetryStore
 from telemetry_bus.cli import main
 from telemetry_bus.control import ask
 from telemetry_bus.producer.outbox import Outbox
+from telemetry_bus.producer.transport import Transport
 from telemetry_bus.protocol.messages import Jobs
 from telemetry_bus.runtime.folder import BusFolder
 
@@ -159,6 +160,27 @@ def test_a_flush_of_what_has_been_sent_does_not_wait(open_store: OpenStore, data
         wait_until(lambda: written(database) == store.stats().submitted, "the job is written")
         store.flush()
         assert 0 == store.stats().pending
+
+
+@in_daemon_mode
+def test_a_job_in_the_moment_in_which_the_sender_falls_asleep(
+    open_store: OpenStore, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind its last look at the journal and before its poll: it is seen all the same."""
+    store = open_store(linger_ms=5)
+    add(store, "first")
+    store.flush()
+    moments = iter(range(3))
+    timeout = Transport._timeout
+
+    def last_moment(transport: Transport, deadline: float | None) -> int | None:
+        if deadline is None and (number := next(moments, None)) is not None:
+            add(store, f"late {number}")
+        return timeout(transport, deadline)
+
+    monkeypatch.setattr(Transport, "_timeout", last_moment)
+    add(store, "second")
+    wait_until(lambda: written(database) == 5, "all jobs are written")
 
 
 @in_daemon_mode
