@@ -22,7 +22,7 @@ from .schema import Table, Upsert, with_room
 if TYPE_CHECKING:  # what records does without SQLAlchemy, which takes ten times as long to load as all the rest
     from sqlalchemy import Select
 
-#: The placeholders that their drivers want: SQLite's module and psycopg.
+#: The placeholders that their drivers want: SQLite's module and psycopg. A store of the bus takes `?` on both.
 _PLACEHOLDERS = {"sqlite": "qmark", "postgresql": "format"}
 
 #: Rows that are in memory at a time.
@@ -155,7 +155,7 @@ class Destination:
 
     def chunks(self, query: Select[Any] | Query) -> Iterator[list[tuple[Any, ...]]]:
         """The same, some thousand rows at a time, so that memory does not grow with the table."""
-        sql, parameters = query[:2] if isinstance(query, Query) else compile_query(query, self.dialect)
+        sql, parameters = query[:2] if isinstance(query, Query) else self._compiled(query)
         with self.store.connection() as connection:
             try:
                 cursor = connection.execute(sql, parameters)
@@ -165,6 +165,11 @@ class Destination:
                 raise
             while chunk := cursor.fetchmany(CHUNK_ROWS):
                 yield chunk if type(chunk[0]) is tuple else [tuple(row) for row in chunk]
+
+    def _compiled(self, query: Select[Any]) -> tuple[str, Sequence[Any]]:
+        """For a store of the bus, and for those that give their driver's own connections."""
+        ours = isinstance(self.store, TelemetryStore)
+        return compile_query(query, self.dialect, "qmark" if ours else _PLACEHOLDERS[self.dialect])
 
     def read_dicts(self, query: Select[Any] | Query) -> list[dict[str, Any]]:
         """The same, each row by the names of the query's columns."""
@@ -231,19 +236,20 @@ class Destination:
         return False
 
 
-def compile_query(query: Select[Any], dialect: DialectName) -> tuple[str, Sequence[Any]]:
-    """The query's SQL and its parameters, in order, as the database's driver takes them."""
-    compiled: Any = query.compile(dialect=_dialect(dialect), compile_kwargs={"render_postcompile": True})
+def compile_query(query: Select[Any], dialect: DialectName, placeholders: str) -> tuple[str, Sequence[Any]]:
+    """The query's SQL and its parameters, in order; `placeholders` is a `paramstyle` of PEP 249."""
+    compiled: Any = query.compile(dialect=_dialect(dialect, placeholders), compile_kwargs={"render_postcompile": True})
     parameters = compiled.construct_params()
     return str(compiled), [parameters[name] for name in compiled.positiontup]
 
 
-@lru_cache(maxsize=2)
-def _dialect(name: DialectName) -> Any:
-    from sqlalchemy.dialects import postgresql, sqlite
+@lru_cache(maxsize=3)
+def _dialect(name: DialectName, placeholders: str) -> Any:
+    from sqlalchemy.dialects import sqlite
+    from sqlalchemy.dialects.postgresql import psycopg  # says what a value is of, `?::INTEGER`: a sum asks for it
 
-    modules: dict[str, Any] = {"sqlite": sqlite, "postgresql": postgresql}
-    return modules[name].dialect(paramstyle=_PLACEHOLDERS[name])
+    modules: dict[str, Any] = {"sqlite": sqlite, "postgresql": psycopg}
+    return modules[name].dialect(paramstyle=placeholders)
 
 
 def _is_missing_table(error: Exception) -> bool:

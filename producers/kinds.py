@@ -31,12 +31,13 @@ class Kind(NamedTuple):
 
 
 def stored_text(value: Any) -> str | None:
-    """Text that every database takes: anything else becomes its `str`, lone surrogates a question mark."""
+    """Text that every database takes: anything else becomes its `str`, lone surrogates a question mark, a NUL the
+    character for what cannot be shown."""
     if type(value) is not str:
         if is_none(value):
             return None
         value = plain_text(value)
-    text: str = value
+    text: str = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 

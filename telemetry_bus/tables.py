@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine.interfaces import BindTyping
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable, DropIndex
@@ -47,6 +48,9 @@ Update = Callable[[Any, Any], Mapping[str, Any]]
 #: In a job every placeholder is a `?`, on every database.
 _MODULES: Mapping[str, Any] = {"sqlite": sqlite, "postgresql": postgresql}
 _DIALECTS = {name: module.dialect(paramstyle="qmark") for name, module in _MODULES.items()}
+for _dialect in _DIALECTS.values():
+    _dialect.bind_typing = BindTyping.NONE  # `?` and not `?::INTEGER`: so rows can be joined to one statement
+    _dialect.supports_native_enum = False  # a type of its own would have to be made before the table
 
 #: The SQLSTATE of a write in a transaction that only reads.
 _READ_ONLY = "25006"

@@ -41,7 +41,7 @@ _LIST = f"^[[] *({_SCALAR}( *, *{_SCALAR})*){{0,1}} *[]]$"
 
 def _postgresql(stored: str, given: str) -> str:
     return f"""(
-        SELECT CAST(coalesce(jsonb_agg(value ORDER BY part, place), CAST('[]' AS jsonb)) AS text)
+        SELECT '[' || coalesce(string_agg(CAST(value AS text), ',' ORDER BY part, place), '') || ']'
         FROM (
             SELECT 0 AS part, place, value FROM jsonb_array_elements(
                 CAST(CASE WHEN {stored} ~ '{_LIST}' THEN {stored} ELSE '[]' END AS jsonb)

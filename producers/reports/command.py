@@ -10,6 +10,7 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from telemetry_bus import TelemetryError, TelemetryStore, __version__
 from telemetry_bus.config import parse_database
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130  # as a shell names the end by this signal
-    except (TelemetryError, sqlite3.Error) as error:
+    except _errors_of_reading() as error:
         return _failed(error)
     except OSError as error:
         _give_up_what_is_buffered()
@@ -52,6 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (TypeError, ValueError, ArithmeticError) as error:  # a column may hold anything in SQLite
         return _failed(f"the database holds what this report cannot read: {type(error).__name__}: {error}")
     return 0
+
+
+def _errors_of_reading() -> tuple[type[Exception], ...]:
+    """What a store and its reading connection raise: psycopg's errors, too, where a PostgreSQL database is read."""
+    psycopg: Any = sys.modules.get("psycopg")
+    return (TelemetryError, sqlite3.Error, *([] if psycopg is None else [psycopg.Error]))
 
 
 def _give_up_what_is_buffered() -> None:

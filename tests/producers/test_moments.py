@@ -134,7 +134,7 @@ def test_reports_of_the_last_days(store: TelemetryStore, database: Path, place: 
 def test_a_row_of_ours_is_found_by_the_index(database: Path) -> None:
     """The last days are a range of the index, not a look at every row."""
     query = select(EXTRACTIONS.c.id).where(from_moment(EXTRACTIONS.c.created_at, utc_text()))
-    sql, parameters = compile_query(query, "sqlite")
+    sql, parameters = compile_query(query, "sqlite", "qmark")
     with closing(sqlite3.connect(":memory:")) as connection:
         for text in definitions(described()[EXTRACTIONS.name]):
             if not text.startswith("ALTER"):
@@ -199,5 +199,5 @@ def test_the_last_session_of_a_domain(store: TelemetryStore, database: Path) -> 
 
 def test_on_a_server_the_column_says_it() -> None:
     """PostgreSQL has moments of its own."""
-    sql, _ = compile_query(select(EXTRACTIONS.c.id).order_by(Moment(EXTRACTIONS.c.created_at)), "postgresql")
+    sql, _ = compile_query(select(EXTRACTIONS.c.id).order_by(Moment(EXTRACTIONS.c.created_at)), "postgresql", "qmark")
     assert sql.endswith("ORDER BY extraction_telemetry_v2.created_at")
