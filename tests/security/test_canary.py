@@ -24,7 +24,8 @@ from telemetry_bus.runtime.folder import BusFolder
 from writer_daemon.__main__ import main as writer
 
 from ..support.clock import wait_until
-from ..support.processes import running
+from ..support.postgresql import ASKED, Server
+from ..support.processes import running, writers_of
 
 CANARY = "hunter2-canary"
 ROOT = Path(__file__).parents[2]
@@ -249,3 +250,47 @@ def test_the_canary_would_be_found() -> None:
     chained = ValueError("x")
     chained.__cause__ = ValueError(CANARY)
     assert CANARY in everything_of(chained)
+
+
+@pytest.mark.integration
+@pytest.mark.postgresql
+def test_a_password_of_a_server(
+    tmp_path: Path,
+    postgresql: str,
+    postgresql_server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    log: io.StringIO,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A producer has its writer started for a database that asks for a password, given in the URL or by PGPASSWORD:
+    it is in no command line and no environment of the writer, no log, no file, no answer of a command."""
+    role = f"canary_{os.getpid()}"
+    postgresql_server.run(f"CREATE ROLE {role} LOGIN PASSWORD '{CANARY}' IN ROLE {ASKED}")
+    postgresql_server.run(f"GRANT CREATE ON SCHEMA public TO {role}", database=postgresql.rpartition("/")[2])
+    plain = postgresql.replace("//bus@", f"//{role}@")
+    monkeypatch.setenv("TELEMETRY_BUS_DIR", str(tmp_path))
+    try:
+        for url, variable in ((plain.replace("@", f":{CANARY}@"), ""), (plain, CANARY)):
+            monkeypatch.setenv("PGPASSWORD", variable)
+            with TelemetryStore(url, timeout=60) as store:
+                store.execute("INSERT INTO nowhere VALUES (?)", (1,))
+                store.execute("INSERT INTO t VALUES (?)", (1,), ensure=["CREATE TABLE IF NOT EXISTS t (a integer)"])
+                store.flush()
+                (pid,) = writers_of(plain)
+                seen = [(Path("/proc") / str(pid) / part).read_bytes() for part in ("cmdline", "environ")]
+                shown = [repr(store), str(store.stats()), log.getvalue(), str(store.stats().last_error)]
+                for words in (["status", "--json"], ["dead-letters", "list", "--json"], ["stop"]):
+                    cli([*words, "--database", url])
+            captured = "".join(capfd.readouterr())
+            assert '"state": "degraded"' in captured or '"state": "running"' in captured
+            assert all(CANARY.encode() not in text for text in seen)
+            assert all(CANARY not in text for text in (*shown, captured))
+        for path in tmp_path.rglob("*"):
+            assert CANARY not in str(path)
+            if path.is_file():
+                assert CANARY.encode() not in path.read_bytes(), path
+    finally:
+        wait_until(lambda: not writers_of(plain), "the writer has ended")
+        name = postgresql.rpartition("/")[2]
+        postgresql_server.run(f"DROP OWNED BY {role} CASCADE", database=name)
+        postgresql_server.run(f"DROP ROLE {role}")
