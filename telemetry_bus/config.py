@@ -343,7 +343,7 @@ def store_options(database: object = None, environ: Mapping[str, str] = os.envir
         raise ConfigError(f"unknown option {unknown[0]!r}", operation="store", hint=hint)
     engine = given.get("engine")
     target = parse_database(database, environ) if engine is None else _of_engine(engine, database, environ)
-    mode = _choice("mode", given.get("mode"), _MODES, _mode_of(given.get("async_writes", True), environ))
+    mode = _mode_of(given.get("mode"), given.get("async_writes", True), environ)
     if mode == "daemon":
         env_seconds("TELEMETRY_BUS_IDLE_TIMEOUT", DEFAULT_IDLE_TIMEOUT, environ)  # of the writer that it may start
     if target.is_memory and mode == "daemon":
@@ -397,9 +397,11 @@ def _linger_s(given: object, environ: Mapping[str, str]) -> float:
     return given / 1000
 
 
-def _mode_of(async_writes: object, environ: Mapping[str, str]) -> str:
+def _mode_of(given: object, async_writes: object, environ: Mapping[str, str]) -> str:
     asynchronous = _flag("async_writes", async_writes)
-    return environ.get("TELEMETRY_BUS_MODE") or ("daemon" if asynchronous else "sync")
+    if given is None and (named := environ.get("TELEMETRY_BUS_MODE")):
+        return _choice("TELEMETRY_BUS_MODE", named, _MODES, named)
+    return _choice("mode", given, _MODES, "daemon" if asynchronous else "sync")
 
 
 def _flag(name: str, value: object) -> bool:

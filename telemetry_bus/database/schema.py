@@ -174,7 +174,8 @@ class Schema:
 
     def _compare(self, ensure: tuple[str, ...]) -> None:
         for table, wanted in self._dialect.defined_columns(ensure).items():
-            if text := _difference(wanted, self._connection.columns(table), self._dialect.same_type):
+            found = self._connection.columns(table)  # none if the job that would have made the table was undone
+            if found and (text := _difference(wanted, found, self._dialect.same_type)):
                 text = f"{table}: {text}"
                 if self._drift.get(table) != text:
                     logger.warning("schema drift: the table is not what its definition says: %s", text)

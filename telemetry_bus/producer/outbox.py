@@ -251,7 +251,7 @@ class Outbox:
             error, traceback = without_values(failure.error, failure.statement or "")
             self._pace.log(
                 logging.ERROR,
-                "job %d failed for good and is a dead letter: %s: %s [%s]\n%s",
+                "job %d failed for good and is a dead letter (telemetry-bus dead-letters list): %s: %s [%s]\n%s",
                 failure.sequence,
                 failure.error_type,
                 error,
@@ -279,11 +279,17 @@ class Outbox:
             self._dropped_told = self._dropped
             self._dropped_pace.log(
                 logging.WARNING,
-                "the journal %s is full, and jobs are dropped: %d so far",
+                "the journal %s is full, and jobs are dropped: %d so far (see journal_bytes= and on_full=)",
                 self.journal.path or "in memory",
                 self._dropped,
                 extra={"dropped": self._dropped},
             )
+
+    def tell_left_out(self) -> None:
+        """Log what was only counted so far: nothing more will be."""
+        self.tell_dropped()
+        self._dropped_pace.flush()
+        self._pace.flush()
 
     def keep_journal(self, folder: BusFolder, pace: Pace) -> None:
         """If the journal's file was removed while jobs wait in it, or has failed, make it again; what prevents that is
@@ -384,10 +390,8 @@ class Outbox:
     def release(self) -> bool:
         """After `close`, when nobody sends any more: delete the journal if everything in it is decided, else leave
         it to the writer. Returns whether it was deleted."""
-        self.tell_dropped()
-        self._dropped_pace.flush()
+        self.tell_left_out()
         with self._lock:
-            self._pace.flush()
             if self.pending:
                 self.journal.close()
                 return False

@@ -126,7 +126,7 @@ class Sender:
                     self._waker.sleep(_LOOK_UP_S)  # a job does not cut it short, or a busy program would spin here
         if self._transport is None:  # told to stop before there was one, which would have looked
             self._outbox.keep_journal(self._folder, self._pace)
-        self._outbox.tell_dropped()
+        self._outbox.tell_left_out()
         self._pace.flush()
         self._outbox.wake_at = 0  # whoever was to be called for late jobs may have been named while this thread ended
 

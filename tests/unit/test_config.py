@@ -378,3 +378,11 @@ def test_what_only_the_writer_reads_is_judged_at_the_store() -> None:
     with pytest.raises(ConfigError, match="TELEMETRY_BUS_IDLE_TIMEOUT"):
         store_options(FILE, environ)
     assert "thread" == store_options(FILE, environ, mode="thread").mode
+
+
+def test_a_mode_that_is_none_names_where_it_comes_from() -> None:
+    """The variable, or the option."""
+    with pytest.raises(ConfigError, match="TELEMETRY_BUS_MODE"):
+        store_options(FILE, {"TELEMETRY_BUS_MODE": "demon"})
+    with pytest.raises(ConfigError, match=r"\[mode\]"):
+        store_options(FILE, {"TELEMETRY_BUS_MODE": "sync"}, mode="demon")

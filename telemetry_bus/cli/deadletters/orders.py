@@ -15,6 +15,7 @@ from ..output import Output, counted
 from ..survey import Bus
 from .choice import Choice
 from .letters import reading
+from .views import LISTED
 
 #: Letters in one question. While it runs them again the writer does nothing else, and its answer is one message.
 RETRY_PORTION = 20
@@ -30,17 +31,35 @@ def retry(arguments: argparse.Namespace, output: Output) -> int:
         )
     known, unknown = _chosen(bus, arguments)
     results = _retried(bus, known, unknown, arguments.timeout)
-    failed = 0
     if output.as_json:
         decided = list(results)
         failed = sum(not result["ok"] for result in decided)
         output.array(decided)
     else:
-        for result in results:
-            failed += not result["ok"]
-            output.line(f"{result['id']}: {'applied' if result['ok'] else result['error']}")
+        few = len(known) + len(unknown) <= LISTED
+        failed = _tell_each(results, output) if few else _tell_errors(results, output)
         output.line(f"{len(known) + len(unknown) - failed} applied, {failed} failed")
     return exit_codes.FAILED if failed else exit_codes.DONE
+
+
+def _tell_each(results: Iterator[dict[str, Any]], output: Output) -> int:
+    """A line for each as it is decided; how many have failed."""
+    failed = 0
+    for result in results:
+        failed += not result["ok"]
+        output.line(f"{result['id']}: {'applied' if result['ok'] else result['error']}")
+    return failed
+
+
+def _tell_errors(results: Iterator[dict[str, Any]], output: Output) -> int:
+    """A line for each error, with the first letter that has met it; how many have failed."""
+    met: dict[str, list[int]] = {}
+    for result in results:
+        if not result["ok"]:
+            met.setdefault(result["error"], []).append(result["id"])
+    for error, ids in met.items():
+        output.line(f"{error} ({counted(len(ids), 'dead letter')}, the first is {ids[0]})")
+    return sum(map(len, met.values()))
 
 
 def purge(arguments: argparse.Namespace, output: Output) -> int:

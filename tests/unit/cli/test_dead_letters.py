@@ -294,6 +294,17 @@ def test_retry_prints_each_result_and_each_id_once(run: Run, writer: Callable[[S
     assert [[3]] == asked
 
 
+def test_retry_of_many_tells_each_error_once(
+    run: Run, writer: Callable[[Sequence[str]], list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many lines as there are kinds, and not as there are letters."""
+    monkeypatch.setattr(letter_orders, "LISTED", 2)
+    writer([])
+    *errors, last = run("retry", "--all", code=exit_codes.FAILED).splitlines()
+    assert "0 applied, 3 failed" == last
+    assert ["no such table: missing (3 dead letters, the first is 1)"] == errors
+
+
 def test_what_reads_cannot_write(letters: Path, database: Path) -> None:
     """A mistake in a command that only looks must not reach the data."""
     with reading(parse_database(database)) as found, pytest.raises(ReadOnly):

@@ -214,3 +214,12 @@ def test_drift_that_only_a_refused_job_meets(tmp_path: Path, caplog: pytest.LogC
             assert 2 == len(failures)
         assert ("events: missing size",) == writer.snapshot().drift
         assert 1 == caplog.text.count("schema drift")
+
+
+def test_no_drift_of_a_table_that_was_never_made(tmp_path: Path) -> None:
+    """Jobs that make one and miss another are undone as a whole."""
+    vists = template("INSERT INTO vists (name) VALUES (?)", ensure=(EVENTS,))
+    stream = Stream()
+    with opened(tmp_path) as writer:
+        assert 2 == len(writer.apply([stream.run(vists, ["x"], ["y"])]))
+        assert () == writer.snapshot().drift

@@ -501,3 +501,11 @@ def test_messages_carry_new_definitions_once(outbox: Outbox) -> None:
 def test_packer_is_not_shared() -> None:
     """Two stores of one process encode at the same time."""
     assert packer() is not packer()
+
+
+def test_what_was_left_out_is_told_at_the_end(outbox: Outbox, caplog: pytest.LogCaptureFixture) -> None:
+    """A program that ends within the period of the pace has not heard of all its failures."""
+    decide(outbox, *(Failure(b"s", number, "IntegrityError", "no\ntrace", "SQL") for number in range(1, 8)))
+    assert 5 == len(caplog.messages)
+    outbox.tell_left_out()
+    assert caplog.messages[-1].startswith("2 more like this one, left out: job 7 failed for good")
