@@ -329,33 +329,25 @@ except FlushTimeout as error:
 
 @pytest.mark.timeout(600)
 def test_pyinstaller(bus: Bus, tmp_path: Path) -> None:
-    """A real frozen program: with `freeze_support` it is its own writer; without, it runs once and says what to set."""
-    for name, support in (("plain", ""), ("own", "telemetry_bus.freeze_support()")):
-        (tmp_path / f"{name}.py").write_text(f"import telemetry_bus\n{support}\n{FROZEN}")
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "PyInstaller", "--noconfirm", "--log-level", "ERROR", f"{name}.py"),
-                *("--collect-submodules", "writer_daemon", "--paths", str(ROOT)),
-                *("--exclude-module", "sqlalchemy", "--exclude-module", "numpy", "--exclude-module", "matplotlib"),
-            ],
-            cwd=tmp_path,
-            check=True,
-            capture_output=True,
-            timeout=300,
-        )
+    """A real frozen program without `freeze_support` runs once, and says what to set. (With it: see `test_hosts`.)"""
+    (tmp_path / "plain.py").write_text(f"import telemetry_bus\n{FROZEN}")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "PyInstaller", "--noconfirm", "--log-level", "ERROR", "plain.py"),
+            *("--collect-submodules", "writer_daemon", "--paths", str(ROOT)),
+            *("--exclude-module", "sqlalchemy", "--exclude-module", "numpy", "--exclude-module", "matplotlib"),
+        ],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
     environ = {"PATH": "/nowhere", "HOME": str(bus.home), "TELEMETRY_BUS_IDLE_TIMEOUT": "2"}
-
-    def run(name: str, timeout: str) -> subprocess.CompletedProcess[str]:
-        command = [str(tmp_path / "dist" / name / name), str(bus.path), timeout]
-        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300, check=False)
-
-    ended = run("plain", "3")
+    command = [str(tmp_path / "dist" / "plain" / "plain"), str(bus.path), "3"]
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300, check=False)
     assert (1, "") == (ended.returncode, ended.stderr)
     assert "TELEMETRY_WRITER_COMMAND" in ended.stdout
-    ended = run("own", "60")
-    assert (0, "", "") == (ended.returncode, ended.stderr, ended.stdout)
-    assert ["run", "run"] == Path(f"{bus.path}.count").read_text().split()
-    wait_until(lambda: 2 == len(bus.rows("SELECT name FROM events")), "what the first one left is adopted")
+    assert ["run"] == Path(f"{bus.path}.count").read_text().split()
 
 
 def test_a_second_interpreter(bus: Bus, tmp_path: Path) -> None:
