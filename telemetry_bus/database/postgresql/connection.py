@@ -287,7 +287,7 @@ class PostgresConnection:
                 write(row)
 
     def _insert(self, way: Way, rows: Sequence[Row]) -> None:
-        parts: Sequence[Sequence[Row]] = [rows] if way.keys is None else waves(rows, way.keys)
+        parts: Sequence[Sequence[Row]] = [rows] if way.keys is None else waves(rows, way.keys, updates=way.updates)
         if way.arrays and len(rows) >= ARRAY_ROWS and are_worth_it(parts):
             for part in parts:
                 self._cursor.execute(way.arrays.encode(), [array(values) for values in zip(*part, strict=True)])

@@ -28,7 +28,7 @@ class Way(NamedTuple):
 
     `copy` and `arrays` are empty where the insert cannot go that way. `binary` are the types of the columns for COPY;
     None: they must be texts. `keys` are the places of the values that say which row an upsert is about; None: it is
-    none, or these are not known.
+    none, or these are not known. `updates`: it may change a row that is there.
     """
 
     columns: tuple[Column, ...]
@@ -37,6 +37,7 @@ class Way(NamedTuple):
     copy: str
     binary: tuple[str, ...] | None
     keys: tuple[int, ...] | None
+    updates: bool
 
 
 @remember
@@ -67,7 +68,7 @@ def way_of(sql: str, columns: tuple[Column, ...]) -> Way | None:
     at = next(place for place, token in enumerate(statement) if token.symbol == "VALUES")
     conflict = _conflict(statement, at)
     updates = any(token.symbol == "UPDATE" for token in conflict)
-    keys = _keys(conflict, {column.name: number for number, column in of_value.items()}) if updates else None
+    keys = _keys(conflict, {column.name: number for number, column in of_value.items()})
     single, _ = numbered(sql)
     takes_arrays = not any(column.kind == "array" for column in of_values) and (keys is not None or not updates)
     copies = not conflict and len(of_value) == len(values) and not any(column.counted for column in of_values)
@@ -78,12 +79,13 @@ def way_of(sql: str, columns: tuple[Column, ...]) -> Way | None:
         _copy(sql, statement[at]) if copies and of_values else "",
         binary_types(of_values),
         keys,
+        updates,
     )
 
 
-def waves(rows: Sequence[Row], keys: Sequence[int]) -> list[list[Row]]:
+def waves(rows: Sequence[Row], keys: Sequence[int], *, updates: bool) -> list[list[Row]]:
     """Rows of an upsert in the order of their keys, which is the same for all writers, so that they never wait for each
-    other in a circle. The second row of a key is in the second wave: one statement may not change a row twice."""
+    other in a circle. The second row of a key is in the second wave: one statement may not update a row twice."""
 
     def key(row: Row) -> tuple[str, ...]:
         return tuple([str(row[place]) for place in keys])
@@ -92,7 +94,7 @@ def waves(rows: Sequence[Row], keys: Sequence[int]) -> list[list[Row]]:
     previous: tuple[str, ...] | None = None
     wave = 0
     for row, of_row in sorted(((row, key(row)) for row in rows), key=lambda pair: pair[1]):
-        wave = wave + 1 if of_row == previous else 0
+        wave = wave + 1 if updates and of_row == previous else 0
         if wave == len(found):
             found.append([])
         found[wave].append(row)
