@@ -69,6 +69,13 @@ def backup(database: Database, target: Path, tell: Callable[[int, int], None]) -
     Raises `ConfigError` when `target` is there already, `DatabaseFault` when the database is corrupt or cannot be
     copied, for the target's sake too.
     """
+    if database.dialect == "postgresql":
+        raise ConfigError(
+            "a server keeps the database",
+            operation="backup",
+            subject=database.masked,
+            hint="pg_dump --format=custom takes all of one moment, the ledger with it; a server has more ways",
+        )
     if database.path is None or not database.path.exists():
         raise no_database(database, "backup")
     _refuse(target)

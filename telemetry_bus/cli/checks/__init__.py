@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 
 from ...errors import TelemetryError
-from . import content, environment, folder, place, writer
+from . import content, environment, folder, place, server, writer
 from .case import Case
 from .finding import Finding, problem
 
@@ -16,9 +16,9 @@ Check = Callable[[Case], Finding]
 _GENERAL: tuple[tuple[str, Check], ...] = (
     ("environment", environment.variables),
     ("open files", environment.open_files),
-    ("SQLite version", environment.sqlite_version),
 )
-_OF_A_DATABASE: tuple[tuple[str, Check], ...] = (
+_SQLITE: tuple[tuple[str, Check], ...] = (("SQLite version", environment.sqlite_version),)
+_OF_A_FILE: tuple[tuple[str, Check], ...] = (
     ("database file", place.file),
     ("database links", place.links),
     ("file system", place.file_systems),
@@ -28,6 +28,15 @@ _OF_A_DATABASE: tuple[tuple[str, Check], ...] = (
     ("journal mode", content.journal_mode),
     ("auto_vacuum", content.auto_vacuum),
     ("log size", content.log_size),
+)
+_OF_A_SERVER: tuple[tuple[str, Check], ...] = (
+    ("server version", server.version),
+    ("primary", server.primary),
+    ("rights", server.rights),
+    ("durability", server.durability),
+    ("old transactions", server.idle_transactions),
+)
+_OF_A_BUS: tuple[tuple[str, Check], ...] = (
     ("bus folder", folder.rights),
     ("foreign files", folder.foreign_files),
     ("socket path", folder.socket_path),
@@ -43,13 +52,18 @@ _OF_A_DATABASE: tuple[tuple[str, Check], ...] = (
     ("dead letters", writer.dead_letters),
 )
 
-#: Of all checks.
-NAMES = tuple(name for name, _ in _GENERAL + _OF_A_DATABASE)
+#: Of all checks of a SQLite database.
+NAMES = tuple(name for name, _ in _GENERAL + _SQLITE + _OF_A_FILE + _OF_A_BUS)
 
 
 def examine(case: Case) -> Iterator[tuple[str, Finding]]:
     """Every check's name and finding. A check that cannot be done is a problem too."""
-    checks = _GENERAL if case.maybe_bus is None else _GENERAL + _OF_A_DATABASE
+    if case.maybe_bus is None:
+        checks = _GENERAL + _SQLITE
+    elif case.bus.database.dialect == "postgresql":
+        checks = _GENERAL + _OF_A_SERVER + _OF_A_BUS
+    else:
+        checks = _GENERAL + _SQLITE + _OF_A_FILE + _OF_A_BUS
     for name, check in checks:
         try:
             yield name, check(case)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ... import __version__
 from ...errors import TelemetryError, WriterAbsent
-from ..deadletters.letters import letters_of
+from ..deadletters.letters import letters_of, reading
 from ..output import counted
 from ..status import gone
 from .case import Case
@@ -89,10 +89,14 @@ def drift(case: Case) -> Finding:
 
 def dead_letters(case: Case) -> Finding:
     """Read without the writer, which may not be there."""
-    if not case.is_database:
+    if case.bus.database.dialect == "postgresql":
+        with reading(case.bus.database) as letters:
+            count = letters.count()
+    elif not case.is_database:
         return ok("none")
-    with case.reading() as connection:
-        count = letters_of(connection).count()
+    else:
+        with case.reading() as connection:
+            count = letters_of(connection).count()
     if count:
         return warning(
             counted(count, "job") + " failed",

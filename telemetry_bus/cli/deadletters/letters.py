@@ -16,8 +16,10 @@ from ...errors import DatabaseFault
 from ...journal.origin import known_origins
 from ...reading import connect
 from ...runtime.folder import BusFolder
+from ...runtime.postgresql import driver
 from ..survey import no_database
 
+_IS_THERE = "SELECT to_regclass('telemetry_bus_dead_letters') IS NOT NULL"
 _KIND = "SELECT type, rootpage FROM sqlite_master WHERE name = 'telemetry_bus_dead_letters'"
 #: Virtual machine instructions between two looks at the clock, and how long a statement may take.
 _STEPS = 100_000
@@ -84,11 +86,18 @@ def reading(database: Database) -> Iterator[DeadLetters]:
     """The dead letters of a database, for the block. Raises `DatabaseFault`, also when there is no database."""
     if database.path is not None and not database.path.exists():
         raise no_database(database, "dead letters")
+    of_a_server = database.dialect == "postgresql"
+    errors: type[Exception] = driver().Error if of_a_server else sqlite3.Error
     try:
         with connect(database, DEFAULT_TIMEOUT, True, None) as connection:
-            yield letters_of(connection)
-    except sqlite3.Error as error:
+            yield _letters_of_a_server(connection) if of_a_server else letters_of(connection)
+    except errors as error:
         raise DatabaseFault(f"cannot be read: {error}", operation="dead letters", subject=database.masked) from error
+
+
+def _letters_of_a_server(connection: Any) -> DeadLetters:
+    (is_there,) = connection.execute(_IS_THERE).fetchone()
+    return DeadLetters(connection.execute if is_there else lambda sql, row: ())
 
 
 def _json_value(value: Any) -> Any:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ...config import DEFAULT_TIMEOUT, env_flag
-from ...errors import DatabaseFault, JobFailed, TelemetryError
+from ...errors import ConfigError, DatabaseFault, JobFailed, TelemetryError
 from ...reading import connect
 from ...store import TelemetryStore
 from .. import exit_codes
@@ -165,6 +165,13 @@ def _show(report: dict[str, Any], bus: Bus, output: Output) -> None:
 @contextmanager
 def _reading(bus: Bus) -> Iterator[sqlite3.Connection]:
     """For a moment: who reads keeps the log from being written back."""
+    if bus.database.dialect == "postgresql":
+        raise ConfigError(
+            "prune deletes from SQLite databases only",
+            operation="prune",
+            subject=bus.database.masked,
+            hint="delete with SQL: DELETE FROM … WHERE … < now() - interval '30 days', or drop a partition",
+        )
     if bus.database.path is None or not bus.database.path.exists():
         raise no_database(bus.database, "prune")
     try:

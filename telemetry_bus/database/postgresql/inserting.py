@@ -1,7 +1,6 @@
 """How rows of one insert get into a table: COPY for many, arrays for some and for upserts, single statements for few.
 
-Measured beside each other (docs/performance.md). Several rows in one VALUES, the best way into SQLite, is the worst one
-here: the text is parsed again each time.
+Several rows in one VALUES, the best way into SQLite, is the worst one here: the text is parsed again each time.
 """
 
 from __future__ import annotations
