@@ -81,6 +81,7 @@ class ProducerProtocol:
         #: Ends of the messages cut so far that are not acknowledged; the first `_sent` of them are in flight.
         self._ends: deque[Position] = deque()
         self._sent = 0
+        self._hasty_to = 0  # the last job sent that the writer acknowledges at once
         self._confirmed = 0
         self._definitions_sent: Position = (0, 0)
         self._outbox: deque[Control] = deque()
@@ -144,6 +145,8 @@ class ProducerProtocol:
         else:
             self.resent += message.count
         self._sent += 1
+        if not message.patient:
+            self._hasty_to = number + message.count
         number, offset = self._definitions_sent
         self._definitions_sent = (number + message.definitions_count, offset + len(message.definitions))
 
@@ -172,9 +175,9 @@ class ProducerProtocol:
     def _sends_behind(self, *, gathering: bool) -> float:
         """Behind which place in the journal it must end for a message to be sent; `inf` when none may be.
 
-        While jobs are gathered only a full message is sent. Where they are not, so it is while something is in flight
-        (Nagle's algorithm, RFC 896): the acknowledgement is the moment to send what has gathered since, and under load
-        messages grow by themselves. What a process waits for, and what is sent again, goes at once.
+        While jobs are gathered only a full message is sent; so it is while an acknowledgement is to come at once
+        (Nagle's algorithm, RFC 896): that is the moment to send what has gathered since, and under load messages grow
+        by themselves. What a process waits for, and what is sent again, goes at once.
         """
         if not self.welcomed or (self.refused and self.refused.fatal):
             return inf
@@ -183,8 +186,12 @@ class ProducerProtocol:
             return inf
         if self._sent < len(self._ends) or self.wanted > number:
             return offset
-        held = gathering if self._linger_s else self._sent
-        return offset + self._full_bytes - 1 if held else offset
+        return offset + self._full_bytes - 1 if gathering or self._owed else offset
+
+    @property
+    def _owed(self) -> bool:
+        """Whether an acknowledgement is in flight, or will be as soon as the writer has committed."""
+        return self._sent > 0 and self._hasty_to > self.committed
 
     # What happens next
 
@@ -193,8 +200,7 @@ class ProducerProtocol:
 
         While jobs keep coming, none wakes the sender but the one that makes a message full.
         """
-        held = self._sent and not self._linger_s
-        if self._send_at is None and not held and self._tail[0] <= self.position[0]:
+        if self._send_at is None and not self._owed and self._tail[0] <= self.position[0]:
             return self._tail[1]
         return self._sends_behind(gathering=self._send_at is not None)
 
@@ -305,6 +311,7 @@ class ProducerProtocol:
         self._rewind += 1
         self._definitions_sent = (0, 0)
         self._sent = sum(1 for end in self._ends if end[0] <= received)
+        self._hasty_to = 0
         self._calm(now)
         if received < self.acknowledged[0]:  # the database has lost what left the journal: say up to where
             self._outbox.append(self._introduction())

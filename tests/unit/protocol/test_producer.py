@@ -391,6 +391,17 @@ def test_much_that_is_not_acknowledged_is_not_patient() -> None:
     assert [(12, False)] == sends(protocol, (12, 1200), 40.0)
 
 
+def test_under_load_messages_wait_for_acknowledgements() -> None:
+    """One that was not patient is acknowledged at once: until then only full messages are sent."""
+    protocol = lingering()
+    assert [] == sends(protocol, (9, 900), 23.0)
+    assert [(10, False)] == sends(protocol, (10, 1000), 23.0)
+    assert [] == sends(protocol, (15, 1500), 30.0)
+    protocol.receive(ack(10, 10), 31.0)
+    assert [] == sends(protocol, (16, 1600), 31.0)
+    assert [(17, True)] == sends(protocol, (17, 1700), 40.0)
+
+
 def test_a_wait_for_what_is_in_flight_is_said() -> None:
     """The writer does not know that a process waits for what was sent before; it is asked at once, and once."""
     protocol = lingering()
