@@ -99,7 +99,7 @@ class _Place(NamedTuple):
     after: list[int]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # of up to 20,000 places each
 def _places(pattern: str) -> _Places:
     return _Places(pattern)
 
