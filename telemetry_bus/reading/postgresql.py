@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import psycopg
@@ -32,6 +33,8 @@ RowFactory = Callable[[Any, tuple[Any, ...]], Any]
 _UNKNOWN = (None,) * 6
 #: A time of day with an offset, as the server writes it.
 _WITH_OFFSET = re.compile(r"(.*?)([+-]\d\d)(:\d\d)?")
+#: In the server's words about a parameter, in whatever language, its number.
+_PARAMETER = re.compile(r"\$(\d+)")
 #: What begins a transaction of its own, as in sqlite3; what steers one.
 _CHANGES = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE"})
 _STEERS = frozenset({"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "SET"})
@@ -110,8 +113,7 @@ class Cursor:
 
     def execute(self, sql: str, parameters: Any = (), /) -> Self:
         statement = _read(sql)
-        values = _bound(statement.keys, parameters)
-        self._run(sql, statement.verb, lambda: self._cursor.execute(statement.text.encode(), values or None))
+        self._execute(sql, statement, _bound(statement.keys, parameters))
         found = self._cursor.description
         self.description = tuple((each.name, *_UNKNOWN) for each in found) if found else None
         self.rowcount = -1 if found else self._cursor.rowcount
@@ -120,7 +122,7 @@ class Cursor:
     def executemany(self, sql: str, rows: Iterable[Any], /) -> Self:
         statement = _read(sql)
         values = [_bound(statement.keys, row) for row in rows]
-        self._run(sql, statement.verb, lambda: self._cursor.executemany(statement.text.encode(), values))
+        self._run(sql, statement.verb, lambda: self._cursor.executemany(statement.text().encode(), values))
         self.description, self.rowcount = None, self._cursor.rowcount
         return self
 
@@ -159,6 +161,19 @@ class Cursor:
             return Row(self, row)
         factory: Any = self.row_factory
         return factory(self, row)
+
+    def _execute(self, sql: str, statement: _Statement, values: list[Any]) -> None:
+        """A value of whose type nothing tells (`? IS NULL`) is a text."""
+        texts: set[int] = set()
+        while True:
+            execute = partial(self._cursor.execute, statement.text(texts).encode(), values or None)
+            try:
+                return self._run(sql, statement.verb, execute)
+            except (psycopg.errors.IndeterminateDatatype, psycopg.errors.AmbiguousParameter) as error:
+                untyped = _PARAMETER.search(error.diag.message_primary or "")
+                if untyped is None or int(untyped[1]) in texts:
+                    raise
+                texts.add(int(untyped[1]))
 
     def _run(self, sql: str, verb: str, statement: Callable[[], object]) -> None:
         """Run a statement. In a transaction a failed one takes back nothing but itself, as in SQLite."""
@@ -208,22 +223,28 @@ class Row(tuple[Any, ...]):
 
 
 class _Statement(NamedTuple):
-    """A statement with `$1`, `$2` …, and of each of them the place or the name of its value."""
+    """A statement in pieces, between which its values stand, and of each of them the place or the name."""
 
-    text: str
+    pieces: tuple[str, ...]
     verb: str
     keys: tuple[int | str, ...]
+
+    def text(self, texts: Collection[int] = ()) -> str:
+        """As the server takes it, with `$1`, `$2` …; those whose numbers are in `texts` are texts."""
+        first, *rest = self.pieces
+        values = (f"CAST(${n} AS text)" if n in texts else f"${n}" for n in range(1, len(self.pieces)))
+        return first + "".join(value + piece for value, piece in zip(values, rest, strict=True))
 
 
 @remember
 def _read(sql: str) -> _Statement:
     """A statement in SQLite's manner, as the server takes it. Raises `psycopg.ProgrammingError`."""
-    statement, more = first_statement(sql)
+    statement, more = first_statement(sql, "postgresql")
     if more:
         raise psycopg.ProgrammingError("You can only execute one statement at a time.")
     verb = statement[0].symbol if statement else ""
     if verb == "BEGIN" and _BEGINNINGS & {token.symbol for token in statement[1:]}:
-        return _Statement("BEGIN", verb, ())
+        return _Statement(("BEGIN",), verb, ())
     keys: list[int | str] = []
     pieces: list[str] = []
     end = most = 0
@@ -235,9 +256,9 @@ def _read(sql: str) -> _Statement:
             key = most if token.text == "?" else int(token.text[1:]) - 1
             most = max(most, key + 1)
         keys.append(key)  # one that comes twice has two numbers: each may stand for another type
-        pieces += sql[end : token.start], f"${len(keys)}"
+        pieces.append(sql[end : token.start])
         end = token.end
-    return _Statement("".join(pieces) + sql[end:], verb, tuple(keys))
+    return _Statement((*pieces, sql[end:]), verb, tuple(keys))
 
 
 def _bound(keys: tuple[int | str, ...], parameters: Any) -> list[Any]:

@@ -82,6 +82,8 @@ def sqlite() -> Iterator[sqlite3.Connection]:
         ("SELECT id FROM t WHERE b = ?", (b"\0\xff",)),
         ("SELECT id FROM t WHERE b = ?", (bytearray(b"\0\xff"),)),
         ("SELECT ? + 1", (1,)),
+        ("SELECT id FROM t WHERE (? IS NULL OR a = ?) AND (? IS NULL OR id > ?) ORDER BY id", (None, None, 1, 1)),
+        ("SELECT id FROM t WHERE (:a IS NULL OR a = :a) AND '$1' <> 'x'", {"a": "one"}),
         ("SELECT count(*) FROM t WHERE id > ? / 2", (2,)),
         ("SELECT id FROM t WHERE x > ? ORDER BY id", (0.25,)),
         ("SELECT id FROM t WHERE id > ? ORDER BY id", (1.5,)),
