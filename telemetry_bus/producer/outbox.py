@@ -167,6 +167,8 @@ class Outbox:
             self._busy = True
             if sequence := self.journal.append(record):
                 return sequence
+            if self.journal.failed:
+                self._refuse_failed()
         raise JournalFull(
             f"{self.journal.end[0] - self._committed} jobs are waiting for the writer",
             operation="submit",
