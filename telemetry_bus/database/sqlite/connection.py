@@ -123,9 +123,7 @@ class SqliteDialect:
             for sql in ensure:
                 with suppress(sqlite3.Error):  # it may need tables that other definitions make
                     scratch.execute(sql)
-            names = [
-                name for name, ordinary, _ in scratch.execute(_TABLES) if ordinary and not name.startswith("sqlite_")
-            ]
+            names = [name for name, ordinary, _ in scratch.execute(_TABLES) if ordinary]
             return {name: self.columns(scratch.execute(_COLUMNS, (name,))) for name in names}
 
     def columns(self, rows: Iterable[tuple[str, str]]) -> Columns:
