@@ -21,7 +21,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import corpus, recording, report, workers
+from . import corpus, hosts, recording, report, workers
 
 DEFAULT_DATABASE = Path("demo-output/telemetry.db")
 #: Enough for the processes to get in each other's way, few enough for three quarters of a minute in all on two cores.
@@ -33,6 +33,8 @@ EXIT_OK, EXIT_MISSING, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demonstration; the exit code says whether every record is in its database."""
     options = _options(arguments)
+    if options.postgres:
+        return EXIT_MISSING if hosts.show(options.workers, options.records) else EXIT_OK
     database: Path = options.database.resolve()
     console = Console(highlight=False)
     try:
@@ -57,6 +59,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     option("--records", default=DEFAULT_RECORDS, help="extractions; small files come again (default %(default)s)")
     option("--database", default=DEFAULT_DATABASE, metavar="PATH", type=Path, help="default %(default)s; replaced")
     parser.add_argument("--keep", action="store_true", help="add to the database instead of replacing it")
+    parser.add_argument(
+        "--postgres", action="store_true", help="two hosts that write into one PostgreSQL server, which is made for it"
+    )
     return parser.parse_args(arguments)
 
 

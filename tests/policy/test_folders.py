@@ -15,7 +15,7 @@ PRODUCT = ("telemetry_bus", "writer_daemon", "producers")
 MAY = {
     **dict.fromkeys(PRODUCT, ()),
     "benchmarks": ("benchmarks",),
-    "examples": ("examples",),
+    "examples": ("examples", "tests.support.postgresql"),
     "tests/support": ("tests.support",),
     "tests": ("tests",),
 }
