@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from ..encoding.values import unpack_job
 from ..errors import DatabaseFault, EndedWriter, JobFailed, ProtocolError
 from ..jobs import Failure, Run, Template
-from .attempts import MAX_ENDED_WRITERS, MAX_FAULTS, Attempts
+from .attempts import MAX_ENDED_SESSIONS, MAX_ENDED_WRITERS, MAX_FAULTS, Attempts
 from .deadletters import DeadLetter, DeadLetters, refused
 from .dialects import Connection, Dialect
 from .families import OutOfOrder
@@ -130,6 +130,7 @@ class Applier:
             logger.debug("replaying a batch in order: a job met %s", refusal.error_type)
             self._attempts.suspect(runs)
             if self._dialect.blames_database(_cause(refusal)):
+                self._count_ended(_cause(refusal))
                 self._prove(refusal, 1)
         return self._apply_in_order(runs)
 
@@ -341,7 +342,8 @@ class Applier:
         done: dict[bytes, tuple[int, int]] = {}
         end, refusal = start, None
         with self._transaction():
-            size = (stop - start) // 2 if self._dialect.is_server else 0
+            # One session may be ended by anybody; after two, each job must be in flight alone.
+            size = (stop - start) // 2 if self._dialect.is_server and self._attempts.ended_sessions < 2 else 0
             while end < stop and (end == start or self._clock() < deadline):
                 group = jobs[end : min(end + size, stop)]
                 if len(group) > 1:
@@ -349,7 +351,7 @@ class Applier:
                     for job in group if fine else ():
                         add_move(done, job.stream, job.sequence, job.sequence)
                         end += 1
-                    size = 2 * size if fine else len(group) // 2
+                    size = 2 * size if fine else max(1, len(group) // 2)
                     continue
                 job = jobs[end]
                 if end > start and self._is_alone(job):
@@ -367,7 +369,7 @@ class Applier:
                 if refusal is not None:
                     failures.append(_failure(job, refusal))
                     self._letters.store(failures[-1], job.template, job.payload)
-                elif self._dialect.is_server:
+                elif size:
                     size = 2
                 add_move(done, job.stream, job.sequence, job.sequence)
                 end, refusal = end + 1, None
@@ -388,6 +390,10 @@ class Applier:
         self._condemn(jobs[end], refusal, condemned)
         return _Spoiled(end, end)
 
+    def _count_ended(self, error: BaseException) -> None:
+        if not self._connection.in_transaction and self._dialect.breaks_connection(error):
+            self._attempts.ended_sessions += 1
+
     def _try_together(self, jobs: Sequence[_Job], condemned: Mapping[tuple[bytes, int], JobFailed]) -> bool:
         """Run jobs as few statements, as a part of the current transaction; False: nothing of it is done, because some
         job among them has to run alone."""
@@ -402,6 +408,7 @@ class Applier:
         try:
             self._pour(_as_runs(jobs))
         except self._dialect.errors as error:
+            self._count_ended(error)
             if not connection.in_transaction or self._dialect.is_conflict(error):
                 raise self._dialect.fault(error, "write", self._subject) from error
             connection.rollback_to_savepoint()
@@ -431,6 +438,7 @@ class Applier:
             return
         self._raise_conflict(refusal)
         if self._dialect.blames_database(_cause(refusal)):
+            self._count_ended(_cause(refusal))
             times = self._attempts.failed(job.stream, job.sequence)
             self._prove(refusal, times)
             if times < MAX_FAULTS:
@@ -455,10 +463,13 @@ class Applier:
 
     def _give_up(self, job: _Job) -> JobFailed | None:
         """The reason not to try a job again that writers have ended with."""
+        statement = job.template.statements[0][0] if job.template.statements else None
+        times = self._attempts.faults(job.stream, job.sequence)
+        if self._dialect.is_server and times >= MAX_ENDED_SESSIONS:
+            return refused(EndedWriter(f"{times} sessions of the server ended in the job"), statement)
         times = self._attempts.ended_writers(job.stream, job.sequence)
         if times < MAX_ENDED_WRITERS:
             return None
-        statement = job.template.statements[0][0] if job.template.statements else None
         return refused(EndedWriter(f"the job ended the writer, or {times} writers ended in it"), statement)
 
     def _fault(self, refusal: JobFailed) -> DatabaseFault:

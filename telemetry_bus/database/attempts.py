@@ -34,6 +34,8 @@ logger = logging.getLogger("telemetry_bus.writer")
 MAX_ENDED_WRITERS = 2
 #: A job in which the database fails is tried so often, in a transaction of its own, while the database works otherwise.
 MAX_FAULTS = 3
+#: A job alone in flight when so many sessions of a server ended is not tried again. Some may have been ended by others.
+MAX_ENDED_SESSIONS = 5
 
 FILE_BYTES = 64 * 1024
 _MAGIC = b"TBtries1"
@@ -66,6 +68,8 @@ class Attempts:
         self._suspects: dict[bytes, int] = {}
         self._ended: Counter[Key] = Counter()
         self._faults: Counter[Key] = Counter()
+        #: Sessions of a server that ended in jobs since the last one that was settled.
+        self.ended_sessions = 0
         if path is not None:
             self._open(path)
 
@@ -104,12 +108,17 @@ class Attempts:
         self._faults[stream, sequence] += 1
         return self._faults[stream, sequence]
 
+    def faults(self, stream: bytes, sequence: int) -> int:
+        """How often the database has failed in this job."""
+        return self._faults.get((stream, sequence), 0)
+
     def ended_writers(self, stream: bytes, sequence: int) -> int:
         """How many writers have ended while this job was in flight alone."""
         return self._ended.get((stream, sequence), 0)
 
     def settled(self, sequences: Mapping[bytes, int]) -> None:
         """The jobs of these streams up to these sequences need no memory."""
+        self.ended_sessions = 0
         for stream, last in sequences.items():
             if self._suspects.get(stream, last + 1) <= last:
                 del self._suspects[stream]

@@ -289,7 +289,7 @@ class Writer:
         the next connection of this process has locks of its own; the parent's stay. Otherwise the connection must never
         be touched again, and this process cannot use the database.
         """
-        if idle:
+        if idle or self._dialect.is_server:  # a session may be let go of in the middle of a statement
             self._sound = False
             self._connection.abandon()
         elif self._sound and not self._closed:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -155,6 +156,42 @@ def test_the_fence_stops_a_second_writer(writer: Writer, postgresql: str, other:
     with pytest.raises(LedgerMoved):
         writer.apply([jobs])
     assert [(2,)] == other.rows("SELECT count(*) FROM events")
+
+
+def test_a_job_that_ends_its_session_falls_alone(writer: Writer, other: Other) -> None:
+    """As one that has the server run out of memory. It is tried a few times: others may have ended the session."""
+    stream = Stream()
+    dies = (
+        "CREATE OR REPLACE FUNCTION dies() RETURNS bigint LANGUAGE sql AS "
+        "$$ SELECT pg_terminate_backend(pg_backend_pid())::int::bigint $$"
+    )
+    poison = template("INSERT INTO events (id) SELECT dies() FROM generate_series(1, 2)", ensure=(EVENTS, dies))
+    runs = [
+        stream.run(EVENT, *events(range(5))),
+        stream.run(poison, []),
+        stream.run(EVENT, *events(range(5, 10))),
+    ]
+    for _ in range(20):
+        done = again(lambda: writer.last_sequences([stream.id]))[stream.id]
+        if left := [run for run in runs if run.last > done]:
+            with suppress(DatabaseFault):
+                writer.settle(left)
+    assert [(10,)] == other.rows("SELECT count(*) FROM events")
+    (letter,) = writer.dead_letters()
+    assert ("EndedWriter", 6) == (letter.error_type, letter.sequence)
+
+
+def test_a_forked_child_lets_the_session_of_its_parent_be(writer: Writer, other: Other) -> None:
+    """It closes what it has inherited without a word to the server."""
+    stream = Stream()
+    writer.apply([stream.run(EVENT, *events(range(3)))])
+    pid = os.fork()
+    if pid == 0:
+        writer.abandon(idle=False)
+        os._exit(0)
+    assert (pid, 0) == os.waitpid(pid, 0)
+    assert [] == writer.apply([stream.run(EVENT, *events(range(3, 6)))])
+    assert [(6,)] == other.rows("SELECT count(*) FROM events")
 
 
 VALUES = (
