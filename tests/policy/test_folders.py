@@ -14,7 +14,7 @@ PRODUCT = ("telemetry_bus", "writer_daemon", "producers")
 #: What each folder may import of this project, beside the product.
 MAY = {
     **dict.fromkeys(PRODUCT, ()),
-    "benchmarks": ("benchmarks",),
+    "benchmarks": ("benchmarks", "tests.support.postgresql"),
     "examples": ("examples", "tests.support.postgresql"),
     "tests/support": ("tests.support",),
     "tests": ("tests",),
