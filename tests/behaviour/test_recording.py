@@ -113,7 +113,6 @@ READS: dict[str, Callable[[Any], object]] = {
 }
 
 
-@on_both
 @pytest.mark.parametrize("read", READS.values(), ids=READS.keys())
 def test_reading_is_refused(store: TelemetryStore, read: Callable[[Any], object]) -> None:
     """Whatever would have to read raises `NotRecordable` with a hint at what to do instead; nothing is queued."""
@@ -123,7 +122,6 @@ def test_reading_is_refused(store: TelemetryStore, read: Callable[[Any], object]
     assert 0 == store.stats().submitted
 
 
-@on_both
 @pytest.mark.parametrize(
     "sql",
     [
