@@ -18,7 +18,6 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 from telemetry_bus.config import Database
-from telemetry_bus.journal.layout import lock_file
 from telemetry_bus.runtime.folder import BusFolder
 from telemetry_bus.runtime.locks import is_held
 
@@ -214,7 +213,7 @@ class Stage:
 
     def _with_journals(self) -> set[int]:
         """The runs that have a journal: also one that has ended, if a forked child still holds its lock."""
-        names = {path.stem for path in self._folder.journal_paths()}
+        names = self._journals()
         return {run for run in range(2 * len(self._parts)) if self._board.stream(run) in names}
 
     def _killed(self, number: int = 1) -> None:
@@ -364,8 +363,8 @@ class Stage:
                 )
 
     def _restore_database(self) -> None:
-        """As `.restore` does it: the file stays, its content goes back. Under a writer that works, that stands still,
-        or that is killed. Then all go on, and what is gone has been told."""
+        """As `.restore` does it: the file stays, its content goes back; or another file takes its place. Under a writer
+        that works, that stands still, or that is killed. Then all go on, and what is gone has been told."""
         self._back_up()
         if self._backup is None or not self._rests():
             return
@@ -377,8 +376,7 @@ class Stage:
         elif how is signal.SIGKILL:
             self._kill_writer()
         alive, journals = self._living(), self._with_journals()
-        with closing(sqlite3.connect(self._copy)) as source, closing(sqlite3.connect(self._path, timeout=30)) as target:
-            source.backup(target)
+        self._bring_back(in_place=self._chance.random() < 0.5)
         until = [number + 1 for number in self._board.accepted[: 2 * len(self._parts)]]
         journals |= self._with_journals()
         over = set(range(len(until))) - journals
@@ -391,10 +389,20 @@ class Stage:
         if not self._until(lambda: all(last > until[run] for run, last in self._newest(alive).items()), SETTLE_S):
             stuck = {run: (until[run], last) for run, last in self._newest(alive).items()}
             self.tally.findings.append(f"after a restore not all go on within {SETTLE_S:g} s: {stuck}")
-        self._copy.unlink()
+        self._copy.unlink(missing_ok=True)
         self._backup = None
         for log in (self._folder.log, self._log):
             self._taken.hear(log)
+
+    def _bring_back(self, *, in_place: bool) -> None:
+        if in_place:
+            target = sqlite3.connect(self._path, timeout=30)
+            with closing(target), closing(sqlite3.connect(self._copy)) as source:
+                source.backup(target)
+            return
+        for beside in ("-wal", "-shm"):  # else SQLite would play the old log into the new file
+            self._path.with_name(self._path.name + beside).unlink(missing_ok=True)
+        os.replace(self._copy, self._path)
 
     def _remove_folder(self) -> None:
         """With the lock, the sockets and the journals of the living, who make theirs again."""
@@ -406,15 +414,11 @@ class Stage:
         if self._chance.random() < 0.5:
             self._kill_writer()
         for _ in range(2):  # the second time for one that had just begun
-            if not self._until(self._journals_are_there, SETTLE_S):
+            if not self._until(lambda: self._streams() <= self._journals(), SETTLE_S):
                 self.tally.findings.append(f"journals were not made again within {SETTLE_S:g} s")
             time.sleep(BEGIN_S)
         if "thread" in self._setting.modes:
             self._kill_displaced()
-
-    def _journals_are_there(self) -> bool:
-        names = {self._board.stream(run) for run in self._living()} - {""}
-        return names <= {path.stem for path in self._folder.journal_paths()}
 
     def _kill_displaced(self) -> None:
         """In mode thread one that had the database may have lost its place, and then waits until it is ended."""
@@ -450,16 +454,21 @@ class Stage:
         def rests() -> bool:
             board = self._board
             ending = [run for process, run in self._cast if process.is_alive() and board.asked[run] == LEAVE]
-            return not ending and not self._orphans() and len(self._writers()) < 2
+            return not ending and self._journals() <= self._streams() and len(self._writers()) < 2
 
-        return self._until(rests, REST_S)
-
-    def _orphans(self) -> bool:
-        for path in self._folder.journal_paths():
-            if (fd := lock_file(path)) is not None:
-                os.close(fd)
-                return True
+        if self._until(rests, REST_S):
+            return True
+        for run in self._children():
+            if not self._board.accepted[run]:  # it stands still, and holds the lock of its parent's journal
+                self._killed(send(self._board.pids[run], signal.SIGKILL))
         return False
+
+    def _journals(self) -> set[str]:
+        return {path.stem for path in self._folder.journal_paths()}
+
+    def _streams(self) -> set[str]:
+        """Of the runs whose processes are alive."""
+        return {self._board.stream(run) for run in self._living()} - {""}
 
     def _newest(self, runs: list[int]) -> dict[int, int]:
         """For each of these runs its last number in the database, as far as that is among the newest rows."""
