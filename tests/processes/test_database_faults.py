@@ -133,7 +133,7 @@ def test_poison_of_every_kind(bus: Bus) -> None:
 def test_nothing_is_sent_again_while_the_database_is_locked(bus: Bus) -> None:
     """The writer has read what was sent, or says that it has not: no producer takes it for lost."""
     bus.answering_writer()
-    stores = [TelemetryStore(bus.path, spawn=False) for _ in range(3)]
+    stores = [TelemetryStore(bus.path, spawn=False, timeout=3600) for _ in range(3)]
     try:
         for number, store in enumerate(stores):
             event(store, f"p{number}", 1)

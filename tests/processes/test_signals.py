@@ -18,7 +18,7 @@ PROGRAM = (
     Notes.OPEN
     + """
 index = int(sys.argv[2])
-store = TelemetryStore(database, spawn=False, journal_bytes=1 << 20)
+store = TelemetryStore(database, spawn=False, journal_bytes=1 << 20, timeout=3600)
 number = 0
 while not noted[0]:
     number += 1

@@ -24,7 +24,7 @@ import pytest
 from telemetry_bus.cli import exit_codes
 
 from ..support.bus import ROOT, Bus
-from ..support.clock import DEADLINE_S
+from ..support.clock import DEADLINE_S, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -111,6 +111,7 @@ def working(bus: Bus) -> Iterator[Bus]:
     """A bus with a producer that hands in jobs all the time."""
     go = bus.home / "go"
     producer = bus.start(GOES_ON, str(go))
+    wait_until(bus.path.exists, "there is a database")
     yield bus
     go.touch()
     bus.finish(producer)

@@ -17,7 +17,7 @@ library = ctypes.PyDLL(None)
 
 def fork():
     "As a C library does, or as an embedder that runs Python's hook in the child, and no other."
-    while mode == "daemon" and threading.active_count() == 2 and not at_rest(store._backend._sender):
+    while mode == "daemon" and not at_rest(store._backend._sender, alone=threading.active_count() == 2):
         time.sleep(0.001)
     # Where another thread has asked for the interpreter's lock, Python itself waits in the child for it to come.
     sys.setswitchinterval(1000)
@@ -28,9 +28,9 @@ def fork():
     sys.setswitchinterval(0.005)
     return pid
 
-def at_rest(sender):
+def at_rest(sender, alone):
     "Such a fork, in the middle of an import by any thread, takes the import's locks along."
-    return sender is None or (sender._transport is not None and sender._waker.sleeping)
+    return sender is None or (sender._transport is not None and (sender._waker.sleeping or not alone))
 
 def wait(*children):
     assert [0] * len(children) == [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]

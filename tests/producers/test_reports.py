@@ -414,7 +414,8 @@ def test_the_reader_leaves_early(filled_at_once: Path) -> None:
         check=False,
     )
     os.close(writing)
-    assert (1, "") == (ended.returncode, ended.stderr)
+    told = [line for line in ended.stderr.splitlines() if not line.endswith(" s so far")]  # on a busy machine
+    assert (1, []) == (ended.returncode, told)
 
 
 def test_columns_that_hold_anything(filled_at_once: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,7 +68,9 @@ def produce(database: Path, run: int, part: Part, board: Board) -> None:
                 store.flush(1.0)
         if board.asked[run] == FORK and store.stats().writer.answering:  # else it may still be loading what it needs
             board.asked[run] = 0
-            if not _fork():
+            if pid := _fork():
+                board.pids[run + 1] = pid  # a child that stands still at the fork does not note it itself
+            else:
                 run, number = run + 1, 0
                 board.pids[run] = os.getpid()
     if run % 2:
