@@ -88,11 +88,11 @@ def command(bus: Bus) -> Iterator[Command]:
 
 def test_status_tells_of_the_writer(bus: Bus, command: Command) -> None:
     """All keys of the contract, with the figures of the writer that answers; exit code 0."""
-    bus.answering_writer()  # which does not end for want of work, however long commands take
+    writer = bus.answering_writer()  # which does not end for want of work, however long commands take
     bus.run("with TelemetryStore(database) as store:\n    event(store, 'p', 1)\n    pair(store, 'p', 2)\n")
     bus.settle()
     told = command("status", "--json").json
-    assert ["running", bus.owners()[0], bus.database.url, 0, [], 2, 3, 0, 0, 0, None, []] == [
+    assert ["running", writer.pid, bus.database.url, 0, [], 2, 3, 0, 0, 0, None, []] == [
         told[key]
         for key in (
             "state",
