@@ -28,8 +28,6 @@ from .requests import Requests
 
 logger = logging.getLogger("telemetry_bus")
 
-#: For the frames of a message; as numbers, for the flags of ZeroMQ are slow to combine.
-_MORE, _LAST = int(zmq.NOBLOCK | zmq.SNDMORE), int(zmq.NOBLOCK)
 #: ZeroMQ tries to reach a writer that is not there at this pace (milliseconds).
 _RECONNECT_MS, _RECONNECT_LIMIT_MS = 10, 200
 #: A goodbye may take so long to leave; losing it costs nothing.
@@ -143,10 +141,7 @@ class Transport:
         while not blocked and (part := protocol.next_slice()) is not None:
             try:
                 message = outbox.read(part)
-                header, definitions, records = message.encode()
-                push.send(header, _MORE)  # `send_multipart`, at half its cost
-                push.send(definitions, _MORE)
-                push.send(records, _LAST)
+                push.send_multipart(message.encode(), zmq.NOBLOCK)
             except zmq.Again:  # ZeroMQ's queue is full
                 blocked = True
                 protocol.hindered(now)
