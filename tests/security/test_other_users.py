@@ -514,6 +514,7 @@ os._exit(0)
 """
     done = as_user(0, program, place / "telemetry.db", mode, OWNER, home=place)
     assert 2 == done.stdout.count("\n"), done.stdout + done.stderr
+    assert "starts again" not in done.stderr
     first, second = done.stdout.splitlines()
     if mode == "daemon":
         assert "Permission denied" in first
