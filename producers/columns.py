@@ -101,6 +101,19 @@ def _compile_moment(element: Any, compiler: Any, **options: Any) -> str:
     return moments.comparable(compiler.process(column, **options), compiler.dialect.name)
 
 
+class Hour(FunctionElement[datetime]):
+    """`Hour(column)`: see `moments.hour`."""
+
+    type = UtcTimestamp()
+    inherit_cache = True
+
+
+@compiles(Hour)
+def _compile_hour(element: Any, compiler: Any, **options: Any) -> str:
+    (column,) = element.clauses
+    return moments.hour(compiler.process(column, **options), compiler.dialect.name)
+
+
 def from_moment(column: ColumnElement[Any], since: str) -> ColumnElement[bool]:
     """The rows from a moment on, which is a text in our form. An index on the column finds those that come into
     question, unless some moments are numbers, which SQLite sorts before all texts."""

@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from itertools import count
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias
 
 from telemetry_bus import Job, TelemetryStore, get_store
 from telemetry_bus.config import DialectName
@@ -20,10 +20,13 @@ from telemetry_bus.config import DialectName
 from .schema import Table, Upsert, with_room
 
 if TYPE_CHECKING:  # what records does without SQLAlchemy, which takes ten times as long to load as all the rest
-    from sqlalchemy import Select
+    from sqlalchemy import CompoundSelect, Select
 
 #: The placeholders that their drivers want: SQLite's module and psycopg. A store of the bus takes `?` on both.
 _PLACEHOLDERS = {"sqlite": "qmark", "postgresql": "format"}
+
+#: A transaction that sees one state.
+_BEGIN = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ"}
 
 #: Rows that are in memory at a time.
 CHUNK_ROWS = 10_000
@@ -41,6 +44,9 @@ class Query(NamedTuple):
     sql: str
     parameters: Sequence[Any] = ()
     names: Sequence[str] = ()
+
+
+Reads: TypeAlias = "Select[Any] | CompoundSelect[Any] | Query"
 
 
 class Store(Protocol):
@@ -149,33 +155,42 @@ class Destination:
         """Return when everything handed in before is in the database."""
         self.store.flush()
 
-    def read(self, query: Select[Any] | Query) -> list[tuple[Any, ...]]:
-        """The rows of a query; none when its tables do not exist yet. Values are as the database holds them."""
-        return [row for chunk in self.chunks(query) for row in chunk]
+    def read(self, query: Reads) -> list[tuple[Any, ...]]:
+        """See `Reading.read`. Each call sees what is committed when it begins."""
+        with self.reading() as reading:
+            return reading.read(query)
 
-    def chunks(self, query: Select[Any] | Query) -> Iterator[list[tuple[Any, ...]]]:
-        """The same, some thousand rows at a time, so that memory does not grow with the table."""
-        sql, parameters = query[:2] if isinstance(query, Query) else self._compiled(query)
+    def chunks(self, query: Reads) -> Iterator[list[tuple[Any, ...]]]:
+        """See `Reading.chunks`."""
+        with self.reading() as reading:
+            yield from reading.chunks(query)
+
+    def read_dicts(self, query: Reads) -> list[dict[str, Any]]:
+        """See `Reading.read_dicts`."""
+        with self.reading() as reading:
+            return reading.read_dicts(query)
+
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        """A connection to read from."""
         with self.store.connection() as connection:
+            ours = isinstance(self.store, TelemetryStore)
+            yield Reading(connection, self.dialect, "qmark" if ours else _PLACEHOLDERS[self.dialect])
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Reading]:
+        """A connection that sees one state of the database, whatever is committed meanwhile."""
+        with self.reading() as reading:
+            reading.connection.execute(_BEGIN[self.dialect])
             try:
-                cursor = connection.execute(sql, parameters)
-            except Exception as error:
-                if _is_missing_table(error):
-                    return
-                raise
-            while chunk := cursor.fetchmany(CHUNK_ROWS):
-                yield chunk if type(chunk[0]) is tuple else [tuple(row) for row in chunk]
+                yield reading
+            finally:
+                reading.connection.execute("ROLLBACK")
 
-    def _compiled(self, query: Select[Any]) -> tuple[str, Sequence[Any]]:
-        """For a store of the bus, and for those that give their driver's own connections."""
-        ours = isinstance(self.store, TelemetryStore)
-        return compile_query(query, self.dialect, "qmark" if ours else _PLACEHOLDERS[self.dialect])
-
-    def read_dicts(self, query: Select[Any] | Query) -> list[dict[str, Any]]:
-        """The same, each row by the names of the query's columns."""
-        keys = query.names if isinstance(query, Query) else query.selected_columns.keys()
-        names = [str(key) for key in keys]
-        return [dict(zip(names, row, strict=True)) for row in self.read(query)]
+    def has_columns(self, table: Table, *names: str) -> bool:
+        """Whether the database has the table, with these columns."""
+        found = self._columns(table.name)
+        return found is not None and found.issuperset(names)
 
     def serves_another(self, table: Table) -> bool:
         """Whether the database's table of this name is another program's, for another purpose: it lacks columns that
@@ -236,7 +251,39 @@ class Destination:
         return False
 
 
-def compile_query(query: Select[Any], dialect: DialectName, placeholders: str) -> tuple[str, Sequence[Any]]:
+class Reading:
+    """A connection, and what is asked of it; `placeholders` is a `paramstyle` of PEP 249."""
+
+    def __init__(self, connection: Any, dialect: DialectName, placeholders: str) -> None:
+        self.connection = connection
+        self._compiled = partial(compile_query, dialect=dialect, placeholders=placeholders)
+
+    def read(self, query: Reads) -> list[tuple[Any, ...]]:
+        """The rows of a query; none when its tables do not exist yet. Values are as the database holds them."""
+        return [row for chunk in self.chunks(query) for row in chunk]
+
+    def chunks(self, query: Reads) -> Iterator[list[tuple[Any, ...]]]:
+        """The same, some thousand rows at a time, so that memory does not grow with the table."""
+        sql, parameters = query[:2] if isinstance(query, Query) else self._compiled(query)
+        try:
+            cursor = self.connection.execute(sql, parameters)
+        except Exception as error:
+            if _is_missing_table(error):
+                return
+            raise
+        while chunk := cursor.fetchmany(CHUNK_ROWS):
+            yield chunk if type(chunk[0]) is tuple else [tuple(row) for row in chunk]
+
+    def read_dicts(self, query: Reads) -> list[dict[str, Any]]:
+        """The same, each row by the names of the query's columns."""
+        keys = query.names if isinstance(query, Query) else query.selected_columns.keys()
+        names = [str(key) for key in keys]
+        return [dict(zip(names, row, strict=True)) for row in self.read(query)]
+
+
+def compile_query(
+    query: Select[Any] | CompoundSelect[Any], dialect: DialectName, placeholders: str
+) -> tuple[str, Sequence[Any]]:
     """The query's SQL and its parameters, in order; `placeholders` is a `paramstyle` of PEP 249."""
     compiled: Any = query.compile(dialect=_dialect(dialect, placeholders), compile_kwargs={"render_postcompile": True})
     parameters = compiled.construct_params()

@@ -13,6 +13,9 @@ from telemetry_bus.config import DialectName
 
 from .values import EARLIEST_EPOCH, EPOCH_UNITS, parse_utc
 
+#: Before all that there may be.
+NO_HOUR = "0001-01-01 00:00:00"
+
 
 def comparable(sql: str, dialect: DialectName) -> str:
     """The SQL of a moment that compares and sorts as one, from that of a column; NULL for what is none.
@@ -37,6 +40,13 @@ def comparable(sql: str, dialect: DialectName) -> str:
         f"CASE WHEN typeof({sql}) IN ('integer', 'real') THEN {number} WHEN typeof({sql}) <> 'text' THEN NULL"
         f" WHEN {is_ours} THEN {sql} ELSE {ours} END"
     )
+
+
+def hour(sql: str, dialect: DialectName) -> str:
+    """The SQL of the beginning of a moment's hour, from that of a column; `NO_HOUR` where there is no moment."""
+    if dialect == "postgresql":
+        return f"coalesce(date_trunc('hour', {sql}), CAST('{NO_HOUR}' AS timestamp))"
+    return f"coalesce(substr({comparable(sql, dialect)}, 1, 13) || ':00:00', '{NO_HOUR}')"
 
 
 def later(name: str, dialect: DialectName) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 from telemetry_bus import Job, JobError, Statement, UnsupportedValue
@@ -112,6 +113,24 @@ def upsert_job(table: Table, rows: Rows, *, upsert: Upsert, dialect: DialectName
     return _job(table, rows, upsert, dialect)
 
 
+def statement(
+    table: Table, given: tuple[str, ...], upsert: Upsert | None, dialect: DialectName = "sqlite", *, where: str = ""
+) -> str:
+    """The SQL of a row of the `given` columns, for values that are as they are stored; it is inserted where a condition
+    holds, whose values come after those of the row."""
+    return _insert(table, given, upsert, dialect, where).sql
+
+
+def together(*jobs: Job) -> Job:
+    """All as one job, in order."""
+    return Job(tuple(chain.from_iterable(job.statements for job in jobs)), _union(*(job.ensure for job in jobs)))
+
+
+@lru_cache(maxsize=128)
+def _union(*definitions: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(chain.from_iterable(definitions)))
+
+
 def with_room(job: Job, table: Table, upsert: Upsert, dialect: DialectName = "sqlite") -> Job:
     """`job`, and before it what makes room for the unique index of its upsert, and the index, in a table that another
     program has made without one: rows of one key become one. No-op where the index is."""
@@ -190,10 +209,13 @@ class _Insert(NamedTuple):
 
     def row(self, mapping: Mapping[str, Any]) -> tuple[Any, ...]:
         now = utc_now()  # for the moments that are left out
-        values = [(name, convert, mapping.get(name, now)) for name, convert in self.columns]
-        return tuple(
-            [value if convert is None else _converted(name, convert, value) for name, convert, value in values]
-        )
+        get = mapping.get
+        try:
+            return tuple(
+                [get(name, now) if convert is None else convert(get(name, now)) for name, convert in self.columns]
+            )
+        except (TypeError, ValueError, LookupError, OverflowError):  # which one it is
+            return tuple([_converted(name, convert, get(name, now)) for name, convert in self.columns])
 
 
 def _job(table: Table, rows: Rows, upsert: Upsert | None, dialect: DialectName) -> Job:
@@ -207,7 +229,9 @@ def _job(table: Table, rows: Rows, upsert: Upsert | None, dialect: DialectName) 
 
 
 @lru_cache(maxsize=256)
-def _insert(table: Table, given: tuple[str, ...], upsert: Upsert | None, dialect: DialectName) -> _Insert:
+def _insert(
+    table: Table, given: tuple[str, ...], upsert: Upsert | None, dialect: DialectName, where: str = ""
+) -> _Insert:
     """Moments that default to now are bound, too: a table that another program has made may lack the default."""
     if unknown := [str(name) for name in given if name not in table.columns]:
         raise JobError(
@@ -218,7 +242,8 @@ def _insert(table: Table, given: tuple[str, ...], upsert: Upsert | None, dialect
     bound = [column for column in table.columns.values() if column.name in given or column.default == NOW]
     names, places = ", ".join(column.name for column in bound), ", ".join("?" for _ in bound)
     target = f"{table.name} AS stored" if upsert else table.name
-    sql = f"INSERT INTO {target} ({names}) VALUES ({places})"
+    row = f"SELECT {places} WHERE {where}" if where else f"VALUES ({places})"
+    sql = f"INSERT INTO {target} ({names}) {row}"
     if upsert:
         sql += _conflict(upsert, dialect)
     return _Insert(sql, tuple((column.name, column.kind.conversion(dialect)) for column in bound))
@@ -230,9 +255,9 @@ def _conflict(upsert: Upsert, dialect: DialectName) -> str:
     return f" ON CONFLICT ({', '.join(upsert.key)}){where} DO UPDATE SET {changes}"
 
 
-def _converted(name: str, convert: Convert, value: Any) -> Any:
+def _converted(name: str, convert: Convert | None, value: Any) -> Any:
     try:
-        return convert(value)
+        return value if convert is None else convert(value)
     except (TypeError, ValueError, LookupError, OverflowError) as error:
         raise UnsupportedValue(
             f"column {name!r} does not take a {type(value).__name__}: {error}",

@@ -13,6 +13,8 @@ _INT64 = 2**63
 EPOCH_UNITS = tuple((1000**power, 1e11 * 1000**power) for power in range(4))
 #: Smaller numbers are taken for none: seconds of a day in 1973.
 EARLIEST_EPOCH = 100_000_000
+#: What JSON has as it is. A float may be NaN.
+_PLAIN = frozenset({str, bool, int, type(None)})
 
 
 def utc_now() -> datetime:
@@ -26,9 +28,9 @@ def utc_text(moment: datetime | None = None, *, fraction: bool = True) -> str:
     A naive moment is taken as UTC. The fraction is left out when it is zero, and always without `fraction`.
     """
     moment = utc_now() if moment is None else moment
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
-    return (moment if fraction else moment.replace(microsecond=0)).isoformat(" ")
+    if moment.tzinfo is not None and moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(" ")[: 26 if fraction and moment.microsecond else 19]
 
 
 def parse_moment(value: Any) -> datetime | None:
@@ -50,6 +52,8 @@ def parse_moment(value: Any) -> datetime | None:
         value = datetime(value.year, value.month, value.day)
     if not isinstance(value, datetime) or is_none(value):
         return None
+    if value.tzinfo is UTC:
+        return value
     try:
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     except OverflowError:  # at the ends of the calendar
@@ -74,7 +78,14 @@ def json_text(value: object) -> str:
     Moments become ISO text, enumerations their value, sets lists, numbers that JSON does not have null, keys text,
     and anything else its `str`.
     """
-    return json.dumps(plain(value))
+    try:
+        return _encode(value)
+    except (TypeError, ValueError, RecursionError):  # what JSON does not have, or what contains itself
+        return json.dumps(plain(value))
+
+
+#: Without a detour for what is made of nothing else than JSON has.
+_encode = json.JSONEncoder(allow_nan=False).encode
 
 
 def plain(value: Any) -> Any:
@@ -129,12 +140,14 @@ def whole(value: Any) -> int | None:
 
 
 def _plain(value: Any, above: tuple[int, ...]) -> Any:
-    if isinstance(value, Enum):
+    if type(value) in _PLAIN:
+        return value
+    if type(value) is not float and isinstance(value, Enum):
         value = value.value
-    if value is None or isinstance(value, bool | int | str):
-        return str(value) if isinstance(value, str) else value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return str(value) if isinstance(value, str) else value
     if is_none(value):
         return None
     if isinstance(value, datetime):
@@ -143,9 +156,12 @@ def _plain(value: Any, above: tuple[int, ...]) -> Any:
         return "…"
     above = (*above, id(value))
     if isinstance(value, dict):
-        return {_key(key): _plain(each, above) for key, each in value.items()}
+        return {
+            key if type(key) is str else _key(key): each if type(each) in _PLAIN else _plain(each, above)
+            for key, each in value.items()
+        }
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(each, above) for each in value]
+        return [each if type(each) in _PLAIN else _plain(each, above) for each in value]
     return plain_text(value)
 
 

@@ -20,6 +20,8 @@ MIN_CONTENT_LENGTH = 100
 MAX_ALTERNATIVE_LENGTH = 200
 MAX_PROXY_ERROR_LENGTH = 500
 
+#: What a failure without a status is called.
+NO_RESPONSE_TYPE = "no_response"
 _ERROR_CLASSES = ((500, "5xx_server_error"), (400, "4xx_client_error"), (300, "3xx_redirect"))
 
 
@@ -114,7 +116,7 @@ class ExtractionMetrics:
         self.http_status_code = status_code
         self.response_size_bytes = response_size
         self.response_time_ms = response_time_ms
-        self.http_error_type = _error_class(status_code) or self.http_error_type
+        self.http_error_type = error_class(status_code) or self.http_error_type
 
     def set_proxy_metrics(
         self,
@@ -185,7 +187,8 @@ def _host(url: object) -> str:
         return ""
 
 
-def _error_class(status_code: Any) -> str | None:
+def error_class(status_code: Any) -> str | None:
+    """The class of an HTTP status from 300 on."""
     try:
         status = int(status_code)
     except (TypeError, ValueError, OverflowError):

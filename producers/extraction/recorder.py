@@ -54,6 +54,11 @@ class ComprehensiveExtractionTelemetry(VerificationRecorder):
         first."""
         return list(_reads().error_summary(self._destination, days))
 
+    def get_error_counts(self, days: float | None = None) -> list[dict[str, Any]]:
+        """What failed within `days`, by host and status, as `get_error_summary` has it: every status from 300 on, and
+        as `no_response` without one what failed and has no status, such as a timeout. Most frequent first."""
+        return list(_reads().error_counts(self._destination, days))
+
     def get_method_effectiveness(self, publisher: str | None = None, days: float | None = None) -> list[dict[str, Any]]:
         """Per method that came to its end: `method_type` and `successful_method` (both its name), `count`,
         `avg_duration` in ms, `success_rate` from 0 to 1; most frequent first."""
@@ -61,8 +66,8 @@ class ComprehensiveExtractionTelemetry(VerificationRecorder):
 
     def get_publisher_stats(self, days: float | None = None) -> list[dict[str, Any]]:
         """Per publisher and host: `publisher, host, total_attempts, successful, avg_duration_ms,
-        most_common_method`, most attempts first. The method is the one that succeeded most often, the first by name
-        of equals; None when none did."""
+        most_common_method, p95_duration_ms`, most attempts first. The method is the one that succeeded most often, the
+        first by name of equals; None when none did."""
         return list(_reads().publisher_stats(self._destination, days))
 
     def get_field_extraction_stats(

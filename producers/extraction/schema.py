@@ -1,12 +1,16 @@
-"""The tables of the extractions, and what becomes of a row of HTTP errors that is there already."""
+"""The tables of the extractions and of their hourly rollups, and what becomes of a row that is there already.
+
+A name that is not known is an empty text in a rollup.
+"""
 
 from __future__ import annotations
 
 from telemetry_bus.config import DialectName
 
-from ..kinds import BIG_INTEGER, FLAG, INTEGER, JSON, MOMENT, REAL, TEXT
+from ..kinds import BIG_INTEGER, FLAG, INTEGER, JSON, MOMENT, REAL, SECOND, TEXT
 from ..moments import comparable, later
 from ..schema import NOW, Column, Index, Table, Upsert, defaults_to_now, serial_id
+from .metrics import FIELDS
 
 EXTRACTIONS = Table(
     "extraction_telemetry_v2",
@@ -42,6 +46,7 @@ EXTRACTIONS = Table(
     Column("proxy_authenticated", INTEGER, added=True),
     Column("proxy_status", INTEGER, added=True),
     Column("proxy_error", TEXT, added=True),
+    Column("rollup_hour", SECOND, added=True),  # the hour of the rollups that it is in; NULL: it is in none
     indexes=(
         Index("ix_extraction_telemetry_v2_article_id", ("article_id",)),
         Index("ix_extraction_telemetry_v2_created_at", ("created_at",)),
@@ -49,6 +54,7 @@ EXTRACTIONS = Table(
         Index("ix_extraction_telemetry_v2_is_success", ("is_success",)),
         Index("ix_extraction_telemetry_v2_operation_id", ("operation_id",)),
         Index("ix_extraction_telemetry_v2_publisher", ("publisher",)),
+        Index("ix_extraction_telemetry_v2_rollup_hour", ("rollup_hour",)),
         Index("ix_extraction_telemetry_v2_successful_method", ("successful_method",)),
         Index("ix_extraction_telemetry_v2_url", ("url",)),
     ),
@@ -86,6 +92,52 @@ DETECTIONS = Table(
     Column("detection_method", TEXT, required=True, default="'content_type_detector'", added=True),
 )
 
+#: Statuses from here on are errors.
+LEAST_ERROR_STATUS = 300
+#: A `status` of its own for a failure without one, which is a timeout for example; and for a success without one.
+NO_RESPONSE, NOT_TOLD = 0, -1
+
+#: Extractions of an hour. `duration_ms` sums up those that are `timed`.
+ROLLUPS = Table(
+    "extraction_rollups",
+    Column("hour", SECOND, key=True),
+    Column("publisher", TEXT, key=True),
+    Column("host", TEXT, key=True),
+    Column("method", TEXT, key=True),
+    Column("status", INTEGER, key=True),
+    Column("extractions", INTEGER, required=True),
+    Column("successes", INTEGER, required=True),
+    Column("timed", INTEGER, required=True),
+    Column("duration_ms", REAL, required=True),
+    Column("last_seen", SECOND, required=True),
+)
+
+#: Their durations, as a histogram: see `producers.histogram`.
+DURATION_ROLLUPS = Table(
+    "extraction_duration_rollups",
+    Column("hour", SECOND, key=True),
+    Column("publisher", TEXT, key=True),
+    Column("host", TEXT, key=True),
+    Column("bucket", INTEGER, key=True),
+    Column("extractions", INTEGER, required=True),
+)
+
+#: Each method of theirs: how often it was tried, came to its end, succeeded, and found each field.
+METHOD_ROLLUPS = Table(
+    "extraction_method_rollups",
+    Column("hour", SECOND, key=True),
+    Column("publisher", TEXT, key=True),
+    Column("method", TEXT, key=True),
+    Column("tried", INTEGER, required=True),
+    Column("ended", INTEGER, required=True),
+    Column("successes", INTEGER, required=True),
+    Column("timed", INTEGER, required=True),
+    Column("duration_ms", REAL, required=True),
+    *(Column(f"found_{name}", INTEGER, required=True) for name in FIELDS),
+)
+
+ROLLUP_TABLES = (ROLLUPS, DURATION_ROLLUPS, METHOD_ROLLUPS)
+
 
 def _count_error(dialect: DialectName) -> dict[str, str]:
     """One more error; late news does not take the last moment back."""
@@ -104,3 +156,20 @@ def _errors_united(dialect: DialectName) -> dict[str, str]:
 
 
 COUNT_ERROR = Upsert(("host", "status_code"), _count_error, united=_errors_united)
+
+
+def _adding(table: Table) -> Upsert:
+    """Its numbers are added to those that are there, the last moment stays."""
+    key = tuple(column.name for column in table.columns.values() if column.key)
+    sums = [column.name for column in table.columns.values() if column.kind in (INTEGER, REAL) and not column.key]
+
+    def changes(dialect: DialectName) -> dict[str, str]:
+        added = {name: f"stored.{name} + excluded.{name}" for name in sums}
+        return added | ({"last_seen": _LAST_SEEN} if "last_seen" in table.columns else {})
+
+    return Upsert(key, changes)
+
+
+#: Of moments in one form.
+_LAST_SEEN = "CASE WHEN stored.last_seen > excluded.last_seen THEN stored.last_seen ELSE excluded.last_seen END"
+ADDED_UP = {table: _adding(table) for table in ROLLUP_TABLES}

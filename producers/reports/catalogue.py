@@ -35,8 +35,8 @@ def _limit(text: str) -> int:
 
 #: What each report is about, and the options that it takes.
 REPORTS = {
-    "publishers": ("scorecards of publishers, worst first", ("--publisher", "--days")),
-    "errors": ("HTTP errors by their kind", ("--days",)),
+    "publishers": ("scorecards of publishers, worst first", ("--publisher", "--limit", "--days")),
+    "errors": ("HTTP errors by their kind, and failures without a response", ("--days",)),
     "methods": ("how well each extraction method works", ("--publisher", "--days")),
     "fields": ("which fields are found", ("--publisher", "--method", "--days")),
     "bylines": ("bylines by source", ("--source", "--days")),
@@ -56,12 +56,12 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--limit": {
         "type": _limit,
         "metavar": "N",
-        "default": crawling.MOST_OPERATIONS,
-        "help": "at most N; %(default)s by default",
+        "help": "at most N",
     },
 }
 
 _SPECIAL: dict[tuple[str, str], dict[str, Any]] = {
+    ("operations", "--limit"): {"default": crawling.MOST_OPERATIONS, "help": "at most N; %(default)s by default"},
     ("errors", "--days"): {"default": _ERRORS_DAYS, "help": "only the last N days; %(default)s by default"},
 }
 
@@ -79,15 +79,19 @@ def add_database(parser: argparse.ArgumentParser) -> None:
 def add_reports(subparsers: Any, *, with_database: bool) -> None:
     """A sub-command for each report, with its options."""
     for name, (about, options) in REPORTS.items():
-        parser = subparsers.add_parser(name, help=about, description=f"Print {about}.")
-        if with_database:
-            add_database(parser)
+        parser = add_report(subparsers, name, about, with_database=with_database)
         for option in options:
             parser.add_argument(option, **{**_OPTIONS[option], **_SPECIAL.get((name, option), {})})
-        parser.add_argument("--format", choices=("table", "json", "csv"), default="table", help="table by default")
-        parser.add_argument(
-            "--spreadsheet", action="store_true", help="CSV whose texts no spreadsheet takes for formulas"
-        )
+
+
+def add_report(subparsers: Any, name: str, about: str, *, with_database: bool) -> argparse.ArgumentParser:
+    """A sub-command that prints a report, with the options that all have."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(name, help=about, description=f"Print {about}.")
+    if with_database:
+        add_database(parser)
+    parser.add_argument("--format", choices=("table", "json", "csv"), default="table", help="table by default")
+    parser.add_argument("--spreadsheet", action="store_true", help="CSV whose texts no spreadsheet takes for formulas")
+    return parser
 
 
 def make_report(name: str, args: Any, telemetry: extraction.ExtractionReads, destination: Destination) -> Report:
@@ -95,9 +99,10 @@ def make_report(name: str, args: Any, telemetry: extraction.ExtractionReads, des
     days = _option(args, "days")
     within = {} if days is None else {"days": days}
     since = None if days is None else utc_text(utc_now() - timedelta(days=days))
+    limit = _option(args, "limit")
     publisher, source = _option(args, "publisher"), _option(args, "source")
     makers: dict[str, Callable[[], Report]] = {
-        "publishers": lambda: extraction.publishers(telemetry, publisher=publisher, **within),
+        "publishers": lambda: extraction.publishers(telemetry, publisher=publisher, limit=limit, **within),
         "errors": lambda: extraction.errors(telemetry, days=_ERRORS_DAYS if days is None else days),
         "methods": lambda: extraction.methods(telemetry, publisher=publisher, **within),
         "fields": lambda: extraction.fields(telemetry, publisher=publisher, method=_option(args, "method"), **within),
@@ -110,7 +115,7 @@ def make_report(name: str, args: Any, telemetry: extraction.ExtractionReads, des
             destination,
             since=since,
             operation_type=_option(args, "type"),
-            limit=_option(args, "limit") or crawling.MOST_OPERATIONS,
+            limit=limit or crawling.MOST_OPERATIONS,
         ),
     }
     return makers[name]()

@@ -17,9 +17,10 @@ from telemetry_bus.config import parse_database
 
 from ..destination import Destination
 from ..extraction import ComprehensiveExtractionTelemetry
-from .catalogue import add_database, add_reports, make_report
+from .catalogue import add_database, add_report, add_reports, make_report
 from .progress import progress
 from .rendering import render
+from .rolling import add_options, rollup
 from .words import words
 
 _logger = logging.getLogger(__name__)
@@ -30,14 +31,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="telemetry-report", description="What the telemetry producers recorded.")
     parser.add_argument("--version", action="version", version=f"telemetry-bus {__version__}")
     add_database(parser)
-    add_reports(parser.add_subparsers(dest="report", required=True, metavar="REPORT"), with_database=True)
+    subparsers = parser.add_subparsers(dest="report", required=True, metavar="REPORT")
+    add_reports(subparsers, with_database=True)
+    about = "how far the hourly rollups reach; with --rebuild they are made from rows"
+    add_options(add_report(subparsers, "rollup", about, with_database=True))
     given = parser.parse_args(arguments, argparse.Namespace(database=None))
     try:
         if sys.stdout is None:
             raise OSError("the standard output is closed")
-        with _store(given.database) as store, progress(f"telemetry-report {given.report}", sys.stderr):
-            telemetry = ComprehensiveExtractionTelemetry(store=store)
-            report = make_report(given.report, given, telemetry, Destination(store, logger=_logger))
+        writes = given.report == "rollup" and given.rebuild
+        with _store(given.database, writes) as store, progress(f"telemetry-report {given.report}", sys.stderr):
+            if given.report == "rollup":
+                report = rollup(store, given)
+            else:
+                telemetry = ComprehensiveExtractionTelemetry(store=store)
+                report = make_report(given.report, given, telemetry, Destination(store, logger=_logger))
         render(report, given.format, sys.stdout, spreadsheet=given.spreadsheet)
         sys.stdout.flush()
     except BrokenPipeError:  # who read it has seen enough, as with `| head`
@@ -74,9 +82,12 @@ def _failed(why: object) -> int:
     return 1
 
 
-def _store(database: str | None) -> TelemetryStore:
-    """A store to read from. Raises `FileNotFoundError` instead of making a database that is not there."""
+def _store(database: str | None, writes: bool) -> TelemetryStore:
+    """A store to read from; one that `writes` does so through the writer.
+
+    Raises `FileNotFoundError` instead of making a database that is not there.
+    """
     path = parse_database(database).path
     if path is not None and not path.exists():
         raise FileNotFoundError(f"there is no database {path}")
-    return TelemetryStore(database, mode="sync")
+    return TelemetryStore(database, mode="daemon" if writes else "sync")

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from .report import Column, Grouping, Report, Row, share
 
-#: Of each publisher and each kind of error so many hosts are shown.
+#: Of each kind of error so many hosts are shown.
 MOST_HOSTS = 10
 
 _ATTEMPTS = Column("total_attempts", "tries", "count")
@@ -31,8 +31,10 @@ class ExtractionReads(Protocol):
     def get_field_extraction_stats(self, publisher: Any = ..., method: Any = ...) -> list[dict[str, Any]]: ...
 
 
-def publishers(reads: ExtractionReads, *, publisher: str | None = None, **within: Any) -> Report:
-    """A scorecard per publisher, worst first: its attempts and successes, then its busiest hosts.
+def publishers(
+    reads: ExtractionReads, *, publisher: str | None = None, limit: int | None = None, **within: Any
+) -> Report:
+    """A row per publisher and host: the publisher with the worst rate first, its hosts by their attempts.
 
     `within` may hold `days`.
     """
@@ -44,29 +46,33 @@ def publishers(reads: ExtractionReads, *, publisher: str | None = None, **within
     stats.sort(key=lambda row: str(row["publisher"] or ""))
     groups = [list(rows) for _, rows in groupby(stats, key=lambda row: row["publisher"])]
     groups.sort(key=lambda rows: (_rate(rows), -_attempts(rows)))
+    rows = [row for rows in groups for row in sorted(rows, key=lambda row: -(row["total_attempts"] or 0))]
     return Report(
         title="Publisher scorecards, worst first",
         columns=(
-            Column("publisher", "publisher"),
+            Column("publisher", "publisher", "name", width=32),
             Column("host", "host", width=29),
             _ATTEMPTS,
             _SUCCESSES,
             _RATE,
             Column("avg_duration_ms", "time", "duration"),
-            Column("most_common_method", "method"),
+            Column("p95_duration_ms", "p95", "duration"),
+            Column("most_common_method", "method", optional=True),
         ),
-        rows=[row for rows in groups for row in sorted(rows, key=lambda row: -(row["total_attempts"] or 0))],
+        rows=rows[:limit],
         counted="combination",
         nothing="No extractions have been recorded" + _of(publisher) + ".",
-        grouping=Grouping("publisher", _scorecard, MOST_HOSTS),
+        closing=f"of {len(rows):,}" if limit is not None and limit < len(rows) else "",
     )
 
 
 def errors(reads: ExtractionReads, *, days: float = 7) -> Report:
-    """HTTP errors of the last days by their kind, most frequent first."""
-    rows = sorted(
-        reads.get_error_summary(days=days), key=lambda row: (str(row["error_type"] or ""), -_number(row["count"]))
-    )
+    """HTTP errors of the last days by their kind, failures without a response among them; most frequent first.
+
+    A host application's own telemetry may have nothing but a summary.
+    """
+    read = getattr(reads, "get_error_counts", reads.get_error_summary)
+    rows = sorted(read(days=days), key=lambda row: (str(row["error_type"] or ""), -_number(row["count"])))
     return Report(
         title=f"HTTP errors of the last {_days(days)}",
         columns=(
@@ -124,14 +130,6 @@ def fields(reads: ExtractionReads, *, publisher: str | None = None, method: str 
 
 def _total(rows: Sequence[Row]) -> list[tuple[Column, Any]]:
     return [(_COUNT, sum(_number(row["count"]) for row in rows))]
-
-
-def _scorecard(rows: Sequence[Row]) -> list[tuple[Column, Any]]:
-    return [
-        (_ATTEMPTS, _attempts(rows)),
-        (_SUCCESSES, sum(row["successful"] or 0 for row in rows)),
-        (_RATE, _rate(rows)),
-    ]
 
 
 def _attempts(rows: Sequence[Row]) -> int:

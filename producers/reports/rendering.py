@@ -23,6 +23,7 @@ _GAP = "  "
 _LEAST_TEXT = 4
 #: A spreadsheet takes a cell that begins so for a formula.
 _FORMULAS = ("=", "+", "-", "@", *"\uff1d\uff0b\uff0d\uff20")  # the wide ones where Japanese is set
+_TEXTS = frozenset({"text", "name"})
 _RIGHT = frozenset({"count", "number", "rate", "duration"})
 
 
@@ -128,7 +129,7 @@ def _fit(widths: dict[Column, int], width: int) -> None:
     for optional in [column for column in reversed(widths) if column.optional]:
         if excess() > 0:
             del widths[optional]
-    texts = [column for column in widths if column.kind == "text"]
+    texts = [column for column in widths if column.kind in _TEXTS]
     while excess() > 0 and texts and max(widths[column] for column in texts) > _LEAST_TEXT:
         widths[max(texts, key=lambda column: widths[column])] -= 1
 
@@ -136,7 +137,8 @@ def _fit(widths: dict[Column, int], width: int) -> None:
 def _rich_cell(column: Column, row: Row) -> Any:
     from rich.text import Text
 
-    return _rate(row.get(column.key)) if column.kind == "rate" else Text(_cell(column, row))
+    value = row.get(column.key)
+    return _rate(value) if column.kind == "rate" else Text(words(column.kind, value))
 
 
 def _rate(rate: float | None) -> Any:

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Row = Mapping[str, Any]
-#: `rate` is from 0 to 1, `duration` in milliseconds, `moment` a time in UTC.
-Kind = Literal["text", "count", "number", "rate", "duration", "moment"]
+#: A `name` is a text that should have been given; `rate` is from 0 to 1, `duration` in milliseconds, `moment` a time in
+#: UTC.
+Kind = Literal["text", "name", "count", "number", "rate", "duration", "moment"]
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """A value of every row: its key, what people call it, and what kind of value it is.
 
-    In tables a text is cut to `width` characters, and a terminal that is too narrow does without the `optional`
-    columns, the last ones first. JSON and CSV have everything.
+    In plain text it is cut to `width` characters. A terminal shows as much of the texts as it has room for, and does
+    without the `optional` columns, the last ones first, where it is too narrow. JSON and CSV have everything.
     """
 
     key: str

@@ -25,7 +25,7 @@ _MOMENT = "%Y-%m-%d %H:%M:%S"
 def words(kind: str, value: Any) -> str:
     """A value of a column's kind, without the bar of a rate."""
     if value is None:
-        return UNKNOWN
+        return NAMELESS if kind == "name" else UNKNOWN
     if kind in _OF_NUMBERS:
         if not isinstance(value, int | float | Decimal):  # a column may hold anything in SQLite
             return printable(str(value))
@@ -75,6 +75,7 @@ def _moment(value: object) -> str:
 
 _WORDS: Mapping[str, Callable[[Any], str]] = {
     "text": str,
+    "name": str,
     "count": lambda value: f"{value:,}",
     "number": lambda value: f"{value:,.2f}",
     "rate": percent,

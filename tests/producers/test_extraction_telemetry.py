@@ -86,6 +86,7 @@ def test_every_column(telemetry: ComprehensiveExtractionTelemetry, stored: Store
     record.methods_attempted.clear()
     record.method_errors["a"] = record.publisher = "changed later"
     (row,) = stored(EXTRACTIONS)
+    assert row["created_at"][:13] + ":00:00" == row.pop("rollup_hour")
     assert 19 == len(row.pop("created_at"))
     assert {
         "id": 1, "operation_id": "o", "article_id": "a", "url": "https://h/a", "publisher": "P", "host": "h",

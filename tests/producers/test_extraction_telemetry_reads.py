@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from producers.extraction import ComprehensiveExtractionTelemetry, ExtractionMetrics
+from producers.extraction.schema import ROLLUP_TABLES
 from producers.values import utc_now
 from telemetry_bus import TelemetryStore
 
@@ -32,6 +33,15 @@ def record(
         assert hasattr(metrics, name)
         setattr(metrics, name, value)
     telemetry.record_extraction(metrics)
+
+
+def count_rows_again(telemetry: ComprehensiveExtractionTelemetry) -> None:
+    """Make the rows such that are in no rollup."""
+    for table in ROLLUP_TABLES:
+        telemetry.store.submit(lambda connection, name=table.name: connection.execute(f"DELETE FROM {name}"))
+    telemetry.store.submit(
+        lambda connection: connection.execute("UPDATE extraction_telemetry_v2 SET rollup_hour = NULL")
+    )
 
 
 def test_nothing_is_there_yet(telemetry: ComprehensiveExtractionTelemetry) -> None:
@@ -103,8 +113,13 @@ def test_publisher_stats(telemetry: ComprehensiveExtractionTelemetry) -> None:
         record(telemetry, "https://other/", successful_method=method)
     record(telemetry, "", None, total_duration_ms=None)
     telemetry.flush()
-    keys = ("publisher", "host", "total_attempts", "successful", "avg_duration_ms", "most_common_method")
-    rows = [("P", "h", 5, 3, 90.0, "slow"), ("P", "other", 2, 2, 0.0, "a"), (None, "", 1, 0, None, None)]
+    keys = ("publisher", "host", "total_attempts", "successful", "avg_duration_ms", "most_common_method",
+            "p95_duration_ms")  # fmt: skip
+    rows = [
+        ("P", "h", 5, 3, 90.0, "slow", 2**6.625),
+        ("P", "other", 2, 2, 0.0, "a", 1.0),
+        (None, "", 1, 0, *[None] * 3),
+    ]
     assert [dict(zip(keys, row, strict=True)) for row in rows] == telemetry.get_publisher_stats()
 
 
@@ -139,6 +154,7 @@ def test_rows_that_cannot_be_read_are_left_out(telemetry: ComprehensiveExtractio
         telemetry.store.execute(  # type: ignore[attr-defined]
             f"UPDATE extraction_telemetry_v2 SET {columns} WHERE id = ?", (*values, key)
         )
+    count_rows_again(telemetry)
     telemetry.flush()
     (method,), (fields,) = telemetry.get_method_effectiveness(), telemetry.get_field_extraction_stats()
     assert (2, 2.5, 0.5) == (method["count"], method["avg_duration"], method["success_rate"])

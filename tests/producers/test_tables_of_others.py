@@ -58,6 +58,8 @@ def make(database: Path, *texts: str) -> None:
 
 def failing(url: str = "https://a.com/x", status: int = 503) -> ExtractionMetrics:
     metrics = ExtractionMetrics("op", "a", url, "A")
+    metrics.start_method("m")
+    metrics.end_method("m", False)
     metrics.set_http_metrics(status, 10, 1.0)
     metrics.set_content_type_detection({"status": "opinion"})
     metrics.finalize({})
