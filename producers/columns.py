@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import REAL, BigInteger, Boolean, Column, Double, Integer, and_, literal
+from sqlalchemy import REAL, BigInteger, Boolean, Column, Double, Integer, and_, case, func, literal
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
@@ -112,6 +112,11 @@ class Hour(FunctionElement[datetime]):
 def _compile_hour(element: Any, compiler: Any, **options: Any) -> str:
     (column,) = element.clauses
     return moments.hour(compiler.process(column, **options), compiler.dialect.name)
+
+
+def count_if(condition: Any) -> ColumnElement[int]:
+    """How many rows are so; 0 of none."""
+    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
 
 
 def from_moment(column: ColumnElement[Any], since: str) -> ColumnElement[bool]:

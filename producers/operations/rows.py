@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from telemetry_bus import Job
@@ -61,6 +61,7 @@ def operation_job(
         "metrics": None if metrics is None else _stored_metrics(metrics),
         "error_details": error or None,
         "result_summary": summary or None,
+        "duration_ms": None if ended is None else (ended - started) / timedelta(milliseconds=1),
     }
     job = {
         "id": operation_id,
@@ -80,7 +81,15 @@ def operation_job(
 
 def _stored_metrics(metrics: OperationMetrics) -> dict[str, Any]:
     fields = {**vars(metrics), "site_failures": metrics.site_failures[-FAILURES_STORED:]}
+    if not metrics.success_rate:
+        fields["success_rate"] = _success_rate(metrics)
     return {name: plain_record(value) for name, value in fields.items()}
+
+
+def _success_rate(metrics: OperationMetrics) -> float:
+    """The share of processed items that did not fail, in percent."""
+    processed, failed = number(metrics.processed_items) or 0.0, number(metrics.failed_items) or 0.0
+    return max(processed - failed, 0.0) / processed * 100 if processed > 0 else 0.0
 
 
 def _parameters(known: Mapping[str, Any]) -> dict[str, Any]:

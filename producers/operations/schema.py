@@ -19,6 +19,7 @@ OPERATIONS = Table(
     Column("metrics", JSON),
     Column("error_details", JSON),
     Column("result_summary", JSON),
+    Column("duration_ms", REAL, added=True),  # its times have no fraction
 )
 
 #: One row per operation too, for those who watch jobs of all kinds.

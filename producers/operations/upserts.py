@@ -30,7 +30,7 @@ def _operation_update(dialect: DialectName) -> dict[str, str]:
         "user_id": _first_known("user_id", ""),
         "session_id": _first_known("session_id", ""),
         "parameters": _first_known("parameters", "", "{}"),
-        **{name: _latest(name) for name in ("metrics", "error_details", "result_summary")},
+        **{name: _latest(name) for name in ("metrics", "error_details", "result_summary", "duration_ms")},
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..destination import Destination
 from ..values import utc_now, utc_text
-from . import cleaning, crawling, extraction
+from . import cleaning, crawling, extraction, outcomes
 from .report import Report
 
 _ERRORS_DAYS = 7
@@ -39,9 +39,18 @@ REPORTS = {
     "errors": ("HTTP errors by their kind, and failures without a response", ("--days",)),
     "methods": ("how well each extraction method works", ("--publisher", "--days")),
     "fields": ("which fields are found", ("--publisher", "--method", "--days")),
+    "outcomes": ("what became of extractions", ("--operation", "--days")),
+    "content-types": ("which kinds of pages were detected", ("--publisher", "--days")),
+    "proxies": ("how proxies served, worst first", ("--publisher", "--days")),
+    "verification": ("batches of verified URLs by job", ("--job", "--days")),
     "bylines": ("bylines by source", ("--source", "--days")),
     "cleaning": ("content cleaning by domain", ("--domain", "--days")),
+    "wire": ("which wire services were detected, and how", ("--domain", "--days")),
+    "locality": ("which wire articles were judged local", ("--domain", "--days")),
+    "patterns": ("the library of boilerplate patterns", ("--domain", "--limit", "--days")),
     "discovery": ("discovery by source", ("--source", "--operation", "--days")),
+    "discovery-methods": ("how well each method of discovery works", ("--source", "--method", "--days")),
+    "statuses": ("HTTP statuses of discovery by source and method", ("--source", "--method", "--operation", "--days")),
     "operations": ("operations, newest first", ("--type", "--limit", "--days")),
 }
 
@@ -51,6 +60,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--method": {"metavar": "NAME", "help": "only this method"},
     "--source": {"metavar": "NAME", "help": "only this source"},
     "--domain": {"metavar": "NAME", "help": "only this domain"},
+    "--job": {"metavar": "NAME", "help": "only this job"},
     "--operation": {"metavar": "ID", "help": "only this operation"},
     "--type": {"metavar": "TYPE", "help": "only operations of this type"},
     "--limit": {
@@ -101,15 +111,25 @@ def make_report(name: str, args: Any, telemetry: extraction.ExtractionReads, des
     since = None if days is None else utc_text(utc_now() - timedelta(days=days))
     limit = _option(args, "limit")
     publisher, source = _option(args, "publisher"), _option(args, "source")
+    method, operation, domain = _option(args, "method"), _option(args, "operation"), _option(args, "domain")
     makers: dict[str, Callable[[], Report]] = {
         "publishers": lambda: extraction.publishers(telemetry, publisher=publisher, limit=limit, **within),
         "errors": lambda: extraction.errors(telemetry, days=_ERRORS_DAYS if days is None else days),
         "methods": lambda: extraction.methods(telemetry, publisher=publisher, **within),
-        "fields": lambda: extraction.fields(telemetry, publisher=publisher, method=_option(args, "method"), **within),
+        "fields": lambda: extraction.fields(telemetry, publisher=publisher, method=method, **within),
+        "outcomes": lambda: outcomes.outcomes(destination, since=since, operation=operation),
+        "content-types": lambda: outcomes.content_types(destination, since=since, publisher=publisher),
+        "proxies": lambda: outcomes.proxies(destination, since=since, publisher=publisher),
+        "verification": lambda: outcomes.verification(destination, since=since, job=_option(args, "job")),
         "bylines": lambda: cleaning.bylines(destination, since=since, source=source),
-        "cleaning": lambda: cleaning.contents(destination, since=since, domain=_option(args, "domain")),
-        "discovery": lambda: crawling.discovery(
-            destination, since=since, source=source, operation=_option(args, "operation")
+        "cleaning": lambda: cleaning.contents(destination, since=since, domain=domain),
+        "wire": lambda: cleaning.wire(destination, since=since, domain=domain),
+        "locality": lambda: cleaning.locality(destination, since=since, domain=domain),
+        "patterns": lambda: cleaning.patterns(destination, since=since, domain=domain, limit=limit),
+        "discovery": lambda: crawling.discovery(destination, since=since, source=source, operation=operation),
+        "discovery-methods": lambda: crawling.discovery_methods(destination, since=since, source=source, method=method),
+        "statuses": lambda: crawling.statuses(
+            destination, since=since, source=source, method=method, operation=operation
         ),
         "operations": lambda: crawling.operations(
             destination,

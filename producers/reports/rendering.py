@@ -138,16 +138,19 @@ def _rich_cell(column: Column, row: Row) -> Any:
     from rich.text import Text
 
     value = row.get(column.key)
-    return _rate(value) if column.kind == "rate" else Text(words(column.kind, value))
+    return _rate(value, column.good) if column.kind == "rate" else Text(words(column.kind, value))
 
 
-def _rate(rate: float | None) -> Any:
+def _rate(rate: float | None, good: str = "high") -> Any:
     """The bar and the number, in a colour that says whether it is well."""
     from rich.text import Text
 
     if rate is None:
         return Text(words("rate", None), "dim")
-    colour = "green" if rate >= 0.9 else "yellow" if rate >= 0.5 else "red"
+    goodness = 1 - rate if good == "low" else rate
+    colour = "green" if goodness >= 0.9 else "yellow" if goodness >= 0.5 else "red"
+    if good == "neither":
+        colour = ""
     return Text.assemble((bar(rate), colour), f" {words('rate', rate):>6}")
 
 

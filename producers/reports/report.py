@@ -9,7 +9,7 @@ from typing import Any, Literal
 Row = Mapping[str, Any]
 #: A `name` is a text that should have been given; `rate` is from 0 to 1, `duration` in milliseconds, `moment` a time in
 #: UTC.
-Kind = Literal["text", "name", "count", "number", "rate", "duration", "moment"]
+Kind = Literal["text", "name", "count", "number", "rate", "duration", "moment", "flag"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class Column:
 
     In plain text it is cut to `width` characters. A terminal shows as much of the texts as it has room for, and does
     without the `optional` columns, the last ones first, where it is too narrow. JSON and CSV have everything.
+    A terminal's colours say of a rate how `good` it is.
     """
 
     key: str
@@ -25,6 +26,7 @@ class Column:
     kind: Kind = "text"
     width: int | None = None
     optional: bool = False
+    good: Literal["high", "low", "neither"] = "high"
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,4 +81,5 @@ _WORDS: Mapping[str, Callable[[Any], str]] = {
     "rate": percent,
     "duration": duration,
     "moment": _moment,
+    "flag": lambda value: "yes" if value else "no",
 }

@@ -44,7 +44,10 @@ OWNERS = {
         *("telemetry_bus.store", "telemetry_bus.testing"),  # the names of types
         # what reads; what records does without
         *("producers.alchemy", "producers.columns", "producers.destination", "producers.reports"),
+        "producers.extraction.counting",
         "producers.extraction.reads",
+        "producers.extraction.rebuilding",
+        "producers.overview",
         *("producers.extraction_outcomes.reads", "producers.operations.reads"),
     ),
 }

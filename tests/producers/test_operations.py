@@ -68,7 +68,9 @@ def test_from_start_to_end(tracker: OperationTracker, read: Read) -> None:
         "SELECT * FROM operations"
     )
     assert (context.operation_id, "crawl_discovery", "completed") == (operation_id, kind, status)
-    assert ("u", "s", {"limit": 3}, [None, None]) == (user, session, json.loads(parameters), rest)
+    *empty, duration_ms = rest
+    assert ("u", "s", {"limit": 3}, [None, None]) == (user, session, json.loads(parameters), empty)
+    assert 0 < duration_ms == pytest.approx((moment(completed) - moment(created)).total_seconds() * 1000, abs=1000)
     assert before <= moment(created) <= moment(updated) == moment(completed) <= datetime.now(UTC)
     stored = json.loads(metrics)
     assert list(vars(OperationMetrics())) == list(stored)

@@ -22,7 +22,10 @@ from producers import reports
 from producers.byline import BylineCleaningTelemetry
 from producers.content_cleaning import ContentCleaningTelemetry
 from producers.extraction import ComprehensiveExtractionTelemetry, ExtractionMetrics
+from producers.extraction_outcomes import ExtractionOutcome, ExtractionResult, ExtractionTelemetry
 from producers.operations import (
+    DiscoveryMethod,
+    DiscoveryMethodStatus,
     DiscoveryOutcome,
     DiscoveryResult,
     OperationMetrics,
@@ -30,9 +33,13 @@ from producers.operations import (
     OperationType,
 )
 from producers.reports.command import main
+from producers.values import utc_now
 from telemetry_bus import TelemetryStore, __version__
 
-NAMES = ["publishers", "errors", "methods", "fields", "bylines", "cleaning", "discovery", "operations"]
+NAMES = [
+    "publishers", "errors", "methods", "fields", "outcomes", "content-types", "proxies", "verification", "bylines",
+    "cleaning", "wire", "locality", "patterns", "discovery", "discovery-methods", "statuses", "operations",
+]  # fmt: skip
 
 #: The keys of each report's rows.
 KEYS = {
@@ -77,10 +84,91 @@ KEYS = {
         "avg_time_ms",
         "last_session",
     ],
+    "outcomes": ["outcome", "kind", "count", "avg_time_ms", "avg_quality", "last_seen", "share"],
+    "content-types": [
+        "content_type",
+        "count",
+        "publishers",
+        "avg_confidence",
+        "least_confidence",
+        "last_seen",
+        "share",
+    ],
+    "proxies": [
+        "proxy_url",
+        "extractions",
+        "served",
+        "failed",
+        "bypassed",
+        "errors",
+        "successes",
+        "avg_duration_ms",
+        "last_used",
+        "success_rate",
+    ],
+    "verification": [
+        "job_name",
+        "batches",
+        "processed",
+        "articles",
+        "non_articles",
+        "errors",
+        "last_batch",
+        "error_rate",
+        "avg_time_ms",
+    ],
+    "wire": [
+        "provider",
+        "detection_method",
+        "detection_stage",
+        "events",
+        "domains",
+        "avg_confidence",
+        "last_seen",
+    ],
+    "locality": ["domain", "provider", "events", "local", "avg_confidence", "last_seen", "local_rate"],
+    "patterns": [
+        "domain",
+        "pattern_type",
+        "occurrences",
+        "confidence",
+        "is_active",
+        "is_ml_training_eligible",
+        "first_seen",
+        "last_seen",
+        "text_content",
+    ],
+    "discovery-methods": [
+        "source_id",
+        "source_url",
+        "discovery_method",
+        "status",
+        "attempts",
+        "success_rate",
+        "articles_found",
+        "avg_time_ms",
+        "last_status_codes",
+        "last_attempt",
+    ],
+    "statuses": [
+        "source_id",
+        "source_url",
+        "discovery_method",
+        "requests",
+        "ok",
+        "redirects",
+        "client_errors",
+        "server_errors",
+        "no_response",
+        "avg_time_ms",
+        "last_request",
+        "error_rate",
+    ],
     "discovery": [
         "source_name",
         "attempts",
         "content_successes",
+        "failures",
         "technical_failures",
         "articles_found",
         "articles_new",
@@ -96,6 +184,7 @@ KEYS = {
         "duration_ms",
         "processed_items",
         "failed_items",
+        "success_rate",
         "error",
     ],
 }
@@ -128,7 +217,20 @@ def fill(store: TelemetryStore) -> None:
         extraction("Bad News", "m.bad.example", "beautifulsoup", 503, 90_000),
         extraction(None, "other.example", None, 200, 10),
     ):
+        each.set_content_type_detection({"status": "opinion" if each.publisher else "article", "confidence": "high"})
+        status, error = ("success", None) if each.is_success else ("failed", "refused")
+        each.set_proxy_metrics(True, f"http://u:p@{each.publisher or 'none'}", True, status, error)
         telemetry.record_extraction(each)
+    for job, errors in (("nightly", 1), ("nightly", 3), ("hourly", 0)):
+        telemetry.record_verification_batch(
+            job_name=job, batch_size=10, verified_articles=6, verified_non_articles=4 - errors,
+            verification_errors=errors, total_processed=10, batch_time_seconds=1.0, avg_verification_time_ms=80.0,
+            total_time_ms=800.0, sources_processed=None,
+        )  # fmt: skip
+    now = utc_now()
+    for outcome in ("CONTENT_EXTRACTED", "CONTENT_EXTRACTED", "TIMEOUT", "RATE_LIMITED", "PAYWALL_DETECTED"):
+        result = ExtractionResult("u", 1, "op", ExtractionOutcome[outcome], 200, now, now)
+        ExtractionTelemetry(store=store).record_extraction_outcome("op", 1, "u", result)
     bylines = BylineCleaningTelemetry(store=store)
     for source, authors in (("a", ["Ann"]), ("a", ["Bo"]), ("b", []), ("b", ["Cy"]), (None, ["Di"])):
         bylines.start_cleaning_session("By somebody", source_name=source)
@@ -138,11 +240,21 @@ def fill(store: TelemetryStore) -> None:
     cleaning = ContentCleaningTelemetry(store=store)
     for domain in ("a.example", "a.example", "b.example"):
         cleaning.start_cleaning_session(domain, 10)
+        cleaning.log_segment_detection(f"Subscribe to {domain}", 0.9, 3, "subscription", 1.0, 9, ["a"], True, "known")
+        cleaning.log_wire_detection("AP", "byline", "(AP)", 0.9, "start")
+        cleaning.log_locality_detection("AP", "terms", "a", None, {"is_local": domain == "b.example", "confidence": 1})
         cleaning.finalize_cleaning_session(5, 2, 1000, 12.5, processing_time_ms=30.0)
     tracker = OperationTracker(store)
     for source, outcome, new in (("s", "NEW_ARTICLES_FOUND", 3), ("s", "TIMEOUT", 0), ("t", "NEW_ARTICLES_FOUND", 1)):
         found = DiscoveryResult(DiscoveryOutcome[outcome], articles_found=new, articles_new=new)
         tracker.record_discovery_outcome("op", source, source, f"https://{source}", found)
+        method = DiscoveryMethod.RSS_FEED
+        tracker.update_discovery_method_effectiveness(
+            source, f"https://{source}", method, DiscoveryMethodStatus.SUCCESS, new, 50.0, [200]
+        )
+        codes: list[Any] = [200, None, 404] if new else [503]
+        for status in codes:
+            tracker.track_http_status("op", source, f"https://{source}", method, "u", status, 30.0)
     with tracker.track_operation(OperationType.DATA_EXPORT) as operation:
         metrics = OperationMetrics(total_items=9, processed_items=7, failed_items=2)
         tracker.update_progress(operation.operation_id, metrics)
@@ -316,6 +428,14 @@ def test_only_the_last_days(name: str, filled_at_once: Path, capsys: pytest.Capt
             ("content_cleaning_sessions", "start_time"),
             ("discovery_outcomes", "timestamp"),
             ("operations", "created_at"),
+            ("extraction_outcomes", "timestamp"),
+            ("content_type_detection_telemetry", "created_at"),
+            ("verification_telemetry", "timestamp"),
+            ("content_cleaning_wire_events", "timestamp"),
+            ("content_cleaning_locality_events", "timestamp"),
+            ("persistent_boilerplate_patterns", "last_seen"),
+            ("discovery_method_effectiveness", "last_attempt"),
+            ("http_status_tracking", "timestamp"),
         ):
             store.execute(f"UPDATE {table} SET {column} = datetime({column}, '-3 days')")
     assert rows(capsys, name, "--database", filled_at_once, "--days", 3.5)
@@ -334,6 +454,48 @@ def test_forms(name: str, filled_at_once: Path, capsys: pytest.CaptureFixture[st
     table = text(capsys, name, "--database", filled_at_once)
     assert f"{len(found)} " in table.splitlines()[-1]
     assert "\x1b" not in table
+
+
+def test_what_failed_counts(filled_at_once: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the newer reports: what had no response is an error, and rates are worked out of what is stored."""
+
+    def found(name: str, *keys: str) -> list[tuple[Any, ...]]:
+        return [tuple(row[key] for key in keys) for row in rows(capsys, name, "--database", filled_at_once)]
+
+    assert [("s", 4, 1, 1, 1, 1, 0.75), ("t", 3, 1, 1, 0, 1, 2 / 3)] == found(
+        "statuses", "source_id", "requests", "ok", "client_errors", "server_errors", "no_response", "error_rate"
+    )
+    assert [("s", 2, 0.5, 3), ("t", 1, 1.0, 1)] == found(
+        "discovery-methods", "source_id", "attempts", "success_rate", "articles_found"
+    )
+    assert [("s", 1, 1), ("t", 0, 0)] == found("discovery", "source_name", "failures", "technical_failures")
+    assert [("nightly", 20, 4, 0.2, 80.0), ("hourly", 10, 0, 0.0, 80.0)] == found(
+        "verification", "job_name", "processed", "errors", "error_rate", "avg_time_ms"
+    )
+    assert [("content_extracted", "success", 2, 0.4), ("paywall_detected", "no content", 1, 0.2)] == found(
+        "outcomes", "outcome", "kind", "count", "share"
+    )[:2]
+    assert [("opinion", 5, 2, 5 / 6), ("article", 1, 0, 1 / 6)] == found(
+        "content-types", "content_type", "count", "publishers", "share"
+    )
+    assert [("http://u:***@none", 0, 1), ("http://u:***@Bad News", 1, 2), ("http://u:***@Good News", 2, 0)] == found(
+        "proxies", "proxy_url", "served", "failed"
+    )
+    assert [("AP", "byline", 3, 2)] == found("wire", "provider", "detection_method", "events", "domains")
+    assert [("a.example", 2, 0), ("b.example", 1, 1)] == found("locality", "domain", "events", "local")
+    assert [("a.example", 6, True), ("b.example", 3, True)] == found("patterns", "domain", "occurrences", "is_active")
+    done, failed = sorted(found("operations", "status", "success_rate", "duration_ms"))
+    assert ("completed", 5 / 7) == done[:2]
+    assert 0 < done[2] < 60_000
+    assert ("failed", None) == failed[:2]
+
+
+@pytest.mark.parametrize("name", ["publishers", "patterns", "operations"])
+def test_limit(name: str, filled_at_once: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first ones only."""
+    found = rows(capsys, name, "--database", filled_at_once)
+    assert found[:1] == rows(capsys, name, "--database", filled_at_once, "--limit", 1)
+    assert len(found) > 1
 
 
 @each_report

@@ -112,7 +112,7 @@ def same(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sam
 
 def forget_rollups(connection: sqlite3.Connection) -> None:
     """Make the database as it was before there were rollups."""
-    connection.execute("DROP INDEX ix_extraction_telemetry_v2_rollup_hour")
+    connection.execute("DROP INDEX IF EXISTS ix_extraction_telemetry_v2_rollup_hour")
     connection.execute("ALTER TABLE extraction_telemetry_v2 DROP COLUMN rollup_hour")
     for table in ROLLUP_TABLES:
         connection.execute(f"DROP TABLE {table.name}")
