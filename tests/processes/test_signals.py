@@ -126,7 +126,6 @@ def test_a_second_writer_says_who_owns_the_database(bus: Bus) -> None:
     ("options", "message"),
     [
         (["--database", "mysql://there/x"], "unknown kind of database"),
-        (["--database", "postgresql://u:secret@there/x"], "SQLite only"),
         (["--database", "sqlite://x.db"], "three slashes"),
         (["--database", ":memory:"], ":memory:"),
         (["--database", "/"], "is a folder"),
