@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -103,10 +103,10 @@ class Part:
                 func.sum(_SUCCEEDED).label("successes"),
                 func.count(_ROW.total_duration_ms).label("timed"),
                 func.coalesce(func.sum(_ROW.total_duration_ms), 0.0).label("duration_ms"),
-                func.coalesce(func.max(Moment(_ROW.created_at)), NO_HOUR).label("last_seen"),
+                func.coalesce(func.max(Moment(_ROW.created_at)), literal_column(f"'{NO_HOUR}'")).label("last_seen"),
             )
             .where(self.counted)
-            .group_by(*key)
+            .group_by(*_places(key))
         )
         return self._with_rollups(rows, ROLLUPS, *names, *_SUMS)
 
@@ -116,7 +116,7 @@ class Part:
         rows = (
             select(*key, func.count().label("extractions"))
             .where(self.counted, _ROW.total_duration_ms.is_not(None))
-            .group_by(*key)
+            .group_by(*_places(key))
         )
         return self._with_rollups(rows, DURATION_ROLLUPS, *names, "bucket", "extractions")
 
@@ -161,6 +161,11 @@ class Methods:
         self.found_author += did.found_author * times
         self.found_content += did.found_content * times
         self.found_publish_date += did.found_publish_date * times
+
+
+def _places(key: Sequence[object]) -> list[ColumnElement[Any]]:
+    """The first columns by their places: PostgreSQL takes an expression with parameters for another one each time."""
+    return [literal_column(str(place)) for place, _ in enumerate(key, 1)]
 
 
 def has_rollups(destination: Destination) -> bool:
