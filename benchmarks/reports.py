@@ -45,7 +45,7 @@ INSERT INTO extraction_telemetry_v2 ({columns})
 WITH RECURSIVE turn (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM turn WHERE number < :turns)
 SELECT {values} FROM turn CROSS JOIN different
 """
-CREATED_AT = "datetime('now', (number - :turns) * :seconds / :turns || ' seconds')"
+CREATED_AT = "datetime('now', ((number - :turns) * :seconds / :turns) || ' seconds')"
 
 
 def reports(setting: Setting) -> Figures:
