@@ -1,4 +1,4 @@
-"""Hourly rollups of the extractions: what reports need, in a fortieth of the rows.
+"""Hourly rollups of the extractions: what reports need, in fewer rows.
 
 A recorder adds an extraction to its hour in the job that inserts the row, so that both are there exactly once, and
 marks the row with the hour that it is in. A row without that mark, of an older program or from before there were
