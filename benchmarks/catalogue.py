@@ -245,6 +245,12 @@ FIGURES: tuple[Figure, ...] = (
     _memory("writer at most, 16 producers", "memory", "writer_peak_mb", _at_most(120)),
     _memory("writer at most, the same on a slow disk", "memory-slow-disk", "writer_peak_mb", _at_most(120)),
     _memory("writer at most, recovery", "recovery", "writer_peak_mb", _at_most(120)),
+    _memory("writer at most, database locked for a minute", "memory-locked", "writer_peak_mb", _at_most(150)),
+    Figure("memory, MB", "- jobs sent again meanwhile", "memory-locked", "resent", goal=_at_most(0)),
+    _memory("writer at most, jobs of 8 MB", "memory-large", "writer_peak_mb", _at_most(150)),
+    _memory("- a producer of them", "memory-large", "producer_peak_mb"),
+    _memory("writer at most, 1,100 statements of 292 KiB", "memory-texts", "writer_peak_mb", _at_most(150)),
+    _memory("- their producer", "memory-texts", "producer_peak_mb"),
     _memory("producer without journal, above Python", "memory-producer", "above_python_mb", _at_most(15)),
     _memory(
         "import producers.extraction and a record, above Python", "import-producers", "above_python_mb", _at_most(20)

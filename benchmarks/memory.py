@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import select
+import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from . import crowd
 from .fresh import line, program
 from .processes import peak_mb, resident
-from .rows import FETCHES, each_fetch
+from .rows import BUSY_S, FETCHES, Target, each_fetch, fetches
 from .setting import Figures, Measure, Setting
 from .writer import begun, writing
 
@@ -30,6 +33,13 @@ SLOW_DISK = (
 LEAST_ROWS = 250_000
 PRODUCER_ROWS = 100_000
 LOOK_EVERY_S = 0.02
+#: For so long another program has the database; producers stop when their journals are nearly full.
+LOCKED_S, LOCKED_PRODUCERS, FULL_BYTES = 60.0, 4, 30 * 1024 * 1024
+LARGE = Target(
+    "large", "CREATE TABLE IF NOT EXISTS large (number INTEGER, data BLOB)", "INSERT INTO large VALUES (?, ?)"
+)
+LARGE_JOBS, LARGE_PRODUCERS, LARGE_BYTES = 44, 4, 8_000_000
+TEXTS, TEXT_BYTES = 1100, 292 * 1024
 
 PLAIN = """
 import sys
@@ -66,6 +76,77 @@ def overload(setting: Setting, under: Sequence[str] = ()) -> Figures:
 def slow_disk(setting: Setting) -> Figures:
     """The same while each sync takes 50 ms."""
     return overload(setting, SLOW_DISK)
+
+
+def locked(setting: Setting) -> Figures:
+    """The writer's peak while another program holds the database for a minute, and producers fill their journals."""
+    with writing(setting.database, FETCHES.ddl) as writer:
+        done = crowd.run(LOCKED_PRODUCERS + 1, _submit_or_lock, setting.database)
+        peak = peak_mb(writer.pid)
+    FETCHES.check(setting.database, round(sum(one["rows"] for one in done.figures)))
+    return {"writer_peak_mb": peak, "resent": sum(one["resent"] for one in done.figures)}
+
+
+def large(setting: Setting) -> Figures:
+    """The writer's and a producer's peak with jobs of nearly the largest size."""
+    return _with_large(setting, _submit_large, LARGE_JOBS, LARGE_PRODUCERS)
+
+
+def texts(setting: Setting) -> Figures:
+    """The same with statements of 292 KiB, each another one."""
+    return _with_large(setting, _submit_texts, TEXTS, 1)
+
+
+def _with_large(setting: Setting, submit: crowd.Work, jobs: int, producers: int) -> Figures:
+    with writing(setting.database, LARGE.ddl) as writer:
+        done = crowd.run(producers, submit, setting.database, jobs // producers)
+        peak = peak_mb(writer.pid)
+    LARGE.check(setting.database, jobs // producers * producers)
+    return {"writer_peak_mb": peak, "producer_peak_mb": done.worst("peak_mb"), "resent": done.worst("resent")}
+
+
+def _submit_or_lock(number: int, start: crowd.Start, database: Path) -> Figures:
+    if number == 0:
+        return _lock(start, database)
+    rows = fetches(1000, number * 1000)
+    count = 0
+    with begun(database) as store:
+        start()
+        end = time.perf_counter() + LOCKED_S
+        while time.perf_counter() < end and store.stats().pending_bytes < FULL_BYTES:
+            for row in rows:
+                store.execute(FETCHES.sql, row)
+            count += len(rows)
+        store.flush()
+        return {"rows": count, "resent": store.stats().resent}
+
+
+def _lock(start: crowd.Start, database: Path) -> Figures:
+    start()
+    time.sleep(1)
+    with closing(sqlite3.connect(database, timeout=BUSY_S, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        time.sleep(LOCKED_S)
+        connection.execute("ROLLBACK")
+    return {"rows": 0, "resent": 0}
+
+
+def _submit_large(number: int, start: crowd.Start, database: Path, share: int) -> Figures:
+    with begun(database) as store:
+        start()
+        for job in range(share):
+            store.execute(LARGE.sql, (job, bytes(LARGE_BYTES)))
+        store.flush()
+        return {"peak_mb": peak_mb(os.getpid()), "resent": store.stats().resent}
+
+
+def _submit_texts(number: int, start: crowd.Start, database: Path, share: int) -> Figures:
+    with begun(database) as store:
+        start()
+        for job in range(share):
+            store.execute(f"{LARGE.sql} /* {job} {'x' * TEXT_BYTES} */", (job, b""))
+        store.flush()
+        return {"peak_mb": peak_mb(os.getpid()), "resent": store.stats().resent}
 
 
 def producer(setting: Setting) -> Figures:
@@ -107,5 +188,8 @@ MEASURES = (
         trial=(*SLOW_DISK, "true"),
         rare=True,
     ),
+    Measure("memory-locked", "writer's memory, the database locked for a minute", locked, rare=True),
+    Measure("memory-large", "memory, jobs of 8 MB", large, rare=True),
+    Measure("memory-texts", "memory, statements of 292 KiB, each another one", texts, rare=True),
     Measure("memory-producer", "producer's memory", producer, rare=True),
 )

@@ -24,6 +24,7 @@
     │   ├── WriterBusy                  somebody else owns the database
     │   ├── WriterAbsent                nobody owns it, and none may be started
     │   ├── DatabaseFault               the database's fault: locked, full, broken; try again
+    │   │   └── OtherName               the file is open, or has its log, under another name
     │   ├── LedgerMoved                 another writer wrote, or the database was restored: look again
     │   └── EndedWriter                 why a job is a dead letter: writers have ended in it
     └── ProtocolError                   a message that is not of this protocol
@@ -228,6 +229,10 @@ class WriterAbsent(WriterError):
 
 class DatabaseFault(WriterError):
     """The database's fault, not a job's: locked, full, read-only, broken. Trying again may help."""
+
+
+class OtherName(DatabaseFault):
+    """The database's file is open, or has its log, under another name: it cannot be written by this one now."""
 
 
 class LedgerMoved(WriterError):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
-from telemetry_bus.errors import ConfigError, DatabaseFault, TelemetryError, WriterBusy
+from telemetry_bus.errors import ConfigError, DatabaseFault, OtherName, TelemetryError, WriterBusy
 from telemetry_bus.runtime.folder import BusFolder
 
 from . import exit_codes, inheritance, logs, options
@@ -19,9 +21,14 @@ logger = logging.getLogger("telemetry_bus.writer")
 
 #: Lists and the like, alive at once: a full batch of jobs with two statements has a third of that.
 COLLECT_AFTER = 200_000
+#: What is larger is never kept by malloc; all that a batch of small jobs needs is smaller.
+LARGE_BLOCK_BYTES = 1024 * 1024
+#: Of mallopt(3).
+M_MMAP_THRESHOLD = -3
 
 _CODES: tuple[tuple[type[TelemetryError], int], ...] = (
     (WriterBusy, exit_codes.BUSY),
+    (OtherName, exit_codes.OTHER_NAME),
     (DatabaseFault, exit_codes.NO_DATABASE),
     (ConfigError, exit_codes.USAGE),
 )
@@ -41,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logs.complain(f"telemetry-writer: {error}")
         return exit_codes.USAGE
     _spare_the_collector()
+    _give_large_blocks_back()
     # What a spawned writer inherits is its producer's: it must not speak for that service.
     notifier = Notifier(None if given.spawned else os.environ)
     try:
@@ -66,6 +74,13 @@ def _spare_the_collector() -> None:
     by default it walks all that are there after each 700: a third of the writer's time."""
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
+
+
+def _give_large_blocks_back() -> None:
+    """Have malloc map each large block by itself, and unmap it when it is free (mallopt(3)). By default it learns from
+    the first jobs of some megabytes to keep such blocks among the small ones, and a fifth of the peak is holes."""
+    with suppress(AttributeError, OSError):  # another library than glibc
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
 
 
 if __name__ == "__main__":

@@ -16,3 +16,5 @@ LOST_FOLDER = 5
 FORCED = 6
 #: A job's statement did not end when it was interrupted. The job is a dead letter of the next writer.
 STUCK = 7
+#: The database's file is open, or has its log, under another name.
+OTHER_NAME = 8

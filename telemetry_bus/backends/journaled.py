@@ -72,6 +72,7 @@ class JournaledBackend:
 
     def wait(self, sequence: int, timeout: float) -> None:
         outbox = self._outbox
+        began = time.monotonic()
         self._tell_torn()
         if outbox is not None and self._ended and not self._closed:
             timeout = min(timeout, EXIT_LIMIT_S)
@@ -81,7 +82,8 @@ class JournaledBackend:
         if outbox is None or done:
             return
         self._tell_torn()
-        why = "the store is closed" if self._closed else f"the writer after {timeout:g} s: {self._known()}"
+        waited = time.monotonic() - began
+        why = "the store is closed" if self._closed else f"the writer after {waited:.1f} s: {self._known()}"
         if os.geteuid() != self._user:
             why += f"; this process was user {self._user} when it began, and is user {os.geteuid()} now"
         raise FlushTimeout(

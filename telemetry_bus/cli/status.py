@@ -129,6 +129,8 @@ def _unasked(bus: Bus) -> dict[str, Any]:
                 report["dead_letters"] = letters.count()
         except DatabaseFault as fault:
             report.update(dead_letters=None, last_error=str(fault))
+        if (refusal := bus.other_name()) is not None:
+            report["last_error"] = str(refusal)
     return report
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import Database, parse_database
-from ..errors import DatabaseFault, JournalCorrupt
+from ..database.sqlite.claims import claims
+from ..database.sqlite.names import check_name
+from ..errors import DatabaseFault, JournalCorrupt, OtherName
 from ..journal.dropped import dropped_jobs
 from ..journal.orphan import JournalState, inspect
 from ..runtime.folder import JOURNAL_SUFFIX, BusFolder
@@ -59,6 +61,19 @@ class Bus:
     def held(self) -> bool:
         """Whether somebody owns the database."""
         return is_held(self.folder.writer_lock)
+
+    def other_name(self) -> OtherName | None:
+        """Why a writer of this name would be refused now; None as far as can be told."""
+        path = self.database.path
+        try:
+            if path is not None and not self.held:
+                check_name(path)
+                claims.check(path, self.folder.path)
+        except OtherName as refusal:
+            return refusal
+        except OSError:
+            pass
+        return None
 
     @property
     def missing(self) -> bool:

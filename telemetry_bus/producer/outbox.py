@@ -87,6 +87,7 @@ class Outbox:
         # thread meets an error and not a deadlock.
         self._lock = native("threading").RLock()
         self._changed = native("threading").Condition(self._lock)
+        self._refusals = 0
         self._busy = False
         self._closed = False
         self._refusal: tuple[str, str] | None = None
@@ -321,12 +322,22 @@ class Outbox:
     # Waiting and looking
 
     def wait(self, sequence: int, timeout: float) -> bool:
-        """Wait until every job up to `sequence` is decided; False when the time is over, or the outbox closed."""
+        """Wait until every job up to `sequence` is decided; False when the time is over, the outbox closed, or a writer
+        that was started meanwhile refused."""
         self.hurry(sequence)
+        refusals = self._refusals
+
+        def over() -> bool:
+            return self._committed >= sequence or self._closed or self._refusals > refusals
+
         with self._lock:
-            return wait_for(self._changed, lambda: self._committed >= sequence or self._closed, timeout) and (
-                self._committed >= sequence
-            )
+            return bool(wait_for(self._changed, over, timeout)) and self._committed >= sequence
+
+    def refuse(self) -> None:
+        """The writer that was started may not write this database: those who wait are told now."""
+        with self._lock:
+            self._refusals += 1
+            self._changed.notify_all()
 
     def drain(self, timeout: float) -> bool:
         """Wait until nothing is pending, closed or not; whether that came about in time."""

@@ -192,6 +192,9 @@ class Transport:
             self._known = False
             if self._protocol.waits:
                 self._spawner.ensure()
+            if self._spawner.refused:
+                self._spawner.refused = False
+                self._outbox.refuse()
         elif not self._known:
             self._known = True
             self._spawner.settled()

@@ -28,6 +28,8 @@ BACKOFF_LIMIT_S = 10.0
 #: Who has held `spawn.lock` for so long with no writer to show for it may be stopped: start one all the same.
 STARTING_LIMIT_S = 5.0
 _LOG_TAIL_BYTES = 2000
+#: The exit code of a writer that may not write the database by this name; `writer_daemon.exit_codes` has it too.
+_OTHER_NAME = 8
 
 #: Writers that were started here and have not ended as far as is known. They outlive their spawner, which may be closed
 #: or forgotten: kept here none stays a zombie, and none is warned of as a process that still runs.
@@ -53,6 +55,8 @@ class Spawner:
         self._failures = 0
         self._retry_at = 0.0
         self._trouble = ""
+        #: Whether a writer was refused its name since this was last set back: to wait for it is in vain.
+        self.refused = False
         self._answered = False  # whether the child has been a writer in earnest
         self._log_begins = 0  # where the child's part of the log does
 
@@ -190,6 +194,7 @@ class Spawner:
         if self._answered:
             self._let_others()
             return
+        self.refused = self.refused or code == _OTHER_NAME
         ended = f"exit code {code}" if seen else "an exit code that another part of this program has taken"
         tail = self._log_tail()
         way_out = f" ({VARIABLE} names another way to start one)" if "No module named" in tail or not code else ""

@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,11 +14,16 @@ from pathlib import Path
 import pytest
 
 from telemetry_bus import DatabaseFault, FlushTimeout, TelemetryStore
+from telemetry_bus.cli import survey
+from telemetry_bus.cli.checks.case import Case
+from telemetry_bus.cli.checks.writer import owner
+from telemetry_bus.cli.status import status
 
 from ..support.bus import Bus
 from ..support.clock import wait_until
 from ..support.jobs import pair
 
+WAIT_S = 120.0
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
@@ -74,6 +80,34 @@ def test_a_producer_on_each_name(bus: Bus, second: Path) -> None:
     wait_until(lambda: not other.owned and not bus.owned, "the writers have left")
     other.close()
     assert [("ok",)] == bus.rows("PRAGMA integrity_check")
+
+
+def test_those_who_wait_are_told_at_once(bus: Bus, second: Path) -> None:
+    """A writer that may not write by this name is not waited for, at the end of a `with` neither; `status` and `doctor`
+    say why there is none, as long as that is so."""
+    bus.answering_writer()
+    began = time.monotonic()
+    two = TelemetryStore(second, timeout=WAIT_S)
+    pair(two, "two", 1)
+    with pytest.raises(FlushTimeout, match="under another name"):
+        two.flush()
+    with pytest.raises(FlushTimeout, match="under another name"), two:
+        pass
+    assert time.monotonic() - began < WAIT_S
+    seen = Case(survey.Bus.of(str(second)), {})
+    assert "under another name" in status(seen.bus)["last_error"]
+    found = owner(seen)
+    assert ("problem", True) == (found.state, "under another name" in found.message)
+    bus.ask("stop")
+    wait_until(lambda: not bus.owned, "the writer has left")
+    assert status(seen.bus)["last_error"] is None
+    with TelemetryStore(second) as after:
+        pair(after, "two", 2)
+    other = Bus(second.parent, second)
+    wait_until(lambda: sorted(other.numbers().get("two", [])) == [1, 2], "what was left is written")
+    other.ask("stop")
+    wait_until(lambda: not other.owned, "the writer has left")
+    other.close()
 
 
 def test_thread_mode_on_a_second_name(bus: Bus, second: Path) -> None:

@@ -14,7 +14,8 @@ from .finding import Finding, ok, problem, warning
 def owner(case: Case) -> Finding:
     """Who holds `writer.lock`, and whether he answers."""
     if not case.held:
-        return ok("none runs")
+        refusal = case.bus.other_name()
+        return ok("none runs") if refusal is None else problem(f"none can run: {refusal.message}", refusal.hint or "")
     if case.owner.is_program:
         return warning(
             f"process {case.owner.pid} owns the database in thread mode: other programs have to wait for its end",

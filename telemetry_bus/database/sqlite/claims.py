@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from zlib import crc32
 
-from ...errors import DatabaseFault
+from ...errors import OtherName
 from ...runtime import lifecycle
 
 #: Names have the bytes from here on.
@@ -53,22 +53,26 @@ class Claims:
     def claim(self, path: Path, place: Path | None) -> FileId:
         """Claim the file at `path`, for the writer whose bus folder is `place`; `release` it when nothing has it open.
 
-        Raises `DatabaseFault` when it is claimed under another name, and `OSError`.
+        Raises `OtherName` when it is claimed under another name, and `OSError`.
         """
         found = os.stat(path)
         key = found.st_dev, found.st_ino
         byte = _BASE + crc32(_name(path, place))
         file = self._files.get(key) or self._open(path, key)
         if (file.claims and file.byte != byte) or (not file.claims and not _lock(file.fd, byte)):
-            raise DatabaseFault(
-                "another writer has this very file open, under another name or for another bus folder",
-                operation="open",
-                subject=str(path),
-                hint="use one name and one TELEMETRY_BUS_DIR for it everywhere; mount its folder, not the file alone",
-            )
+            raise _claimed_elsewhere(path)
         file.byte = byte
         file.claims += 1
         return key
+
+    def check(self, path: Path, place: Path | None) -> None:
+        """Claim nothing, and raise as `claim` does."""
+        found = os.stat(path)
+        key = found.st_dev, found.st_ino
+        byte = _BASE + crc32(_name(path, place))
+        file = self._files.get(key) or self._open(path, key)
+        if file.byte != byte if file.claims else _is_another_locked(file.fd, byte):
+            raise _claimed_elsewhere(path)
 
     def release(self, key: FileId) -> None:
         """What `claim` gave is free for other names."""
@@ -112,6 +116,15 @@ class Claims:
 claims = Claims()
 
 
+def _claimed_elsewhere(path: Path) -> OtherName:
+    return OtherName(
+        "another writer has this very file open, under another name or for another bus folder",
+        operation="open",
+        subject=str(path),
+        hint="use one name and one TELEMETRY_BUS_DIR for it everywhere; mount its folder, not the file alone",
+    )
+
+
 def _name(path: Path, place: Path | None) -> bytes:
     """What a file is called, however the way to it is: the number of its folder, and so for its bus folder."""
     parts = []
@@ -126,8 +139,7 @@ def _lock(fd: int, byte: int) -> bool:
     for attempt in range(_TRIES):
         if not _set(fd, fcntl.F_RDLCK, byte):
             return True
-        below, above = (_BASE, byte - _BASE), (byte + 1, _BASE + _NAMES - byte - 1)
-        if not (_is_locked(fd, *below) or _is_locked(fd, *above)):
+        if not _is_another_locked(fd, byte):
             return True
         _set(fd, fcntl.F_UNLCK, byte)
         if attempt + 1 < _TRIES:
@@ -144,6 +156,12 @@ def _set(fd: int, kind: int, byte: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _is_another_locked(fd: int, byte: int) -> bool:
+    """Whether another open file has a lock on the byte of another name."""
+    below, above = (_BASE, byte - _BASE), (byte + 1, _BASE + _NAMES - byte - 1)
+    return hasattr(fcntl, "F_OFD_GETLK") and (_is_locked(fd, *below) or _is_locked(fd, *above))
 
 
 def _is_locked(fd: int, start: int, length: int) -> bool:

@@ -11,22 +11,28 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ...errors import DatabaseFault
+from ...errors import OtherName
 
 _ATTRIBUTE = "user.telemetry_bus.opened_as"
 
 
 def claim_name(path: Path) -> None:
-    """The file is opened as `path` from now on.
+    """The file is opened as `path` from now on. Raises as `check_name`."""
+    check_name(path)
+    if _last_name(path) != path and hasattr(os, "setxattr"):
+        with suppress(OSError):  # no such attributes here
+            os.setxattr(path, _ATTRIBUTE, b"%d %s" % (path.stat().st_ino, os.fsencode(path)))
 
-    Raises `DatabaseFault` when the log of another name has committed changes: they would be lost, or written over what
+
+def check_name(path: Path) -> None:
+    """Raises `OtherName` when the log of another name has committed changes: they would be lost, or written over what
     comes now. Raises `OSError` when it cannot be told.
     """
     last = _last_name(path)
     for name in _other_names(path, last):
         for log in (Path(f"{name}-wal"), Path(f"{name}-journal")):
             if log.exists() and log.stat().st_size:
-                raise DatabaseFault(
+                raise OtherName(
                     f"the file was opened as {name} before, and the log of that name has changes that are not in it",
                     operation="open",
                     subject=str(path),
@@ -34,9 +40,6 @@ def claim_name(path: Path) -> None:
                     if name.exists()
                     else f"rename it to {name} again, or rename {log} along with it",
                 )
-    if last != path and hasattr(os, "setxattr"):
-        with suppress(OSError):  # no such attributes here
-            os.setxattr(path, _ATTRIBUTE, b"%d %s" % (path.stat().st_ino, os.fsencode(path)))
 
 
 def _last_name(path: Path) -> Path | None:
