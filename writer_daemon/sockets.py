@@ -8,8 +8,10 @@ from contextlib import suppress
 
 import zmq
 
+from telemetry_bus.encoding.records import CHUNK_BYTES
 from telemetry_bus.errors import WriterError
 from telemetry_bus.protocol.messages import MAX_CONTROL_BYTES, MAX_FRAME_BYTES
+from telemetry_bus.protocol.writer import MAX_WINDOW_BYTES
 from telemetry_bus.runtime.folder import BusFolder
 from telemetry_bus.runtime.limits import need_for_sockets, way_out
 
@@ -17,6 +19,9 @@ logger = logging.getLogger("telemetry_bus.writer")
 
 #: At the end, acknowledgements may take so long to leave; a lost one costs a question.
 _LINGER_MS = 200
+#: Messages of one connection that ZeroMQ holds before they are read: as many full ones as the window lets a producer
+#: send. It counts messages and not bytes, and its default of 1,000 is 8 GB of the largest.
+_UNREAD_MESSAGES = MAX_WINDOW_BYTES // CHUNK_BYTES
 
 
 class Sockets:
@@ -60,6 +65,8 @@ class Sockets:
         socket: zmq.Socket[bytes] = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, _LINGER_MS)
         socket.setsockopt(zmq.MAXMSGSIZE, limit)
+        if kind == zmq.PULL:
+            socket.setsockopt(zmq.RCVHWM, _UNREAD_MESSAGES)
         if kind == zmq.ROUTER:  # a producer that connects again may come before its old connection is seen to end
             socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         with suppress(FileNotFoundError):
