@@ -93,7 +93,7 @@ class Jobs:
         if checksum != crc32(records, crc32(definitions, crc32(header[: _HEADER.size]))):
             raise _malformed("wrong checksum")
         secret = header[_HEADER_BYTES:]
-        if is_owned(stream) and stream_of(secret) != stream:
+        if stream_of(secret) != stream if is_owned(stream) else secret:
             raise _malformed("another process speaks for a stream")
         if not 0 < count <= len(records) // MIN_RECORD_BYTES or many > len(definitions) or not first or not number:
             raise _malformed("impossible counts")

@@ -81,12 +81,12 @@ STORED = {
 
 
 @pytest.mark.parametrize("mode", ["thread", "sync"])
-@pytest.mark.parametrize(("given", "value", "kind"), STORED.values(), ids=STORED.keys())
-def test_value(store: TelemetryStore, given: Any, value: Any, kind: str) -> None:
+@pytest.mark.parametrize(("given", "value", "stored_as"), STORED.values(), ids=STORED.keys())
+def test_value(store: TelemetryStore, given: Any, value: Any, stored_as: str) -> None:
     """Each type is stored in its documented form, alone and beside rows of other types."""
     store.execute(INSERT, (given,), ensure=[THINGS])
     store.executemany(INSERT, [(1,), (given,)])
-    expected = [(value, kind), (1, "integer"), (value, kind)]
+    expected = [(value, stored_as), (1, "integer"), (value, stored_as)]
     assert expected == rows(store, "SELECT value, typeof(value) FROM things ORDER BY rowid")
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ..support.bus import Bus
@@ -107,6 +108,18 @@ def stopped(bus: Bus) -> int:
 def copy(bus: Bus, target: Path) -> None:
     target.parent.mkdir(exist_ok=True)
     subprocess.run(["sqlite3", "-readonly", bus.path, f"VACUUM INTO '{target}'"], check=True)
+
+
+def damage_leaf(path: Path, table: str) -> None:
+    """Overwrite a part of a page of rows of a table (https://www.sqlite.org/fileformat2.html#b_tree_pages)."""
+    with closing(sqlite3.connect(path)) as connection:
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+    page = path.read_bytes()[(root - 1) * page_bytes :]
+    assert page[0] == 5, "its root has rows itself"
+    cell = int.from_bytes(page[14:16])  # the second one
+    leaf = int.from_bytes(page[cell : cell + 4])
+    damage(path, (leaf - 1) * page_bytes + 1000, 50)
 
 
 def damage(path: Path, offset: int, length: int | None = None) -> None:

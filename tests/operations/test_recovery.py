@@ -73,7 +73,7 @@ def test_corrupt(operator: Operator, bus: Bus) -> None:
     twice."""
     situations.committed(bus, "p", 3000)
     situations.gone(bus)
-    situations.damage(bus.path, 20 * 4096 + 1000, 50)
+    situations.damage_leaf(bus.path, "details")
     operator.goes_on()
     situations.left(bus, "q")
     operator.goes_on()

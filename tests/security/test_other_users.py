@@ -292,7 +292,7 @@ def test_the_journal_of_a_dead_member_is_adopted(
     ended = as_user(MEMBER, MEMBER_DIES, database, home=folder.path, group=group)
     assert 0 == ended.returncode, ended.stderr
     (journal,) = folder.journal_paths()
-    assert 0o640 == stat.S_IMODE(journal.stat().st_mode)
+    assert 0o440 == stat.S_IMODE(journal.stat().st_mode)
     start_writer(writers, database, "--group", grp.getgrgid(group).gr_name, user=OWNER, group=group)
     wait_until(lambda: not folder.journal_paths(), "the journal is adopted")
     assert 1 == ask(folder, "status", 5.0)["jobs_committed"]
