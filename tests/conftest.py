@@ -34,6 +34,12 @@ MODES = (pytest.param("daemon", marks=pytest.mark.integration), "thread", "sync"
 OpenStore = Callable[..., TelemetryStore]
 
 
+def pytest_configure() -> None:
+    """A shell has the programs that it starts with `&` ignore Ctrl-C, and those that these start, too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing of the user's settings reaches a test: no `TELEMETRY_*`, a home of its own. And no test leaves the bus's
