@@ -45,7 +45,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     """Nothing of the user's settings reaches a test: no `TELEMETRY_*`, a home of its own. And no test leaves the bus's
     logger otherwise than it was, or the next one would not hear what it listens for."""
     for name in os.environ:
-        if name.startswith(("TELEMETRY_", "XDG_")):
+        if name.startswith(("TELEMETRY_", "XDG_")) or name == "PYTHONUNBUFFERED":
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("TELEMETRY_BUS_IDLE_TIMEOUT", str(IDLE_TIMEOUT_S))

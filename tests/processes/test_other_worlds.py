@@ -374,7 +374,7 @@ try:
         event(store, "second", number)
         time.sleep(0.001)
 except ConfigError as error:
-    print(number, error)
+    print(number, error, flush=True)
 store.shutdown()
 with TelemetryStore(database + "2", mode="thread") as store:
     event(store, "thread", 1)

@@ -476,7 +476,7 @@ store.execute("INSERT INTO t VALUES (?)", (1,))
 try:
     os.truncate(store.stats().journal, 0)
 except PermissionError:
-    print("refused")
+    print("refused", flush=True)
 os._exit(0)
 """
     done = as_user(OWNER, program, place / "telemetry.db", home=place)
@@ -503,13 +503,13 @@ os.setuid(user)
 store.execute("INSERT INTO t VALUES (?)", (1,))
 try:
     store.flush(timeout=60 if mode == "thread" else 3)
-    print("written")
+    print("written", flush=True)
 except FlushTimeout as error:
-    print(error)
+    print(error, flush=True)
 try:
     other.execute("INSERT INTO t VALUES (?)", (2,))
 except (ConfigError, JournalUnavailable) as error:
-    print(error)
+    print(error, flush=True)
 os._exit(0)
 """
     done = as_user(0, program, place / "telemetry.db", mode, OWNER, home=place)
