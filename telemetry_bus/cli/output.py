@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from shutil import get_terminal_size
 from textwrap import wrap
 from typing import Any, TextIO
@@ -131,6 +133,17 @@ class Output:
     def _write(self, text: str) -> None:
         encoding = self._stream.encoding or "utf-8"
         print(text.encode(encoding, "backslashreplace").decode(encoding), file=self._stream)
+
+
+@contextmanager
+def unlogged() -> Iterator[None]:
+    """A job that fails is told in one line, as all errors of commands are, and not by the store's log as well."""
+    logger, handler = logging.getLogger("telemetry_bus"), logging.NullHandler()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _is_number(cell: str) -> bool:

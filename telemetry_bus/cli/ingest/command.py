@@ -19,8 +19,7 @@ from .. import exit_codes
 from ..arguments import Parser, seconds
 from ..calling import Caller
 from ..flush import wait_for_journals
-from ..output import Output
-from ..prune.command import unlogged
+from ..output import Output, unlogged
 from ..survey import Bus
 from . import ledger, tables
 from .columns import Columns

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from ...store import TelemetryStore
 from .. import exit_codes
 from ..arguments import Parser, positive, seconds
 from ..calling import Caller
-from ..output import Output, counted, size
+from ..output import Output, counted, size, unlogged
 from ..survey import Bus, no_database
 from .retention import Old, age
 
@@ -196,17 +195,6 @@ def _ctrl_c() -> Iterator[Callable[[], bool]]:
         yield lambda: pressed
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def unlogged() -> Iterator[None]:
-    """A job that fails is told in one line, as all errors of commands are, and not by the store's log as well."""
-    logger, handler = logging.getLogger("telemetry_bus"), logging.NullHandler()
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
 
 
 @contextmanager
