@@ -1,12 +1,12 @@
-"""SIGTERM as an exception, for commands that have something to put in order before they end."""
+"""Signals that end a command, for those that have something to put in order before."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .exit_codes import TERMINATED
 
@@ -23,3 +23,22 @@ def ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def noted(*numbers: int) -> Iterator[Callable[[], bool]]:
+    """Whether one of these signals came, for the block, which finishes what it is at; a second one ends it at once. In
+    the main thread only."""
+    came = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        signal.signal(number, before[number])
+
+    before: dict[int, Any] = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield lambda: came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

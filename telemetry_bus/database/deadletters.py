@@ -40,6 +40,7 @@ _NO_LIMIT = 2**63 - 1
 _GET = """SELECT id, stream, sequence, failed_at, error_type, error, statement, job
     FROM telemetry_bus_dead_letters WHERE id = ?"""
 _IDS = "SELECT id FROM telemetry_bus_dead_letters ORDER BY id"
+_IDS_OF = "SELECT id FROM telemetry_bus_dead_letters WHERE stream = ? AND sequence = ?"
 _COUNT = "SELECT count(*) FROM telemetry_bus_dead_letters"
 _UPDATE = "UPDATE telemetry_bus_dead_letters SET error_type = ?, error = ?, statement = ? WHERE id = ?"
 _DELETE = "DELETE FROM telemetry_bus_dead_letters WHERE id = ? RETURNING id"
@@ -137,6 +138,10 @@ class DeadLetters:
 
     def ids(self) -> list[int]:
         return [id for (id,) in self._execute(_IDS, ())]
+
+    def ids_of(self, stream: bytes, sequence: int) -> list[int]:
+        """The id of this job's letter; empty when it has none."""
+        return [id for (id,) in self._execute(_IDS_OF, (stream, sequence))]
 
     def get(self, id: int) -> DeadLetter | None:
         """One of them, with its job."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +13,7 @@ from telemetry_bus.journal.orphan import inspect
 
 from ..support.bus import Bus
 from ..support.clock import wait_until
+from ..support.mounts import mounted
 from . import situations
 from .operator import Operator
 
@@ -121,13 +121,9 @@ def disk(bus: Bus) -> Iterator[None]:
     """The database lies on a small disk of its own. To mount one takes root."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a disk")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=48M", "tmpfs", str(bus.path.parent)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"nothing can be mounted here: {mounted.stderr.strip()}")
-    yield
-    situations.gone(bus)
-    subprocess.run(["umount", "--lazy", bus.path.parent], check=True)
+    with mounted("-t", "tmpfs", "-o", "size=48M", "tmpfs", at=bus.path.parent):
+        yield
+        situations.gone(bus)
 
 
 @pytest.mark.slow

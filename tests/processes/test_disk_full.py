@@ -6,7 +6,6 @@ import errno
 import os
 import resource
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from telemetry_bus import JournalUnavailable, TelemetryStore
 from ..support.bus import Bus
 from ..support.clock import wait_until
 from ..support.jobs import event, pair
+from ..support.mounts import mounted
 
 pytestmark = pytest.mark.integration
 
@@ -32,13 +32,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("only root can mount a disk")
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", disk], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"nothing can be mounted here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
+    with mounted("-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", at=disk):
+        yield disk
 
 
 def fill(disk: Path) -> Path:

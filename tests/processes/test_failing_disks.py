@@ -14,6 +14,7 @@ import pytest
 
 from ..support.bus import Bus, Notes
 from ..support.clock import wait_until
+from ..support.mounts import mounted
 
 pytestmark = pytest.mark.integration
 
@@ -113,11 +114,8 @@ def copying_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Pat
     with image.open("wb") as file:
         file.truncate(320 * 1024 * 1024)
     subprocess.run([make, "-q", image], check=True, capture_output=True)
-    mounted = subprocess.run(["mount", "-o", "loop", image, disk], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"nothing can be mounted here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
+    with mounted("-o", "loop", image, at=disk):
+        yield disk
 
 
 def fill(disk: Path) -> Path:

@@ -22,6 +22,7 @@ from telemetry_bus.cli.status import status
 from ..support.bus import Bus
 from ..support.clock import wait_until
 from ..support.jobs import pair
+from ..support.mounts import mounted
 
 WAIT_S = 120.0
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -51,11 +52,8 @@ def second(bus: Bus, request: pytest.FixtureRequest) -> Iterator[Path]:
         yield path
         return
     path.touch()
-    done = subprocess.run(["mount", "--bind", bus.path, path], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
-    yield path
-    subprocess.run(["umount", "--lazy", path], capture_output=True)
+    with mounted("--bind", bus.path, at=path):
+        yield path
 
 
 def test_a_producer_on_each_name(bus: Bus, second: Path) -> None:
@@ -200,21 +198,16 @@ def test_a_copy_is_another_file(bus: Bus) -> None:
 
 def test_two_mount_points_of_one_folder(bus: Bus, tmp_path: Path) -> None:
     """As two containers have one volume: one bus folder, and one writer, which knows what its producers mean."""
-    mounted = tmp_path / "mounted"
-    mounted.mkdir()
-    done = subprocess.run(["mount", "--bind", bus.path.parent, mounted], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
-    try:
+    second = tmp_path / "mounted"
+    second.mkdir()
+    with mounted("--bind", bus.path.parent, at=second):
         writer = bus.answering_writer()
-        with TelemetryStore(bus.path, spawn=False) as one, TelemetryStore(mounted / bus.path.name, spawn=False) as two:
+        with TelemetryStore(bus.path, spawn=False) as one, TelemetryStore(second / bus.path.name, spawn=False) as two:
             pair(one, "one", 1)
             one.flush()
             pair(two, "two", 1)
             two.flush()
             assert writer.pid == one.stats().writer.pid == two.stats().writer.pid
-    finally:
-        subprocess.run(["umount", "--lazy", mounted], capture_output=True)
     assert {"one": [1], "two": [1]} == bus.numbers()
 
 

@@ -18,9 +18,11 @@ from ...store import TelemetryStore
 from .. import exit_codes
 from ..arguments import Parser, seconds
 from ..calling import Caller
+from ..deadletters.letters import reading
 from ..flush import wait_for_journals
 from ..output import Output, unlogged
 from ..survey import Bus
+from ..termination import noted
 from . import ledger, tables
 from .columns import Columns
 from .files import is_replaced, opened
@@ -29,7 +31,6 @@ from .records import READERS, Input
 
 #: How often a file that is followed is looked at.
 _POLL_S = 0.2
-_LETTER = "SELECT id FROM telemetry_bus_dead_letters WHERE stream = ? AND sequence = ?"
 
 
 def add_to(whole: Parser) -> None:
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     files: list[str] = arguments.files or ["-"]
     _check(bus, files, arguments)
     definitions = () if arguments.ddl is None else tables.definitions(arguments.ddl)
-    with _stopping() as stopped:
+    with noted(signal.SIGINT, signal.SIGTERM) as stopped:
         if arguments.dry_run:
             results = [_try(bus, path, definitions, arguments, output) for path in files]
         else:
@@ -169,8 +170,8 @@ class Ingest:
             return ledger.find(connection, input, name, table)
 
     def _purge(self, failed: JobFailed) -> None:
-        with tables.reading(self._bus.database, self._arguments.timeout) as connection:
-            ids = [id for (id,) in connection.execute(_LETTER, (failed.stream, failed.sequence))]
+        with reading(self._bus.database) as letters:
+            ids = letters.ids_of(failed.stream, failed.sequence)
         self._caller.ask("dead-letters purge", ids=ids)
 
 
@@ -220,25 +221,6 @@ def _show(result: Result, arguments: argparse.Namespace, output: Output) -> None
         text += f"; see {result.kept}" if result.kept else ""
         text += "; --rejected FILE keeps them" if result.path == "-" and not result.kept else ""
     output.sentence(text)
-
-
-@contextmanager
-def _stopping() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or SIGTERM came, for the block: what is submitted is finished. A second one ends it at once."""
-    stopped = False
-
-    def note(number: int, frame: object) -> None:
-        nonlocal stopped
-        stopped = True
-        signal.signal(number, before[number])
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before: dict[int, Any] = {number: signal.signal(number, note) for number in numbers}
-    try:
-        yield lambda: stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

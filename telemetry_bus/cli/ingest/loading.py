@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -132,7 +132,6 @@ class Loader:
                 hint="one JSON object on each line, or --format csv with a header; jq -c '.[]' makes lines of an array",
             )
         self._begun = True
-        self._columns.learn(record.values for record in chunk if record.values is not None)
         rows, bad = rows_of(self._columns, chunk)
         try:
             self._put(rows, bad)
@@ -167,10 +166,9 @@ class Loader:
 
 
 def tried(columns: Columns, records: Iterator[Record], rejected: Rejected) -> tuple[int, int]:
-    """How many records can be taken by their form, and how many cannot; their columns are learned."""
+    """How many records can be taken by their form, and how many cannot, as `rows_of`."""
     taken = count = 0
     while chunk := [*islice(records, CHUNK_RECORDS)]:
-        columns.learn(record.values for record in chunk if record.values is not None)
         rows, bad = rows_of(columns, chunk)
         taken += len(rows)
         count += len(bad)
@@ -179,8 +177,9 @@ def tried(columns: Columns, records: Iterator[Record], rejected: Rejected) -> tu
     return taken, count
 
 
-def rows_of(columns: Columns, chunk: Iterable[Record]) -> tuple[list[tuple[str, tuple[object, ...]]], list[Record]]:
-    """Statements with their rows, and the records that have none."""
+def rows_of(columns: Columns, chunk: Sequence[Record]) -> tuple[list[tuple[str, tuple[object, ...]]], list[Record]]:
+    """Statements with their rows, and the records that have none; the columns are learned."""
+    columns.learn(record.values for record in chunk if record.values is not None)
     rows, bad = [], []
     for record in chunk:
         if record.values is None:

@@ -20,6 +20,7 @@ from ..arguments import Parser, positive, seconds
 from ..calling import Caller
 from ..output import Output, counted, size, unlogged
 from ..survey import Bus, no_database
+from ..termination import noted
 from .retention import Old, age
 
 #: With two indexes so many keep the writer for 30 to 60 ms; then it is the producers' turn.
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         "freed_bytes": 0,
     }
     if not arguments.dry_run:
-        with _ctrl_c() as stopped, Caller(bus, arguments.timeout) as caller:
+        with noted(signal.SIGINT) as stopped, Caller(bus, arguments.timeout) as caller:
             caller.reach()
             with unlogged(), _progress(output, extent.old) as advance:
                 _delete(bus, old, arguments, report, stopped, advance)
@@ -178,23 +179,6 @@ def _reading(bus: Bus) -> Iterator[sqlite3.Connection]:
             yield connection
     except sqlite3.Error as error:
         raise DatabaseFault(f"cannot be read: {error}", operation="prune", subject=bus.database.masked) from error
-
-
-@contextmanager
-def _ctrl_c() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C was pressed, for the block: the batch in hand is finished. A second one ends it at once."""
-    pressed = False
-
-    def note(number: int, frame: object) -> None:
-        nonlocal pressed
-        pressed = True
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
