@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias
 from telemetry_bus import Job, TelemetryStore, get_store
 from telemetry_bus.config import DialectName
 
+from .requirements import REQUIRED_COLUMNS, Requirements, fulfilled, requirements
 from .schema import Table, Upsert, with_room
 
 if TYPE_CHECKING:  # what records does without SQLAlchemy, which takes ten times as long to load as all the rest
@@ -78,6 +79,7 @@ class Destination:
         self._missed_count = count(1)
         self._roomy: set[str] = set()
         self._purposes: dict[str, tuple[bool, float]] = {}  # and when to look again
+        self._requirements: dict[str, Requirements] = {}
         self._tell_again_at: dict[str, float] = {}
         self._count = count(1)  # next() of it is atomic, and no lock that a fork may find held
 
@@ -111,7 +113,7 @@ class Destination:
 
     def _submit(self, job: Job) -> None:
         if isinstance(self.store, TelemetryStore):
-            self.store.submit(job)
+            self.store.submit(fulfilled(job, self._required) if self.dialect == "sqlite" else job)
         elif self._takes_definitions():
             self.store.submit(job, ensure=[each for each in job.ensure if not self._is_done(each)])
         else:
@@ -203,6 +205,20 @@ class Destination:
                 monotonic() + LOOK_AGAIN_S if found is None else math.inf,
             )
         return self._purposes[table.name][0]
+
+    def _required(self, table: str, definitions: Sequence[str]) -> Requirements:
+        """What the database's table of this name requires. It is looked for once: one that is not there yet will be
+        ours."""
+        if table not in self._requirements:
+            self._requirements[table] = requirements(self._required_columns(table), table, definitions)
+        return self._requirements[table]
+
+    def _required_columns(self, table: str) -> list[Any]:
+        try:
+            with self.store.connection() as connection:
+                return list(connection.execute(REQUIRED_COLUMNS, (table,)))
+        except Exception:  # whatever its driver raises: no database yet
+            return []
 
     def _columns(self, table: str) -> set[str] | None:
         """The columns of a table in the database, in lower case; None when there is none, or none can be seen."""

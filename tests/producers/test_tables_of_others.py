@@ -220,3 +220,71 @@ def test_a_table_of_another_purpose(store: TelemetryStore, database: Path, store
         assert [] == stored("SELECT * FROM verification_telemetry")
     else:
         assert [] == stored("SELECT name FROM sqlite_master WHERE name LIKE 'article_verification%'")
+
+
+def _with_keys(word: str) -> Callable[[Table], str]:
+    counted = "id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT"
+    return lambda table: strict(table).replace(counted, f"id {word} NOT NULL PRIMARY KEY")
+
+
+def _everything_required(table: Table) -> str:
+    return re.sub(r"(?m)^(\t\w+ [A-Z]+)(?=,|\n| *$)", r"\1 NOT NULL", strict(table))
+
+
+def _with_a_column_of_its_own(table: Table) -> str:
+    return strict(table).replace("(\n\t", "(\n\ttenant VARCHAR(36) NOT NULL,\n\t", 1)
+
+
+def _in_capitals(table: Table) -> str:
+    return re.sub(
+        r"(?m)^\t(?!PRIMARY|FOREIGN)(\w+) ", lambda found: f"\t{found[1].upper()} ", _everything_required(table)
+    )
+
+
+def _of_strict_types(table: Table) -> str:
+    words = {"TIMESTAMP": "TEXT", "BOOLEAN": "INTEGER"}
+    return re.sub("|".join(words), lambda found: words[found[0]], strict(table)) + " STRICT"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(_with_keys("BIGINT"), id="keys that SQLite does not count"),
+        pytest.param(_with_keys("VARCHAR(36)"), id="keys of text"),
+        pytest.param(_everything_required, id="no column may be NULL"),
+        pytest.param(_with_a_column_of_its_own, id="a required column that is not ours"),
+        pytest.param(_in_capitals, id="in capitals"),
+        pytest.param(_of_strict_types, id="strict"),
+    ],
+)
+def test_what_a_table_requires_is_given(
+    store: TelemetryStore, database: Path, stored: Stored, made: Callable[[Table], str]
+) -> None:
+    tables = described()
+    make(database, *map(made, tables.values()))
+    assert 0 == record_everything(store)
+    for name in tables:
+        rows = stored(f"SELECT * FROM {name}")
+        assert rows
+        assert [] == [row for row in rows if row.get("id", "") is None or row.get("tenant", "") is None]
+
+
+def test_only_what_is_missing_is_filled_in(store: TelemetryStore, database: Path, stored: Stored) -> None:
+    """Columns that may be NULL stay NULL, and each row of a job has a key of its own."""
+    make(database, _with_keys("BIGINT")(described()["extraction_telemetry_v2"]))
+    telemetry = ComprehensiveExtractionTelemetry(store=store)
+    for _ in range(3):
+        telemetry.record_extraction(failing())
+    store.flush()
+    rows = stored("SELECT id, error_message, url FROM extraction_telemetry_v2")
+    assert 3 == len({row["id"] for row in rows})
+    assert 3 * [(None, "https://a.com/x")] == [(row["error_message"], row["url"]) for row in rows]
+
+
+def test_tables_of_our_own_require_nothing(store: TelemetryStore) -> None:
+    """So that no row is looked through."""
+    record_everything(store)
+    telemetry = ComprehensiveExtractionTelemetry(store=store)
+    telemetry.record_extraction(failing())
+    assert {} != telemetry._destination._requirements
+    assert [] == [each for each in telemetry._destination._requirements.values() if each]
