@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from _thread import LockType
 from errno import EAGAIN, EMFILE, ENFILE
 
 from .native import native
@@ -12,26 +13,41 @@ from .native import native
 _DESCRIPTORS = 16
 #: A context has a thread for its sockets' waiting and one for their closing; the stacks of more are memory to spare.
 _THREADS = 3
+#: Beside those; also more than it takes to load the library.
 _SPARE_BYTES = 16 * 1024 * 1024
+
+
+def need_for_loading() -> None:
+    """Raises `OSError` unless there is room to load ZeroMQ. An import that fails in the middle cannot be made again:
+    modules of C are loaded once, and keep what their first import has left."""
+    mmap.mmap(-1, _SPARE_BYTES).close()
 
 
 def need_for_sockets() -> None:
     """Raises `OSError` unless a ZeroMQ context with two sockets can have what it takes."""
     _need_descriptors()
-    threading = native("threading")
-    done = threading.Event()
-    threads = [threading.Thread(target=done.wait, daemon=True) for _ in range(_THREADS)]
+    thread = native("_thread")  # `threading` would become green below our feet where the program patches at this moment
+    gate, ended = thread.allocate_lock(), []
+    gate.acquire()
     try:
-        for thread in threads:
-            thread.start()
+        for _ in range(_THREADS):
+            lock = thread.allocate_lock()
+            lock.acquire()
+            thread.start_new_thread(_stay, (gate, lock))
+            ended.append(lock)
         mmap.mmap(-1, _SPARE_BYTES).close()
     except RuntimeError as error:
         raise no_thread(error) from error
     finally:
-        done.set()
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
+        gate.release()
+        for lock in ended:
+            lock.acquire()
+
+
+def _stay(gate: LockType, ended: LockType) -> None:
+    """Until the gate opens."""
+    with gate:
+        ended.release()
 
 
 def no_thread(error: RuntimeError) -> OSError:

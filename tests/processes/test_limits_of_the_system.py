@@ -53,18 +53,18 @@ with TelemetryStore(database, spawn=False) as store:
 
 #: May have so much memory from now on, or no thread; submits a job, and says what it was told. Then it has enough.
 LIMITED = """
-import resource, threading
+import _thread, resource, threading
 from telemetry_bus import FlushTimeout, JournalUnavailable
 
 def no_thread(*arguments):
     raise RuntimeError("can't start new thread")
 
 store = TelemetryStore(database, spawn=False, mode=sys.argv[2], timeout=20)
-before, start = resource.getrlimit(resource.RLIMIT_AS), threading._start_new_thread
+before, start = resource.getrlimit(resource.RLIMIT_AS), _thread.start_new_thread
 if len(sys.argv) > 3:
     resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[3]), before[1]))
 else:
-    threading._start_new_thread = no_thread
+    threading._start_new_thread = _thread.start_new_thread = no_thread
 try:
     event(store, "p", 1)
     store.flush(1)
@@ -72,7 +72,7 @@ try:
 except (FlushTimeout, JournalUnavailable) as error:
     print(type(error).__name__, error)
 resource.setrlimit(resource.RLIMIT_AS, before)
-threading._start_new_thread = start
+threading._start_new_thread = _thread.start_new_thread = start
 event(store, "p", 2)
 store.flush()
 print("still here")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import threading
+import _thread
+import os
 from errno import EMFILE, ENOMEM
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,29 +15,32 @@ from telemetry_bus.runtime import limits
 from telemetry_bus.runtime.folder import BusFolder
 from writer_daemon.sockets import Sockets
 
+from ...support.clock import wait_until
+
 
 def test_nothing_is_left_of_the_trial() -> None:
     """Neither threads nor descriptors."""
-    before = threading.active_count()
+    before, descriptors = _thread._count(), os.listdir("/proc/self/fd")
     limits.need_for_sockets()
-    assert before == threading.active_count()
+    wait_until(lambda: before == _thread._count(), "its threads end")
+    assert descriptors == os.listdir("/proc/self/fd")
 
 
 def test_a_thread_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason is told; those that could be had have ended."""
-    start, left = threading._start_new_thread, [1]  # type: ignore[attr-defined]
+    start, left = _thread.start_new_thread, [1]
 
-    def starts_one(*arguments: object) -> object:
+    def starts_one(*arguments: Any) -> object:
         if not left:
             raise RuntimeError("can't start new thread")
         left.pop()
         return start(*arguments)
 
-    before = threading.active_count()
-    monkeypatch.setattr(threading, "_start_new_thread", starts_one)
+    before = _thread._count()
+    monkeypatch.setattr(_thread, "start_new_thread", starts_one)
     with pytest.raises(OSError, match=r"can't start new thread: see ulimit -u"):
         limits.need_for_sockets()
-    assert before == threading.active_count()
+    wait_until(lambda: before == _thread._count(), "the one that could be had ends")
 
 
 def test_hints() -> None:
