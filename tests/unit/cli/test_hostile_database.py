@@ -39,7 +39,28 @@ def test_what_has_the_name_of_the_dead_letters(
     with closing(sqlite3.connect(database)) as connection:
         connection.executescript(HOSTILE[name])
     main([*command.split(), "--database", str(database)])
-    assert "a defect" not in "".join(capsys.readouterr())
+    told = "".join(capsys.readouterr())
+    assert "a defect" not in told
+    if name in ("a view without an end", "a virtual table") and command.startswith("dead-letters"):
+        assert "is not the table of the bus" in told
+
+
+def test_a_table_that_takes_too_long(
+    database: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading it ends when its time is over."""
+    monkeypatch.setattr(letters, "_MOST_S", 0.0)
+    monkeypatch.setattr(letters, "_STEPS", 100)
+    columns = COLUMNS.replace("error,", "error AS (hex(zeroblob(1000))),")
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute(f"CREATE TABLE telemetry_bus_dead_letters ({columns})")
+        some = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 2000)"
+        row = "i, zeroblob(16), i, '2026-01-01 00:00:00', 'E', 's', x'00'"
+        given = COLUMNS.replace(" INTEGER PRIMARY KEY", "").replace(" error,", "")
+        connection.execute(f"{some} INSERT INTO telemetry_bus_dead_letters ({given}) SELECT {row} FROM n")
+        connection.commit()
+    assert main(["dead-letters", "list", "--database", str(database)])
+    assert "cannot be read: interrupted" in "".join(capsys.readouterr())
 
 
 def test_a_process_of_the_same_number_in_another_container(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
