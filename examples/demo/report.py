@@ -100,10 +100,11 @@ def _show(console: Console, table: Table) -> None:
 
 
 def next_steps(database: Path) -> str:
-    """Where the database is, and two commands to look at it with."""
+    """Where the database is, and commands to look at it with."""
     programs, path = shlex.quote(relpath(Path(sys.executable).parent)), shlex.quote(relpath(database))
     return (
         f"The database: {database}\nTry next:\n"
         f"  {programs}/telemetry-report fields --database {path}\n"
+        f"  {programs}/telemetry-report serve --database {path}\n"
         f"  {programs}/telemetry-bus status --database {path}"
     )

@@ -6,21 +6,20 @@ import argparse
 import io
 import logging
 import os
-import sqlite3
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
-from telemetry_bus import TelemetryError, TelemetryStore, __version__
-from telemetry_bus.config import parse_database
+from telemetry_bus import __version__
 
 from ..destination import Destination
 from ..extraction import ComprehensiveExtractionTelemetry
 from .catalogue import add_database, add_report, add_reports, make_report
+from .opening import errors_of_reading, open_store
 from .progress import progress
 from .rendering import render
 from .rolling import add_options, rollup
+from .serving import add_pages, serve
 from .words import words
 
 _logger = logging.getLogger(__name__)
@@ -35,12 +34,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_reports(subparsers, with_database=True)
     about = "how far the hourly rollups reach; with --rebuild they are made from rows"
     add_options(add_report(subparsers, "rollup", about, with_database=True))
+    add_pages(subparsers)
     given = parser.parse_args(arguments, argparse.Namespace(database=None))
     try:
         if sys.stdout is None:
             raise OSError("the standard output is closed")
+        if given.report == "serve":
+            return serve(given)
         writes = given.report == "rollup" and given.rebuild
-        with _store(given.database, writes) as store, progress(f"telemetry-report {given.report}", sys.stderr):
+        with (
+            open_store(given.database, writes=writes) as store,
+            progress(f"telemetry-report {given.report}", sys.stderr),
+        ):
             if given.report == "rollup":
                 report = rollup(store, given)
             else:
@@ -53,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130  # as a shell names the end by this signal
-    except _errors_of_reading() as error:
+    except errors_of_reading() as error:
         return _failed(error)
     except OSError as error:
         _give_up_what_is_buffered()
@@ -61,12 +66,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (TypeError, ValueError, ArithmeticError) as error:  # a column may hold anything in SQLite
         return _failed(f"the database holds what this report cannot read: {type(error).__name__}: {error}")
     return 0
-
-
-def _errors_of_reading() -> tuple[type[Exception], ...]:
-    """What a store and its reading connection raise: psycopg's errors, too, where a PostgreSQL database is read."""
-    psycopg: Any = sys.modules.get("psycopg")
-    return (TelemetryError, sqlite3.Error, *([] if psycopg is None else [psycopg.Error]))
 
 
 def _give_up_what_is_buffered() -> None:
@@ -80,14 +79,3 @@ def _failed(why: object) -> int:
     """Say it in one line."""
     print(f"telemetry-report: {words('text', why)}", file=sys.stderr)
     return 1
-
-
-def _store(database: str | None, writes: bool) -> TelemetryStore:
-    """A store to read from; one that `writes` does so through the writer.
-
-    Raises `FileNotFoundError` instead of making a database that is not there.
-    """
-    path = parse_database(database).path
-    if path is not None and not path.exists():
-        raise FileNotFoundError(f"there is no database {path}")
-    return TelemetryStore(database, mode="daemon" if writes else "sync")

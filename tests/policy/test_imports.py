@@ -156,4 +156,4 @@ def test_a_recording_program_does_without_sqlalchemy(package: str, tmp_path: Pat
 def test_each_package_of_producers_is_tried() -> None:
     """Those that read are the only others."""
     packages = {path.parent.name for path in (Path(__file__).parents[2] / "producers").glob("*/__init__.py")}
-    assert packages == {*RECORDINGS, "reports"}
+    assert packages == {*RECORDINGS, "reports", "dashboard"}
