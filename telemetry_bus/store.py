@@ -68,7 +68,6 @@ class TelemetryStore:
     """
 
     _closed = True  # as long as it is not made
-    _of_server = False
 
     def __init__(
         self,
