@@ -18,7 +18,7 @@ from telemetry_bus import Job, Statement
 from .values import utc_text
 
 Filler: TypeAlias = Callable[[], Any]
-#: By column, in lower case: what stands for a value that is missing.
+#: By column: what stands for a value that is missing.
 Requirements: TypeAlias = Mapping[str, Filler]
 #: The requirements of a table, given its name and definitions among which are those that we have for it.
 Look: TypeAlias = Callable[[str, Sequence[str]], Requirements]
@@ -60,9 +60,7 @@ def requirements(found: Iterable[tuple[str, str, int]], table: str, definitions:
     begin = f"CREATE TABLE IF NOT EXISTS {table} ("
     given = {name for text in definitions if text.startswith(begin) for name in _REQUIRED_BY_US.findall(text)}
     return {
-        name.lower(): _filler(declared.upper(), bool(is_key))
-        for name, declared, is_key in found
-        if name.lower() not in given
+        name: _filler(declared.upper(), bool(is_key)) for name, declared, is_key in found if name.lower() not in given
     }
 
 
@@ -87,9 +85,10 @@ def fulfilled(job: Job, look: Look) -> Job:
 def _complete(statement: Statement, insert: _Insert | None, required: Requirements) -> Statement:
     if insert is None or not required:
         return statement
-    added = [name for name in required if name not in insert.columns]
-    given = [required.get(name) for name in insert.columns]
-    names, places = "".join(f"{name}, " for name in added), "?, " * len(added)
+    ours = {name.lower(): fill for name, fill in required.items()}
+    given = [ours.get(name) for name in insert.columns]
+    added = [name for name in required if name.lower() not in insert.columns]
+    names, places = "".join(f"{_quoted(name)}, " for name in added), "?, " * len(added)
     before, between, behind = insert.parts
     text = before + names + between + places + behind
     return Statement(text, tuple(_row(row, [required[name] for name in added], given) for row in statement.rows))
@@ -99,6 +98,10 @@ def _row(row: Sequence[Any], added: Sequence[Filler], given: Sequence[Filler | N
     """Values behind those of the columns are of a condition."""
     columns = [fill() if value is None and fill else value for value, fill in zip(row, given, strict=False)]
     return (*(fill() for fill in added), *columns, *row[len(given) :])
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _numeric_key() -> int:
