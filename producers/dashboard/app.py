@@ -23,13 +23,15 @@ from ..overview import Series, overview
 from ..reports.catalogue import REPORTS, make_report
 from ..reports.opening import errors_of_reading, open_store
 from ..reports.rendering import render
-from ..reports.report import Report
+from ..reports.report import Column, Report, Row
 from ..reports.words import words
 from .access import Access
 from .asking import BadQuestion, arguments, ordered
 
 #: A page has at most these rows; what is downloaded has all.
 MOST_ROWS = 500
+#: So are its values cut.
+MOST_LETTERS = 300
 
 _logger = logging.getLogger(__name__)
 _templates = Environment(
@@ -101,13 +103,21 @@ def _report(database: str | None, request: Request) -> Response:
         "report.html",
         report.title,
         report=report,
-        heads=[(column.heading, str(request.url.include_query_params(sort=_turned(column.key, asked)).query))
+        heads=[(column.heading, column.kind, _query(request, sort=_turned(column.key, asked)))
                for column in report.columns],
-        rows=[[(words(column.kind, row.get(column.key)), column.kind) for column in report.columns]
-              for row in rows[:MOST_ROWS]],
+        rows=[[(_cell(column, row), column.kind) for column in report.columns] for row in rows[:MOST_ROWS]],
         options=[(key, asked.get(key, "")) for key in keys],
-        downloads={form: str(request.url.include_query_params(format=form).query) for form in ("csv", "json")},
+        downloads={form: _query(request, format=form) for form in ("csv", "json")},
     )  # fmt: skip
+
+
+def _cell(column: Column, row: Row) -> str:
+    text = words(column.kind, row.get(column.key))
+    return text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - 1]}…"
+
+
+def _query(request: Request, **changed: str) -> str:
+    return request.url.include_query_params(**changed).query
 
 
 def _turned(key: str, asked: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from producers.dashboard.app import make_app
+from producers.dashboard.app import MOST_LETTERS, make_app
 from producers.extraction import ComprehensiveExtractionTelemetry, ExtractionMetrics
 from producers.reports.catalogue import REPORTS
 from producers.reports.command import main
@@ -53,6 +53,13 @@ def test_rows_in_order_and_downloaded(filled: Path) -> None:
     assert up.index("=B") < up.index("AAAA") or up.index("=B") < up.index("alert(1)")
     assert 3 == len(pages.get("/reports/publishers?format=json").json())
     assert "'=B" in pages.get("/reports/publishers?format=csv").text
+
+
+def test_a_value_of_ten_thousand_letters(filled: Path) -> None:
+    """It is cut on the page, and whole in what is downloaded."""
+    pages = client(filled)
+    assert "A" * (MOST_LETTERS - 1) + "…<" in pages.get("/reports/publishers").text
+    assert "A" * 10_000 in pages.get("/reports/publishers?format=csv").text
 
 
 @pytest.mark.parametrize(
