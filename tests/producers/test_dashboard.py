@@ -14,6 +14,8 @@ from producers.reports.catalogue import REPORTS
 from producers.reports.command import main
 from telemetry_bus import TelemetryStore
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e"
 
 
