@@ -46,12 +46,15 @@ def messages(bus: Bus, *, leave_behind: bool) -> list[Jobs]:
         ]
 
 
-def push(bus: Bus, *parts: Jobs) -> None:
+def push(bus: Bus, *parts: Jobs, until: Callable[[], bool], what: str) -> None:
+    """Send messages, and stay until they have shown what comes of them: what ZeroMQ has not read of a connection when
+    that ends is gone, and a writer lets few messages wait."""
     with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
         socket.connect(bus.folder.endpoint("jobs"))
         for part in parts:
             socket.send_multipart(part.encode())
-        socket.close(linger=10_000)
+        wait_until(until, what)
+        socket.close(linger=0)
 
 
 def say_bye(bus: Bus) -> None:
@@ -69,16 +72,14 @@ def test_late_messages_of_a_stream_that_has_ended(bus: Bus, end: str) -> None:
     bus.answering_writer()
     sent = messages(bus, leave_behind=end == "adopted")
     if end == "bye":
-        push(bus, *sent)
-        wait_until(lambda: bus.numbers().get("p", [])[-1:] == [JOBS], "all of it is applied")
+        push(bus, *sent, until=lambda: bus.numbers().get("p", [])[-1:] == [JOBS], what="all of it is applied")
         say_bye(bus)
     bus.settle()
     assert {"p": list(range(1, JOBS + 1))} == bus.numbers()
     before = bus.status()["duplicates_dropped"]
     late = [*reversed(sent), *sent, *random.Random(5).choices(sent, k=20)]
-    push(bus, *late)
-    doubled = sum(message.count for message in late)
-    wait_until(lambda: bus.status()["duplicates_dropped"] == before + doubled, "all of them are dropped")
+    doubled = before + sum(message.count for message in late)
+    push(bus, *late, until=lambda: bus.status()["duplicates_dropped"] == doubled, what="all of them are dropped")
     assert {"p": list(range(1, JOBS + 1))} == bus.numbers()
     bus.another_job()
     bus.sound()
@@ -90,10 +91,9 @@ def test_messages_out_of_order(bus: Bus) -> None:
     all of it is."""
     bus.answering_writer()
     sent = messages(bus, leave_behind=False)
-    push(bus, sent[1], sent[0], sent[3], sent[2], sent[0], sent[5])
-    wait_until(lambda: bus.numbers().get("p") == list(range(1, 7)), "what was in its turn is applied")
-    push(bus, *sent)
-    wait_until(lambda: bus.numbers().get("p") == list(range(1, JOBS + 1)), "all of it is applied")
+    some = [sent[number] for number in (1, 0, 3, 2, 0, 5)]
+    push(bus, *some, until=lambda: bus.numbers().get("p") == [*range(1, 7)], what="what was in its turn is applied")
+    push(bus, *sent, until=lambda: bus.numbers().get("p") == [*range(1, JOBS + 1)], what="all of it is applied")
     bus.another_job()
     bus.sound()
 
