@@ -6,16 +6,16 @@ import inspect
 import logging
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache, partial
 from itertools import count
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias, TypeVar
 
 from telemetry_bus import Job, TelemetryStore, get_store
-from telemetry_bus.config import DialectName
+from telemetry_bus.config import DialectName, parse_database
 
 from .requirements import REQUIRED_COLUMNS, Requirements, fulfilled, requirements
 from .schema import Table, Upsert, with_room
@@ -39,6 +39,9 @@ TELL_EVERY_S = 60.0
 _ADDITION = re.compile(r"ALTER TABLE (\S+) ADD COLUMN (?!IF NOT EXISTS)(\S+)")
 
 
+V = TypeVar("V")
+
+
 class Query(NamedTuple):
     """A query as text, with plain `?`, its values, and what its columns are called."""
 
@@ -48,6 +51,13 @@ class Query(NamedTuple):
 
 
 Reads: TypeAlias = "Select[Any] | CompoundSelect[Any] | Query"
+
+
+class _Found(NamedTuple):
+    """What a look has found: the names of the columns, in lower case, and the rows."""
+
+    columns: set[str]
+    rows: list[Any]
 
 
 class Store(Protocol):
@@ -79,7 +89,7 @@ class Destination:
         self._missed_count = count(1)
         self._roomy: set[str] = set()
         self._purposes: dict[str, tuple[bool, float]] = {}  # and when to look again
-        self._requirements: dict[str, Requirements] = {}
+        self._requirements: dict[str, tuple[Requirements, float]] = {}  # likewise
         self._tell_again_at: dict[str, float] = {}
         self._count = count(1)  # next() of it is atomic, and no lock that a fork may find held
 
@@ -191,43 +201,47 @@ class Destination:
 
     def has_columns(self, table: Table, *names: str) -> bool:
         """Whether the database has the table, with these columns."""
-        found = self._columns(table.name)
-        return found is not None and found.issuperset(names)
+        found = self._look(_columns_of(table.name))
+        return found is not None and found.columns.issuperset(names)
 
     def serves_another(self, table: Table) -> bool:
         """Whether the database's table of this name is another program's, for another purpose: it lacks columns that
-        ours has had from the beginning. It is looked for once, and now and then while it is not there."""
-        if table.name not in self._purposes or monotonic() >= self._purposes[table.name][1]:
-            found = self._columns(table.name)
-            wanted = {column.name for column in table.columns.values() if not column.added}
-            self._purposes[table.name] = (
-                found is not None and not wanted <= found,
-                monotonic() + LOOK_AGAIN_S if found is None else math.inf,
-            )
-        return self._purposes[table.name][0]
+        ours has had from the beginning."""
+        wanted = {column.name for column in table.columns.values() if not column.added}
+        return self._judged(
+            self._purposes, table.name, _columns_of(table.name), lambda found: not wanted <= found.columns, False
+        )
 
     def _required(self, table: str, definitions: Sequence[str]) -> Requirements:
-        """What the database's table of this name requires. It is looked for once: one that is not there yet will be
-        ours."""
-        if table not in self._requirements:
-            self._requirements[table] = requirements(self._required_columns(table), table, definitions)
-        return self._requirements[table]
+        """What the database's table of this name requires; one that is not there yet will be ours."""
+        query = Query(REQUIRED_COLUMNS, (table,))
+        return self._judged(
+            self._requirements, table, query, lambda found: requirements(found.rows, table, definitions), {}
+        )
 
-    def _required_columns(self, table: str) -> list[Any]:
-        try:
-            with self.store.connection() as connection:
-                return list(connection.execute(REQUIRED_COLUMNS, (table,)))
-        except Exception:  # whatever its driver raises: no database yet
-            return []
+    def _judged(
+        self, known: dict[str, tuple[V, float]], table: str, query: Query, judge: Callable[[_Found], V], unseen: V
+    ) -> V:
+        """What is to be thought of a table. It is looked for once, and now and then while nothing can be seen."""
+        if table not in known or monotonic() >= known[table][1]:
+            found = self._look(query)
+            known[table] = (unseen, monotonic() + LOOK_AGAIN_S) if found is None else (judge(found), math.inf)
+        return known[table][0]
 
-    def _columns(self, table: str) -> set[str] | None:
-        """The columns of a table in the database, in lower case; None when there is none, or none can be seen."""
-        try:
-            with self.store.connection() as connection:
-                found = connection.execute(f"SELECT * FROM {table} LIMIT 0").description
-        except Exception:  # whatever its driver raises: no table, no database yet
+    def _look(self, query: Query) -> _Found | None:
+        """What a query finds; None when there is no such table, or nothing can be seen. A database that is not there is
+        not made: its owner is whoever writes to it."""
+        store = self.store
+        path = parse_database(store.database_url).path if isinstance(store, TelemetryStore) else None
+        if path is not None and not path.exists():
             return None
-        return {str(each[0]).lower() for each in found}
+        try:
+            with store.connection() as connection:
+                cursor = connection.execute(query.sql, query.parameters)
+                return _Found({str(each[0]).lower() for each in cursor.description}, cursor.fetchall())
+        except Exception:  # whatever its driver raises: no such table
+            self._logger.debug("nothing can be seen of a table", exc_info=True)
+            return None
 
     def _takes_definitions(self) -> bool:
         """Whether the store's `submit` has `ensure`."""
@@ -295,6 +309,11 @@ class Reading:
         keys = query.names if isinstance(query, Query) else query.selected_columns.keys()
         names = [str(key) for key in keys]
         return [dict(zip(names, row, strict=True)) for row in self.read(query)]
+
+
+def _columns_of(table: str) -> Query:
+    """What has the columns of a table, and no row."""
+    return Query(f"SELECT * FROM {table} LIMIT 0")
 
 
 def compile_query(

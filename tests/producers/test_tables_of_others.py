@@ -287,4 +287,19 @@ def test_tables_of_our_own_require_nothing(store: TelemetryStore) -> None:
     telemetry = ComprehensiveExtractionTelemetry(store=store)
     telemetry.record_extraction(failing())
     assert {} != telemetry._destination._requirements
-    assert [] == [each for each in telemetry._destination._requirements.values() if each]
+    assert [] == [each for each, _ in telemetry._destination._requirements.values() if each]
+
+
+def test_a_look_makes_no_database(database: Path) -> None:
+    """It belongs to whoever writes to it, another user perhaps. What another program makes later is seen."""
+    with TelemetryStore(database, spawn=False) as store:
+        telemetry = ComprehensiveExtractionTelemetry(store=store)
+        telemetry.record_extraction(failing())
+        telemetry.record_verification_batch(job_name="j", **BATCH, sources_processed=[])
+        assert not database.exists()
+        destination = telemetry._destination
+        make(database, _with_keys("BIGINT")(described()["extraction_telemetry_v2"]))
+        assert {} == destination._required("extraction_telemetry_v2", ())
+        destination._requirements = {name: (known, 0.0) for name, (known, _) in destination._requirements.items()}
+        assert "id" in destination._required("extraction_telemetry_v2", ())
+        store.shutdown(wait=False)
