@@ -44,7 +44,6 @@ class RecordedJobs(TelemetryStore):
         self._options = StoreOptions(parse_database(":memory:"), "sync", spawn=False)
         self._debug = self._options.debug
         self._dialect = "sqlite"
-        self._of_server = False
         self._recorded = self._backend = _Recorded()
         self._closed = False
         self._bridging = ForkSafeLock()

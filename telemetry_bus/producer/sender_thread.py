@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..config import Database
 from ..runtime.folder import BusFolder
 from ..runtime.lifecycle import embedded, importing
-from ..runtime.limits import need_for_loading
+from ..runtime.limits import need_memory
 from ..runtime.native import native
 from ..runtime.spawn import Spawner, load
 from ..runtime.throttle import Pace
@@ -140,7 +140,7 @@ class Sender:
         native("time").sleep(_GIVE_WAY_S)
 
     def _load(self) -> Transport:
-        need_for_loading()
+        need_memory()
         with importing():
             from .transport import Transport
         load()

@@ -17,7 +17,7 @@ _THREADS = 3
 _SPARE_BYTES = 16 * 1024 * 1024
 
 
-def need_for_loading() -> None:
+def need_memory() -> None:
     """Raises `OSError` unless there is room to load ZeroMQ. An import that fails in the middle cannot be made again:
     modules of C are loaded once, and keep what their first import has left."""
     mmap.mmap(-1, _SPARE_BYTES).close()
@@ -35,7 +35,7 @@ def need_for_sockets() -> None:
             lock.acquire()
             thread.start_new_thread(_stay, (gate, lock))
             ended.append(lock)
-        mmap.mmap(-1, _SPARE_BYTES).close()
+        need_memory()
     except RuntimeError as error:
         raise no_thread(error) from error
     finally:

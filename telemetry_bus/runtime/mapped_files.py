@@ -28,7 +28,6 @@ class MappedFile(mmap.mmap):
     def __new__(cls, fd: int, size: int, spare: int = -1) -> MappedFile:
         mapped = super().__new__(cls, fd, size)
         mapped._spare, mapped._head = spare, mapped[:_HEAD_BYTES]
-        mapped.failed = mapped.torn = False  # quicker to look up than those of the class
         files.add(mapped)
         return mapped
 
