@@ -74,7 +74,7 @@ class ProducerProtocol:
         self._tail: Position = (0, 0)
         self.wanted = 0
         self._send_at: float | None = None  # until then jobs are gathered; None: the next one begins to gather
-        self._gathering = False
+        self._due_to = 0.0 if linger_s else inf  # the last job that has been gathered for long enough
         self._hello = (database, pid)
         self._rewind = 0
         self._window = 0
@@ -116,18 +116,18 @@ class ProducerProtocol:
         waiting = tail[0] > self.position[0]
         if waiting and now - self._spoke_at > INTRODUCE_AFTER_S:
             self._introduce_again(now)
+        if not self._linger_s:
+            return
         if self._send_at is None:
-            self._gathering = waiting and self._linger_s > 0
-            self._send_at = self._tick(now) if self._gathering else None
-        else:
-            self._gathering = now < self._send_at
-            if not self._gathering:  # one more interval without being woken, where jobs come in every one
-                self._send_at = self._tick(now) if tail[0] > self.position[0] + 1 else None
+            self._send_at = self._tick(now) if waiting else None
+        elif now >= self._send_at:  # one more interval without being woken, where jobs come in every one
+            self._due_to = tail[0]
+            self._send_at = self._tick(now) if tail[0] > self.position[0] + 1 else None
 
     def next_slice(self) -> Slice | None:
         """What to send now; None: nothing. Tell `sent` when it is on its way."""
         start = self.position
-        if self._tail[1] <= self._sends_behind(gathering=self._gathering):
+        if self._tail[1] <= self._sends_behind():
             return None
         end = self._ends[self._sent] if self._sent < len(self._ends) else None
         few = self._tail[1] - self.acknowledged[1] < self._full_bytes  # or the window, or the journal, would be full
@@ -172,7 +172,7 @@ class ProducerProtocol:
         the same multiples of the interval, so that the writer can commit them together."""
         return (now // self._linger_s + 1) * self._linger_s
 
-    def _sends_behind(self, *, gathering: bool) -> float:
+    def _sends_behind(self) -> float:
         """Behind which place in the journal it must end for a message to be sent; `inf` when none may be.
 
         While jobs are gathered only a full message is sent; so it is while an acknowledgement is to come at once
@@ -186,7 +186,12 @@ class ProducerProtocol:
             return inf
         if self._sent < len(self._ends) or self.wanted > number:
             return offset
-        return offset + self._full_bytes - 1 if gathering or self._owed else offset
+        return offset + self._full_bytes - 1 if self._gathers or self._owed else offset
+
+    @property
+    def _gathers(self) -> bool:
+        """Whether the next job to send is one that may still be gathered."""
+        return self.position[0] >= self._due_to
 
     @property
     def _owed(self) -> bool:
@@ -202,7 +207,7 @@ class ProducerProtocol:
         """
         if self._send_at is None and not self._owed and self._tail[0] <= self.position[0]:
             return self._tail[1]
-        return self._sends_behind(gathering=self._send_at is not None)
+        return self._sends_behind()
 
     def deadline(self) -> float | None:
         """When there will be something to send or to say if nothing happens until then, 0: now; None: never."""
@@ -214,8 +219,7 @@ class ProducerProtocol:
     @property
     def waits(self) -> bool:
         """Whether a job waits for the writer: to be sent or to be acknowledged, and not to be gathered."""
-        gathered = self._gathering and self.welcomed
-        return bool(self._ends) or (self._tail[0] > self.position[0] and not gathered)
+        return bool(self._ends) or (self._tail[0] > self.position[0] and not (self._gathers and self.welcomed))
 
     # What to say
 

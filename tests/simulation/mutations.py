@@ -360,8 +360,8 @@ MUTATIONS = [
         "jobs are gathered for ever",
         ProducerProtocol,
         "look",
-        "self._gathering = now < self._send_at",
-        "self._gathering = True",
+        "self._due_to = tail[0]",
+        "pass",
     ),
     _mutation(
         "the window is ignored",

@@ -392,14 +392,16 @@ def test_much_that_is_not_acknowledged_is_not_patient() -> None:
 
 
 def test_under_load_messages_wait_for_acknowledgements() -> None:
-    """One that was not patient is acknowledged at once: until then only full messages are sent."""
+    """One that was not patient is acknowledged at once: until then only full messages are sent. What should have gone
+    meanwhile does not wait for another interval."""
     protocol = lingering()
     assert [] == sends(protocol, (9, 900), 23.0)
     assert [(10, False)] == sends(protocol, (10, 1000), 23.0)
     assert [] == sends(protocol, (15, 1500), 30.0)
     protocol.receive(ack(10, 10), 31.0)
-    assert [] == sends(protocol, (16, 1600), 31.0)
-    assert [(17, True)] == sends(protocol, (17, 1700), 40.0)
+    assert [(16, True)] == sends(protocol, (16, 1600), 31.0)
+    assert [] == sends(protocol, (17, 1700), 31.0)
+    assert [(18, True)] == sends(protocol, (18, 1800), 40.0)
 
 
 def test_a_wait_for_what_is_in_flight_is_said() -> None:
