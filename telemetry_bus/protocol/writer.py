@@ -6,7 +6,7 @@ decided. The ledger says what was decided before this writer began.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
@@ -132,19 +132,30 @@ class WriterProtocol(Generic[Route]):
         self._replies.append((route, Refusal(stream, text, fatal=False)))
 
     def portion(self, jobs: int, streams: Collection[bytes] | None = None) -> list[Run]:
-        """The pending jobs that come next, at most about so many: the same number of each stream that has them, or of
-        each of `streams`."""
+        """The pending jobs that come next, at most about so many, of all streams or of `streams`.
+
+        The stream that came first gets half of the room, so that none waits for ever; the rest is for those with the
+        fewest jobs: most are done with then, and few have to be told of each batch.
+        """
         pending = self.pending if streams is None else [run for run in self.pending if run.stream in streams]
-        share = max(1, jobs // max(1, len({run.stream for run in pending})))
-        left: dict[bytes, int] = {}
+        sizes: Counter[bytes] = Counter()
+        for run in pending:
+            sizes[run.stream] += len(run.payloads)
+        first = next(iter(sizes), b"")
+        half = max(1, jobs // 2)
+        room = max(min(1, len(sizes) - 1), jobs - min(half, sizes[first]))  # a job at least, if there is another
+        left = {first: half}
+        for name in sorted(sizes.keys() - {first}, key=sizes.__getitem__):
+            left[name] = min(sizes[name], room)
+            room -= left[name]
+        left[first] += room
+
         chosen = []
         for run in pending:
-            room = left.setdefault(run.stream, share)
-            left[run.stream] = max(0, room - len(run.payloads))
-            if room >= len(run.payloads):
-                chosen.append(run)
-            elif room:
-                chosen.append(run._replace(payloads=run.payloads[:room]))
+            taken = run.payloads[: left[run.stream]]
+            left[run.stream] -= len(taken)
+            if taken:
+                chosen.append(run._replace(payloads=taken))
         return chosen
 
     def decided(self, failures: Sequence[Failure], runs: Sequence[Run], rest: Sequence[Run] = ()) -> None:

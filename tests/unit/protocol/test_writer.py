@@ -411,23 +411,37 @@ def test_what_is_not_read_is_not_missing(writer: Conversation, sender: Sender) -
     assert Welcome is type(ask(unread=False))
 
 
-def test_a_portion_has_of_each_stream_as_much(writer: Conversation) -> None:
-    """Streams with less have all of theirs; what is left comes next, in order."""
-    many, few = Sender("many"), Sender("few")
-    writer.protocol.jobs(many.message(1, 50), 0.0)
-    writer.protocol.jobs(many.message(51, 100, after=2), 0.0)
+def test_a_portion_is_of_few_streams(writer: Conversation) -> None:
+    """Half of it of the one that came first, the rest of those that have the least; what is left comes next, in
+    order."""
+    first, many, few = Sender("first"), Sender("many"), Sender("few")
+    writer.protocol.jobs(first.message(1, 50), 0.0)
+    writer.protocol.jobs(many.message(1, 30), 0.0)
+    writer.protocol.jobs(first.message(51, 100, after=2), 0.0)
     writer.protocol.jobs(few.message(1, 3), 0.0)
-    order: dict[bytes, list[int]] = {many.stream: [], few.stream: []}
+    order: dict[bytes, list[int]] = {sender.stream: [] for sender in (first, many, few)}
+    portions = []
     while writer.protocol.pending:
         runs = writer.protocol.portion(20)
         for run in runs:
             order[run.stream] += range(run.first, run.last + 1)
-        assert len(order[many.stream]) <= len(order[few.stream]) + 100
-        if len(order[many.stream]) == 10:
-            assert [1, 2, 3] == order[few.stream]
+        portions.append([len(order[sender.stream]) for sender in (first, many, few)])
         writer.protocol.decided(writer.ledger.apply(runs), runs)
-    assert list(range(1, 101)) == order[many.stream]
+    assert [[10, 7, 3], [20, 17, 3], [30, 27, 3], [47, 30, 3], [67, 30, 3], [87, 30, 3], [100, 30, 3]] == portions
+    assert [list(range(1, last + 1)) for last in (100, 30, 3)] == list(order.values())
     assert (0, 0) == (writer.protocol.pending_jobs, writer.protocol.pending_bytes)
+
+
+def test_the_smallest_portion_is_a_job_of_two_streams(writer: Conversation) -> None:
+    """Where each job is slow, one with little to say does not wait for all of one with much."""
+    many, few = Sender("many"), Sender("few")
+    writer.protocol.jobs(many.message(1, 50), 0.0)
+    writer.protocol.jobs(few.message(1, 3), 0.0)
+    assert [(many.stream, 1), (few.stream, 1)] == [
+        (run.stream, len(run.payloads)) for run in writer.protocol.portion(1)
+    ]
+    assert [(few.stream, 1)] == [(run.stream, len(run.payloads)) for run in writer.protocol.portion(1, {few.stream})]
+    assert [] == writer.protocol.portion(1, {b"unknown"})
 
 
 def test_what_is_left_of_a_batch_is_not_acknowledged(writer: Conversation, sender: Sender) -> None:
