@@ -272,10 +272,8 @@ MUTATIONS = [
         "a portion passes over a run that is too long for it",
         WriterProtocol,
         "portion",
-        "left[run.stream] = max(0, room - len(run.payloads))",
-        "left[run.stream] = room - len(run.payloads) if room >= len(run.payloads) else room",
-        "elif room:",
-        "elif False:",
+        "taken = run.payloads[: left[run.stream]]",
+        "taken = run.payloads if len(run.payloads) <= left[run.stream] else run.payloads[:0]",
     ),
     _mutation(
         "what is put off to the next batch counts as committed",
