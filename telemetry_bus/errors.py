@@ -24,7 +24,8 @@
     │   ├── WriterBusy                  somebody else owns the database
     │   ├── WriterAbsent                nobody owns it, and none may be started
     │   ├── DatabaseFault               the database's fault: locked, full, broken; try again
-    │   │   └── OtherName               the file is open, or has its log, under another name
+    │   │   ├── OtherName               the file is open, or has its log, under another name
+    │   │   └── DatabaseMoved           its content is in another database, or on its way there
     │   ├── LedgerMoved                 another writer wrote, or the database was restored: look again
     │   └── EndedWriter                 why a job is a dead letter: writers have ended in it
     └── ProtocolError                   a message that is not of this protocol
@@ -233,6 +234,10 @@ class DatabaseFault(WriterError):
 
 class OtherName(DatabaseFault):
     """The database's file is open, or has its log, under another name: it cannot be written by this one now."""
+
+
+class DatabaseMoved(DatabaseFault):
+    """What is in the database is in another one, or on its way there: nothing is written into this one any more."""
 
 
 class LedgerMoved(WriterError):

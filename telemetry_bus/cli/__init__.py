@@ -13,6 +13,7 @@ from .. import __version__
 from ..errors import ConfigError, TelemetryError, WriterAbsent, printable
 from . import backup, doctor, exit_codes, flush, status, stop
 from .arguments import Parser, global_defaults
+from .copy import command as copy_command
 from .deadletters import command as deadletters_command
 from .ingest import command as ingest_command
 from .output import Output
@@ -23,7 +24,7 @@ from .top import command as top_command
 
 _COMMANDS = (
     *(status, top_command, flush, stop, deadletters_command),
-    *(doctor, ingest_command, prune_command, backup, service_command),
+    *(doctor, ingest_command, prune_command, backup, copy_command, service_command),
 )
 
 

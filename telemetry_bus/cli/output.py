@@ -137,13 +137,17 @@ class Output:
 
 @contextmanager
 def unlogged() -> Iterator[None]:
-    """A job that fails is told in one line, as all errors of commands are, and not by the store's log as well."""
-    logger, handler = logging.getLogger("telemetry_bus"), logging.NullHandler()
-    logger.addHandler(handler)
+    """A job that fails is told in one line, as all errors of commands are, and not by the log of the store, or of the
+    driver, as well."""
+    handler = logging.NullHandler()
+    loggers = [logging.getLogger(name) for name in ("telemetry_bus", "psycopg")]
+    for logger in loggers:
+        logger.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        for logger in loggers:
+            logger.removeHandler(handler)
 
 
 def _is_number(cell: str) -> bool:

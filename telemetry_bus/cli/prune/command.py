@@ -19,6 +19,7 @@ from .. import exit_codes
 from ..arguments import Parser, positive, seconds
 from ..calling import Caller
 from ..output import Output, counted, size, unlogged
+from ..progress import counting
 from ..survey import Bus, no_database
 from ..termination import noted
 from .retention import Old, age
@@ -80,7 +81,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if not arguments.dry_run:
         with noted(signal.SIGINT) as stopped, Caller(bus, arguments.timeout) as caller:
             caller.reach()
-            with unlogged(), _progress(output, extent.old) as advance:
+            with unlogged(), counting(output, extent.old, "deleting") as advance:
                 _delete(bus, old, arguments, report, stopped, advance)
             with _reading(bus) as connection:
                 report["left"] = old.extent(connection).old
@@ -179,20 +180,6 @@ def _reading(bus: Bus) -> Iterator[sqlite3.Connection]:
             yield connection
     except sqlite3.Error as error:
         raise DatabaseFault(f"cannot be read: {error}", operation="prune", subject=bus.database.masked) from error
-
-
-@contextmanager
-def _progress(output: Output, rows: int) -> Iterator[Callable[[int], None]]:
-    """Tells how many rows are deleted; nobody, unless at a terminal."""
-    if not output.on_terminal or output.as_json:
-        yield lambda count: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("deleting"), BarColumn(), MofNCompleteColumn(), TextColumn("rows"), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as progress:
-        task = progress.add_task("", total=rows)
-        yield lambda count: progress.advance(task, count)
 
 
 def _age(text: str) -> timedelta:

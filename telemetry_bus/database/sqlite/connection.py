@@ -15,7 +15,7 @@ from math import inf
 from typing import Any
 
 from ...config import Database, DialectName
-from ...errors import DatabaseFault
+from ...errors import DatabaseFault, DatabaseMoved
 from ...jobs import Row
 from ...runtime import sqlite
 from ...sql.definitions import is_there
@@ -26,6 +26,7 @@ from ..dialects import Columns, FreeSpace, Link, Settings, TableFacts
 from . import errors as sqlite_errors
 from .claims import FileId, claims
 from .guard import Guard, allowed_functions
+from .moved import IS_MARKED, WHERE_TO
 from .multi_row import insert_rows
 from .names import claim_name
 from .opening import AUTO_VACUUM, CACHED_STATEMENTS, LOG_BYTES, open_sqlite, prepare_file
@@ -101,12 +102,18 @@ class SqliteDialect:
             try:
                 if database.path is not None:
                     claim_name(database.path)
-                return SqliteConnection(self, open_sqlite(database, settings), database, settings, claimed)
+                connection = SqliteConnection(self, open_sqlite(database, settings), database, settings, claimed)
             except BaseException:
                 _release(claimed)
                 raise
         except (sqlite3.Error, OSError) as error:
             raise self.fault(error, "open", database.masked) from error
+        try:
+            connection.refuse_moved()
+        except BaseException:
+            connection.close(clean=False)
+            raise
+        return connection
 
     def is_conflict(self, error: BaseException | None) -> bool:
         return False
@@ -180,6 +187,7 @@ class SqliteConnection:
         self._last_entry = 0
         self._long_texts: set[str] = set()
         self._long_chars = 0
+        self._unmoved: object = None  # the version of the schema that had no mark of a move
         self._files = {suffix: self._file_identity(suffix) for suffix in _SUFFIXES}
         self._watchdog = Watchdog(self._interrupt, settings.on_stuck) if settings.checkpoints else None
         sqlite.limit_values(driver, _MAX_VALUE_BYTES)
@@ -192,6 +200,23 @@ class SqliteConnection:
 
     def begin(self) -> None:
         self.own("BEGIN IMMEDIATE")
+        try:
+            if (version := self.schema_version()) != self._unmoved:
+                self.refuse_moved()
+                self._unmoved = version
+        except BaseException:
+            self.rollback()
+            raise
+
+    def refuse_moved(self) -> None:
+        """Raises `DatabaseMoved` when the database has the mark of a move."""
+        for (target,) in self.own(WHERE_TO) if self.own(IS_MARKED) else ():
+            raise DatabaseMoved(
+                f"the database has moved to {target}",
+                operation="write",
+                subject=self._database.masked,
+                hint="give the store that URL; telemetry-bus copy brings along what still waits here",
+            )
 
     def begin_definitions(self) -> None:
         self.begin()
