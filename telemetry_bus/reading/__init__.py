@@ -11,7 +11,7 @@ from ..config import Database
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
-__all__ = ["connect", "driver_reader", "open_reader"]
+__all__ = ["connect", "driver_reader", "errors_of", "open_reader"]
 
 
 @contextmanager
@@ -54,3 +54,15 @@ def driver_reader(database: Database, timeout: float, memory: AbstractContextMan
 
         return postgresql.connect(database, timeout, readonly=True)
     return open_reader(database, timeout, memory)
+
+
+def errors_of(database: Database) -> type[Exception]:
+    """What a connection of this database raises for what the database says."""
+    if database.dialect == "postgresql":
+        from ..runtime import postgresql
+
+        errors: type[Exception] = postgresql.driver().Error
+        return errors
+    from sqlite3 import Error
+
+    return Error

@@ -73,7 +73,6 @@ def test_doctor_looks_at_the_server(url: str, capsys: pytest.CaptureFixture[str]
     ("command", "helps"),
     [
         (["backup", "copy.db"], "pg_dump"),
-        (["prune", "--table", "events", "--column", "n", "--older-than", "1d"], "DELETE"),
     ],
 )
 def test_what_the_server_does_itself(

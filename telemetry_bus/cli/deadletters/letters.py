@@ -14,9 +14,8 @@ from ...config import DEFAULT_TIMEOUT, Database
 from ...database.deadletters import DeadLetter, DeadLetters
 from ...errors import DatabaseFault
 from ...journal.origin import known_origins
-from ...reading import connect
+from ...reading import connect, errors_of
 from ...runtime.folder import BusFolder
-from ...runtime.postgresql import driver
 from ..survey import no_database
 
 _IS_THERE = "SELECT to_regclass('telemetry_bus_dead_letters') IS NOT NULL"
@@ -87,11 +86,10 @@ def reading(database: Database) -> Iterator[DeadLetters]:
     if database.path is not None and not database.path.exists():
         raise no_database(database, "dead letters")
     of_a_server = database.dialect == "postgresql"
-    errors: type[Exception] = driver().Error if of_a_server else sqlite3.Error
     try:
         with connect(database, DEFAULT_TIMEOUT, True, None) as connection:
             yield _letters_of_a_server(connection) if of_a_server else letters_of(connection)
-    except errors as error:
+    except errors_of(database) as error:
         raise DatabaseFault(f"cannot be read: {error}", operation="dead letters", subject=database.masked) from error
 
 

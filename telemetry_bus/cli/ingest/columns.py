@@ -8,12 +8,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ...config import DialectName
 from ...encoding.values import INT64_MAX, INT64_MIN
 from ...sql.tokens import fold
 
 #: Text in this form is a number to SQLite where the column's type is one (https://www.sqlite.org/datatype3.html).
 _NUMERIC = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 _INTEGER, _REAL, _BOOLEAN, _TEXT = "INTEGER", "REAL", "BOOLEAN", "TEXT"
+#: What PostgreSQL calls the types, where it calls them otherwise.
+_WORDS = {_INTEGER: "BIGINT", _REAL: "DOUBLE PRECISION"}
 #: Values of these types need no look. NULL is at home everywhere.
 _NULL = frozenset({type(None)})
 _AS_THEY_ARE = {_REAL: _NULL | {float}, _BOOLEAN: _NULL | {bool}, _TEXT: _NULL | {str}}
@@ -27,13 +30,21 @@ class Columns:
     """The columns of one table: those that are there, and those that records bring. Names differ as SQLite has it."""
 
     def __init__(
-        self, table: str, present: Mapping[str, str], definitions: Sequence[str] = (), *, untyped: bool = False
+        self,
+        table: str,
+        present: Mapping[str, str],
+        definitions: Sequence[str] = (),
+        *,
+        untyped: bool = False,
+        dialect: DialectName = "sqlite",
     ) -> None:
         """`present`: the declared types of the columns that the table has. With `definitions` of the user's own records
         may bring no other columns. `untyped`: records hold texts alone, numbers included (CSV)."""
         self.table = table
         self.ensure = tuple(definitions)
         self._types = {fold(name): kind for name, kind in present.items()}
+        self._names = {fold(name): name for name in present}
+        self._dialect = dialect
         self._exists = bool(present)
         self._fixed = bool(definitions)
         self._untyped = untyped
@@ -55,13 +66,16 @@ class Columns:
         if not new:
             return
         self._types.update(new)
+        self._names.update({folded: self._new_name(names[folded]) for folded in new})
         if self._exists:
             self.ensure += tuple(
-                f"ALTER TABLE {quoted(self.table)} ADD COLUMN {quoted(names[folded])} {kind}"
+                f"ALTER TABLE {quoted(self.table)} ADD COLUMN {quoted(self._names[folded])} {self._word(kind)}"
                 for folded, kind in new.items()
             )
         else:
-            columns = ",\n".join(f"    {quoted(names[folded])} {kind}" for folded, kind in new.items())
+            columns = ",\n".join(
+                f"    {quoted(self._names[folded])} {self._word(kind)}" for folded, kind in new.items()
+            )
             self.ensure = (f"CREATE TABLE IF NOT EXISTS {quoted(self.table)} (\n{columns}\n)",)
             self._exists = True
 
@@ -76,10 +90,18 @@ class Columns:
             if unknown := [name for name in folded if name not in self._types]:
                 raise Misfit(f"the table has no column {unknown[0]}")
             marks = ", ".join("?" * len(names))
-            sql = f"INSERT INTO {quoted(self.table)} ({', '.join(map(quoted, names))}) VALUES ({marks})"
+            own = [self._names[name] for name in folded]
+            sql = f"INSERT INTO {quoted(self.table)} ({', '.join(map(quoted, own))}) VALUES ({marks})"
             kinds = [_TEXT if self._fixed and self._untyped else self._types[name] for name in folded]
             plan = self._plans[names] = Plan(sql, kinds)
         return plan
+
+    def _new_name(self, name: str) -> str:
+        """As SQL without quotes calls it on a server, where the case of a name with quotes counts."""
+        return name if self._dialect == "sqlite" else fold(name)
+
+    def _word(self, kind: str) -> str:
+        return kind if self._dialect == "sqlite" else _WORDS.get(kind, kind)
 
 
 class Plan:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
-from ...config import DEFAULT_TIMEOUT, env_flag
+from ...config import DEFAULT_TIMEOUT, DialectName, env_flag
 from ...errors import ConfigError, JobFailed
 from ...store import TelemetryStore
 from .. import exit_codes
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     bus = Bus.of(arguments.database)
     files: list[str] = arguments.files or ["-"]
     _check(bus, files, arguments)
-    definitions = () if arguments.ddl is None else tables.definitions(arguments.ddl)
+    definitions = () if arguments.ddl is None else tables.definitions(arguments.ddl, _dialect(bus))
     with noted(signal.SIGINT, signal.SIGTERM) as stopped:
         if arguments.dry_run:
             results = [_try(bus, path, definitions, arguments, output) for path in files]
@@ -176,8 +176,6 @@ class Ingest:
 
 
 def _check(bus: Bus, files: list[str], arguments: argparse.Namespace) -> None:
-    if bus.database.path is None:
-        raise ConfigError("records go to a file of SQLite", operation="ingest", subject=bus.database.masked)
     if arguments.follow and (len(files) > 1 or files == ["-"]):
         raise ConfigError("--follow takes one file", operation="ingest")
     if arguments.rejected and len(files) > 1:
@@ -198,8 +196,14 @@ def _try(bus: Bus, path: str, definitions: tuple[str, ...], arguments: argparse.
 
 def _columns(bus: Bus, path: str, definitions: tuple[str, ...], arguments: argparse.Namespace) -> Columns:
     with tables.reading(bus.database, arguments.timeout) as connection:
-        present = tables.columns(connection, arguments.table, definitions)
-    return Columns(arguments.table, present, definitions, untyped=_format(path, arguments) == "csv")
+        table = tables.table_name(arguments.table, _dialect(bus), connection)
+        present = tables.columns(connection, bus.database, table, definitions)
+    untyped = _format(path, arguments) == "csv"
+    return Columns(table, present, definitions, untyped=untyped, dialect=_dialect(bus))
+
+
+def _dialect(bus: Bus) -> DialectName:
+    return "postgresql" if bus.database.dialect == "postgresql" else "sqlite"
 
 
 def _format(path: str, arguments: argparse.Namespace) -> str:

@@ -8,33 +8,36 @@ beginning: of two that take one file at once only one succeeds, and a job that i
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import uuid4
 
+from ...config import DialectName
 from ...errors import DatabaseFault
 from ...jobs import Statement
 from .records import Input, Mark
+from .tables import columns_of
 
-TABLE = """CREATE TABLE IF NOT EXISTS telemetry_ingested (
+_TABLE = """CREATE TABLE IF NOT EXISTS telemetry_ingested (
     id TEXT NOT NULL PRIMARY KEY,
     path TEXT NOT NULL,
     target TEXT NOT NULL,
-    head_bytes INTEGER NOT NULL,
+    head_bytes {integer} NOT NULL,
     head_digest TEXT NOT NULL,
-    position INTEGER NOT NULL,
-    lines INTEGER NOT NULL,
+    position {integer} NOT NULL,
+    lines {integer} NOT NULL,
     digest TEXT NOT NULL,
-    records INTEGER NOT NULL,
-    rejected INTEGER NOT NULL,
+    records {integer} NOT NULL,
+    rejected {integer} NOT NULL,
     updated_at TIMESTAMP NOT NULL
 )"""
 #: Moves to NULL, which the column refuses, where it does not stand at the beginning.
 _MOVE = """INSERT INTO telemetry_ingested (id, path, target, head_bytes, head_digest, position, lines, digest, records,
     rejected, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CURRENT_TIMESTAMP)
-ON CONFLICT (id) DO UPDATE SET position = CASE position WHEN ? THEN excluded.position END, lines = excluded.lines,
-    head_bytes = excluded.head_bytes, head_digest = excluded.head_digest, digest = excluded.digest,
-    records = excluded.records, rejected = excluded.rejected, updated_at = CURRENT_TIMESTAMP"""
+ON CONFLICT (id) DO UPDATE SET position = CASE telemetry_ingested.position WHEN ? THEN excluded.position END,
+    lines = excluded.lines, head_bytes = excluded.head_bytes, head_digest = excluded.head_digest,
+    digest = excluded.digest, records = excluded.records, rejected = excluded.rejected,
+    updated_at = CURRENT_TIMESTAMP"""
 _KNOWN = """SELECT id, path, head_bytes, head_digest, position, lines, digest, records, rejected
     FROM telemetry_ingested WHERE target = ? ORDER BY position DESC"""
 
@@ -67,15 +70,17 @@ class Taken:
         self.rejected += rejected
 
 
-def find(connection: sqlite3.Connection, input: Input, path: str, target: str) -> Taken:
+def definition(dialect: DialectName) -> str:
+    """The table of what was taken."""
+    return _TABLE.format(integer="INTEGER" if dialect == "sqlite" else "BIGINT")
+
+
+def find(connection: Any, input: Input, path: str, target: str) -> Taken:
     """What was taken of this file before; nothing of a new one. The input can seek, and stands at its beginning then.
 
     Raises `DatabaseFault` when a file of this very path was taken, and differs now in what was taken.
     """
-    try:
-        known = connection.execute(_KNOWN, (target,)).fetchall()
-    except sqlite3.OperationalError:  # no such table yet
-        known = []
+    known = connection.execute(_KNOWN, (target,)).fetchall() if columns_of(connection, "telemetry_ingested") else []
     head = input.head()
     found, changed = Taken(path, target), False
     for id, name, head_bytes, head_digest, position, lines, digest, records, rejected in known:

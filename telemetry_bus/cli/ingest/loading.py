@@ -151,7 +151,7 @@ class Loader:
         ]
         ensure, end = self._columns.ensure, self._input.mark()
         if self._taken is not None:
-            ensure = (ledger.TABLE, *ensure)
+            ensure = (ledger.definition(self._store.dialect), *ensure)
             statements.append(self._taken.move(end, len(rows), len(bad)))
         for record in bad:
             self._rejected.add(record)

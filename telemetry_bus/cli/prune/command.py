@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ...config import DEFAULT_TIMEOUT, env_flag
-from ...errors import ConfigError, DatabaseFault, JobFailed, TelemetryError
-from ...reading import connect
+from ...errors import DatabaseFault, JobFailed, TelemetryError
+from ...reading import connect, errors_of
 from ...store import TelemetryStore
 from .. import exit_codes
 from ..arguments import Parser, positive, seconds
@@ -23,6 +22,7 @@ from ..progress import counting
 from ..survey import Bus, no_database
 from ..termination import noted
 from .retention import Old, age
+from .server import OldOnServer
 
 #: With two indexes so many keep the writer for 30 to 60 ms; then it is the producers' turn.
 BATCH_ROWS = 2000
@@ -62,7 +62,7 @@ def add_to(whole: Parser) -> None:
 def run(arguments: argparse.Namespace, output: Output) -> int:
     bus = Bus.of(arguments.database)
     with _reading(bus) as connection:
-        old = Old.find(connection, arguments.table, arguments.column, datetime.now(UTC) - arguments.older_than)
+        old = _kind(bus).find(connection, arguments.table, arguments.column, datetime.now(UTC) - arguments.older_than)
         extent = old.extent(connection)
         if extent.old:
             old.refuse_children(connection)
@@ -85,7 +85,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
                 _delete(bus, old, arguments, report, stopped, advance)
             with _reading(bus) as connection:
                 report["left"] = old.extent(connection).old
-            _give_back(caller, report, stopped)
+            if bus.database.dialect == "sqlite":
+                _give_back(caller, report, stopped)
             report["interrupted"] = stopped()
     if output.as_json:
         output.document(report)
@@ -148,9 +149,10 @@ def _show(report: dict[str, Any], bus: Bus, output: Output) -> None:
         span = f", from {report['oldest']} to {report['newest']}" if report["old"] else ""
         output.sentence(f"{output.number(report['old'])} {what} would be deleted: {when}{span}")
     else:
+        space = f"; {size(report['freed_bytes'])} given back" if bus.database.path else ""
         output.sentence(
             f"{'interrupted: ' if report['interrupted'] else ''}{output.number(report['deleted'])} {what} deleted: "
-            f"{when}; {size(report['freed_bytes'])} given back"
+            f"{when}{space}"
         )
         if report["left"]:
             output.sentence(f"{output.counted(report['left'], 'old row')} left: not come to, new, or kept by a trigger")
@@ -163,22 +165,19 @@ def _show(report: dict[str, Any], bus: Bus, output: Output) -> None:
         )
 
 
+def _kind(bus: Bus) -> type[Old]:
+    return OldOnServer if bus.database.dialect == "postgresql" else Old
+
+
 @contextmanager
-def _reading(bus: Bus) -> Iterator[sqlite3.Connection]:
+def _reading(bus: Bus) -> Iterator[Any]:
     """For a moment: who reads keeps the log from being written back."""
-    if bus.database.dialect == "postgresql":
-        raise ConfigError(
-            "prune deletes from SQLite databases only",
-            operation="prune",
-            subject=bus.database.masked,
-            hint="delete with SQL: DELETE FROM … WHERE … < now() - interval '30 days', or drop a partition",
-        )
-    if bus.database.path is None or not bus.database.path.exists():
+    if bus.database.path is not None and not bus.database.path.exists():
         raise no_database(bus.database, "prune")
     try:
         with connect(bus.database, DEFAULT_TIMEOUT, True, None) as connection:
             yield connection
-    except sqlite3.Error as error:
+    except errors_of(bus.database) as error:
         raise DatabaseFault(f"cannot be read: {error}", operation="prune", subject=bus.database.masked) from error
 
 

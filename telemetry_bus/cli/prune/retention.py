@@ -59,13 +59,13 @@ class Old:
         tables = dict(connection.execute(_TABLES).fetchall())
         name = _named(table, list(tables))
         if name is None:
-            raise _mistake(f"there is no table {table!r} to prune", table, f"tables: {', '.join(tables) or 'none'}")
+            raise mistake(f"there is no table {table!r} to prune", table, f"tables: {', '.join(tables) or 'none'}")
         if not tables[name]:
-            raise _mistake(f"{name} is a virtual table", table, "prune the table that it is made from")
+            raise mistake(f"{name} is a virtual table", table, "prune the table that it is made from")
         columns = dict(connection.execute(_COLUMNS, (name,)).fetchall())
         found = _named(column, list(columns))
         if found is None:
-            raise _mistake(f"{name} has no column {column!r}", table, f"--column; columns: {', '.join(columns)}")
+            raise mistake(f"{name} has no column {column!r}", table, f"--column; columns: {', '.join(columns)}")
         text = cutoff.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
         return cls(name, found, _key(connection, name, columns), text)
 
@@ -122,15 +122,7 @@ class Old:
                 f"SELECT count(*) FROM {quoted(child)} AS child WHERE EXISTS "
                 f"(SELECT 1 FROM {quoted(self.table)} AS parent WHERE {same} AND {self._of_parent})"
             ).fetchall()
-            if count:
-                itself = fold(child) == fold(self.table)
-                hint = "set those references to NULL first" if itself else f"prune {child} first"
-                raise DatabaseFault(
-                    f"{counted(count, 'row')} of {child} would refer to nothing; nothing was deleted",
-                    operation="prune",
-                    subject=self.table,
-                    hint=hint,
-                )
+            refuse_orphans(self.table, child, count, itself=fold(child) == fold(self.table))
 
     @property
     def _of_parent(self) -> str:
@@ -169,7 +161,7 @@ def _key(connection: sqlite3.Connection, table: str, columns: dict[str, int]) ->
             return (name,)
     primary = sorted((place, name) for name, place in columns.items() if place)
     if not primary:
-        raise _mistake(f"{table} has no key by which a row can be deleted", table, "rename its column rowid")
+        raise mistake(f"{table} has no key by which a row can be deleted", table, "rename its column rowid")
     return tuple(quoted(name) for _, name in primary)
 
 
@@ -185,5 +177,16 @@ def _named(name: str, names: list[str]) -> str | None:
     )
 
 
-def _mistake(message: str, table: str, hint: str) -> ConfigError:
+def refuse_orphans(table: str, child: str, count: int, *, itself: bool) -> None:
+    """Raises `DatabaseFault` when so many rows of `child` refer to old rows of the table."""
+    if count:
+        raise DatabaseFault(
+            f"{counted(count, 'row')} of {child} would refer to nothing; nothing was deleted",
+            operation="prune",
+            subject=table,
+            hint="set those references to NULL first" if itself else f"prune {child} first",
+        )
+
+
+def mistake(message: str, table: str, hint: str) -> ConfigError:
     return ConfigError(message, operation="prune", subject=table, hint=hint)

@@ -21,6 +21,9 @@ from telemetry_bus.cli.ingest.columns import Columns, Misfit
 from telemetry_bus.cli.ingest.files import opened
 from telemetry_bus.cli.ingest.loading import Rejected
 from telemetry_bus.cli.ingest.records import MAX_RECORD_BYTES, Input, Mark, Record, csv_rows, json_lines
+from telemetry_bus.config import parse_database
+
+MEMORY = parse_database(":memory:")
 
 
 def values(reader: Any, data: bytes) -> list[Any]:
@@ -236,17 +239,17 @@ def test_definitions_of_the_user(tmp_path: Path) -> None:
         "CREATE TABLE t (a REAL, b TEXT);\n-- a comment;\n"
         "CREATE TRIGGER tr AFTER INSERT ON t BEGIN SELECT 1; SELECT 2; END;\n"
     )
-    found = tables.definitions(path)
+    found = tables.definitions(path, "sqlite")
     assert 2 == len(found)
     with closing(sqlite3.connect(":memory:")) as connection:
-        present = tables.columns(connection, "t", found)
+        present = tables.columns(connection, MEMORY, "t", found)
         columns = Columns("t", present, found, untyped=True)
         columns.learn([{"c": 1}])
         with pytest.raises(Misfit, match="no column c"):
             columns.plan(("c",))
         assert ("1.10", "007") == columns.plan(("a", "b")).row(["1.10", "007"])
         with pytest.raises(BadDefinition, match="no table other"):
-            tables.columns(connection, "other", found)
+            tables.columns(connection, MEMORY, "other", found)
 
 
 @pytest.mark.parametrize(("text", "error"), [("CREATE TABLE t (a", ConfigError), ("DROP TABLE t;", BadDefinition)])
@@ -254,13 +257,13 @@ def test_definitions_that_are_none(tmp_path: Path, text: str, error: type[Except
     path = tmp_path / "t.sql"
     path.write_text(text)
     with pytest.raises(error):
-        tables.definitions(path)
+        tables.definitions(path, "sqlite")
 
 
 @pytest.fixture
 def connection() -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        connection.execute(ledger.TABLE)
+        connection.execute(ledger.definition("sqlite"))
         yield connection
 
 
