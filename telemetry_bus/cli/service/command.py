@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ...config import parse_database
+from ...config import Database, parse_database
 from ...errors import ConfigError
 from .. import exit_codes
 from ..arguments import Parser
@@ -27,6 +27,8 @@ _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 #: A service has these for itself, or they are emptied at each boot.
 _PASSING = ("/tmp", "/var/tmp", "/run", "/dev", "/proc", "/sys")
 
+#: Where the bus folder of a server's database is.
+_STATE = Path("/var/lib")
 _RELOAD = "systemctl daemon-reload"
 
 
@@ -62,6 +64,8 @@ def run_install(arguments: argparse.Namespace, output: Output) -> int:
     seen = (service.folder, service.python, service.python.resolve(), Path(__file__).resolve())
     files = service.files(make_folder=make_folder, in_a_home=any(map(within_a_home, seen)))
     files = {path: marked(text) for path, text in files.items()}
+    secret = {path: marked(text) for path, text in service.passwords().items()}
+    files = {**files, **{path: text for path, text in secret.items() if not _below(root, path).exists()}}
     if arguments.only_print:
         _show(files, output)
         return exit_codes.DONE
@@ -70,8 +74,8 @@ def run_install(arguments: argparse.Namespace, output: Output) -> int:
         for path in files:
             _check_ours(_below(root, path))
     for path, text in files.items():
-        _write(_below(root, path), text, 0o600 if path == environment(service.name) else 0o644)
-    commands = _next(service, made=make_folder)
+        _write(_below(root, path), text, 0o600 if path.parent == environment(service.name).parent else 0o644)
+    commands = [*(f"$EDITOR {path}" for path in secret if path in files), *_next(service, made=make_folder)]
     if output.as_json:
         output.document({"files": [str(_below(root, path)) for path in files], "next": commands})
         return exit_codes.DONE
@@ -140,10 +144,10 @@ def _service(arguments: argparse.Namespace) -> Service:
     if arguments.database is None:
         raise ConfigError("--database is required", operation="install-service")
     database = parse_database(arguments.database)
-    if database.path is None:
+    if database.path is None and database.dialect == "sqlite":
         raise ConfigError("a service needs a file", operation="install-service", subject=database.masked)
-    folder = database.path.parent
-    if not str(database.path).isprintable():
+    folder = _STATE / f"telemetry-bus-{arguments.name}" if database.path is None else database.path.parent
+    if not str(folder).isprintable():
         raise ConfigError(
             "the path has characters that no unit takes", operation="install-service", subject=repr(str(folder))
         )
@@ -156,7 +160,32 @@ def _service(arguments: argparse.Namespace) -> Service:
         )
     # Not resolved: through this link Python finds its virtual environment.
     python = Path(os.path.abspath(sys.executable))
-    return Service(arguments.name, database.url, folder, arguments.user, arguments.group, python)
+    access, network = _server(database) if database.path is None else ("", False)
+    return Service(
+        arguments.name, database.url, folder, arguments.user, arguments.group, python, access=access, network=network
+    )
+
+
+def _server(database: Database) -> tuple[str, bool]:
+    """How a line of a file of passwords begins for it, and whether it is reached by network. Raises `ConfigError`."""
+    from ...postgresql_url import DEFAULT_PORT, parse
+
+    found = parse(database.url, {})
+    if "password" in found or "sslpassword" in found:
+        raise ConfigError(
+            "the URL of a service has no password: others would see it here, and the service in its environment",
+            operation="install-service",
+            subject=database.masked,
+            hint="leave it out; the command makes a file for it, of mode 0600",
+        )
+    hosts = found.get("host", "").split(",")
+    if any(host.startswith(place) for host in hosts for place in _PASSING if not host.startswith("/run/postgresql")):
+        raise ConfigError(
+            "a service does not see that folder of sockets", operation="install-service", subject=database.masked
+        )
+    parts = (found.get("host", "*"), found.get("port", DEFAULT_PORT), found.get("dbname", "*"), found.get("user", "*"))
+    line = ":".join("*" if "," in part else part.replace("\\", "\\\\").replace(":", "\\:") for part in parts)
+    return line, not all(host.startswith("/") for host in hosts)
 
 
 def _check_name(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +103,32 @@ _IN_A_HOME = """\
 ProtectHome=read-only
 """
 
+#: libpq takes a file of passwords only if nobody but its user may read it. One of `LoadCredential=` does not do: it is
+#: root's, and lets the user in by an access list, which libpq takes for rights of a group.
+_SERVER = """\
+ExecStartPre=+/bin/chown {user} {passwords}
+Environment=PGPASSFILE={passwords} TELEMETRY_BUS_DIR={folder}
+"""
+
+#: Beyond the sockets of the bus folder.
+_NETWORK = """\
+PrivateNetwork=no
+IPAddressDeny=
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+"""
+
+_PASSWORDS = """\
+# Read when telemetry-writer@{name} starts. One line, as libpq has it: host:port:database:user:password, where * stands
+# for anything, and \\ goes before a : or a \\ in the password. Without a line none is sent, as for peer or trust.
+#{line}:PASSWORD
+"""
+
+#: The producers' part: they need no password, unless they read.
+_OF_SERVER = """\
+#
+# Producers find the bus by TELEMETRY_BUS_DIR={folder}
+"""
+
 _ENVIRONMENT = """\
 # Read when telemetry-writer@{name} starts: after a change, systemctl restart telemetry-writer@{name}
 TELEMETRY_DATABASE_URL={url}
@@ -132,7 +159,8 @@ _HOMES = ("/home", "/root", "/run/user")
 
 @dataclass(frozen=True)
 class Service:
-    """One writer as a service: its name, the database's URL and folder, who runs it, and the Python that does."""
+    """One writer as a service: its name, the database's URL and folder (of a server's: that of the bus), who runs it,
+    and the Python that does."""
 
     name: str
     url: str
@@ -140,6 +168,9 @@ class Service:
     user: str
     group: str
     python: Path
+    #: Of a PostgreSQL database: how its line in the file of passwords begins, and whether it is reached by network.
+    access: str = ""
+    network: bool = False
 
     @property
     def unit(self) -> str:
@@ -159,13 +190,29 @@ class Service:
             UNIT_FOLDER / "telemetry-writer@.service": _UNIT.replace("{python}", named["python"]).replace(
                 "{watchdog}", str(WATCHDOG_S)
             ),
-            drop_in(self.name): _DROP_IN.format_map(named) + (_IN_A_HOME if in_a_home else ""),
-            environment(self.name): _ENVIRONMENT.format_map({**named, "url": _assigned(self.url)}),
+            drop_in(self.name): self._drop_in(named) + (_IN_A_HOME if in_a_home else ""),
+            environment(self.name): _ENVIRONMENT.format_map({**named, "url": _assigned(self.url)})
+            + (_OF_SERVER.format_map(named) if self.access else ""),
             Path(f"/etc/sysusers.d/telemetry-writer-{self.name}.conf"): _USERS.format_map(named),
         }
         if make_folder:
             files[folder_file(self.name)] = _FOLDER.format_map(named)
         return files
+
+    def passwords(self) -> dict[Path, str]:
+        """The file of passwords, for its administrator to fill in."""
+        if not self.access:
+            return {}
+        return {passwords(self.name): _PASSWORDS.format(name=self.name, line=self.access)}
+
+    def _drop_in(self, named: Mapping[str, str]) -> str:
+        text = _DROP_IN.format_map(named)
+        if self.network:
+            text = text.replace("[Unit]\n", "[Unit]\nWants=network-online.target\nAfter=network-online.target\n")
+        if self.access:
+            text = text.replace("# The database, its log, and the bus folder beside it.", "# The bus folder.")
+            text += _SERVER.format_map({**named, "passwords": passwords(self.name)})
+        return text + (_NETWORK if self.network else "")
 
     def _place(self, *, make_folder: bool) -> str:
         """How the drop-in names the folder. systemd gives a state directory to the service, whoever owned it."""
@@ -182,6 +229,10 @@ def environment(name: str) -> Path:
     return Path(f"/etc/telemetry-bus/{name}.env")
 
 
+def passwords(name: str) -> Path:
+    return Path(f"/etc/telemetry-bus/{name}.pgpass")
+
+
 def folder_file(name: str) -> Path:
     return Path(f"/etc/tmpfiles.d/telemetry-writer-{name}.conf")
 
@@ -194,7 +245,8 @@ def enabled(name: str) -> Path:
 def all_paths(name: str) -> list[Path]:
     """Where the files of a service of this name stand, if they are there; the unit that all share is the last."""
     users = Path(f"/etc/sysusers.d/telemetry-writer-{name}.conf")
-    return [drop_in(name), environment(name), users, folder_file(name), UNIT_FOLDER / "telemetry-writer@.service"]
+    own = [drop_in(name), environment(name), passwords(name), users, folder_file(name)]
+    return [*own, UNIT_FOLDER / "telemetry-writer@.service"]
 
 
 def within_a_home(path: Path) -> bool:

@@ -251,3 +251,57 @@ def test_a_service_that_is_not_there(tmp_path: Path, capsys: Captured) -> None:
     """Nothing to remove."""
     assert exit_codes.USAGE == uninstall(tmp_path)
     assert "there is no such service [main]" in capsys.readouterr().err
+
+
+SERVER = "postgresql://crawler@db.example:5433/tele:metry"
+PASSWORDS = "etc/telemetry-bus/main.pgpass"
+
+
+def test_a_server(tmp_path: Path, capsys: Captured) -> None:
+    """The bus folder is the service's state, the network is open, and the password has a file of its own, which stays
+    as its administrator has filled it in."""
+    assert exit_codes.DONE == install(tmp_path, database=SERVER)
+    assert "next:\n  $EDITOR /etc/telemetry-bus/main.pgpass\n" in capsys.readouterr().out
+    written = files(tmp_path)
+    drop_in, environment = written[own("main")[0]], written[own("main")[1]]
+    for line in (
+        "StateDirectory=telemetry-bus-main",
+        "ExecStartPre=+/bin/chown telemetry /etc/telemetry-bus/main.pgpass",
+        "Environment=PGPASSFILE=/etc/telemetry-bus/main.pgpass TELEMETRY_BUS_DIR=/var/lib/telemetry-bus-main",
+        "PrivateNetwork=no",
+        "After=network-online.target",
+    ):
+        assert f"\n{line}\n" in drop_in
+    assert "\nTELEMETRY_DATABASE_URL=postgresql://crawler@db.example:5433/tele%3Ametry\n" in environment
+    assert "TELEMETRY_BUS_DIR=/var/lib/telemetry-bus-main" in environment
+    assert "\n#db.example:5433:tele\\:metry:crawler:PASSWORD\n" in written[PASSWORDS]
+    assert 0o600 == (tmp_path / PASSWORDS).stat().st_mode & 0o777
+    (tmp_path / PASSWORDS).write_text("db.example:5433:*:crawler:secret\n")
+    assert exit_codes.DONE == install(tmp_path, database=SERVER)
+    assert "$EDITOR" not in capsys.readouterr().out
+    assert "secret" in (tmp_path / PASSWORDS).read_text()
+    assert exit_codes.DONE == uninstall(tmp_path)
+    assert [PASSWORDS] == [*files(tmp_path)], "what somebody has filled in is kept"
+
+
+def test_a_server_on_this_machine(tmp_path: Path) -> None:
+    """By its socket: the service needs no network."""
+    assert exit_codes.DONE == install(tmp_path, database="postgresql://crawler@/telemetry?host=/run/postgresql")
+    assert "PrivateNetwork" not in files(tmp_path)[own("main")[0]]
+    assert "#/run/postgresql:5432:telemetry:crawler:PASSWORD\n" in files(tmp_path)[PASSWORDS]
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgresql://crawler:kanarienvogel@db.example/telemetry", "has no password"),
+        ("postgresql://crawler@db.example/telemetry?password=kanarienvogel", "has no password"),
+        ("postgresql://crawler@/telemetry?host=/tmp", "folder of sockets"),
+    ],
+)
+def test_a_server_that_a_service_cannot_have(tmp_path: Path, capsys: Captured, url: str, says: str) -> None:
+    assert exit_codes.USAGE == install(tmp_path, database=url)
+    error = capsys.readouterr().err
+    assert says in error
+    assert "kanarienvogel" not in error
+    assert {} == files(tmp_path)
