@@ -21,7 +21,7 @@ def metadata_of(*tables: schema.Table) -> sa.MetaData:
 def _make(table: schema.Table, metadata: sa.MetaData) -> None:
     columns = [_column(column) for column in table.columns.values()]
     counted = any(column.counted for column in table.columns.values())
-    made = sa.Table(table.name, metadata, *columns, sqlite_autoincrement=counted)
+    made = sa.Table(table.name, metadata, *columns, sqlite_autoincrement=counted, sqlite_with_rowid=not table.clustered)
     for index in table.indexes:
         where: Any = None if index.where is None else sa.text(index.where)
         sa.Index(

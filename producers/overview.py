@@ -14,7 +14,7 @@ from sqlalchemy import and_, func, select
 
 from .columns import Moment, from_moment
 from .destination import Destination, Reading
-from .extraction.counting import Part, has_rollups
+from .extraction.counting import Part, Rolled, has_rollups
 from .extraction.metrics import NO_RESPONSE_TYPE, error_class
 from .extraction.schema import LEAST_ERROR_STATUS, NO_RESPONSE
 from .extraction.tables import EXTRACTIONS
@@ -85,4 +85,4 @@ def _part(hour: datetime, rolled: bool) -> Part:
     within = and_(Moment(row.created_at) >= begin, Moment(row.created_at) < end)
     if not rolled:
         return Part(and_(from_moment(row.created_at, begin), within))
-    return Part(and_(row.rollup_hour.is_(None), within), lambda table: table.c.hour == begin)
+    return Part(and_(row.rollup_hour.is_(None), within), Rolled(begin, end))

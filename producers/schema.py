@@ -72,12 +72,16 @@ class Upsert(NamedTuple):
 
 
 class Table:
-    """A table: its columns in their order, and its indexes. Compared by identity."""
+    """A table: its columns in their order, and its indexes. Compared by identity.
 
-    __slots__ = ("columns", "indexes", "name")
+    Rows of one that is `clustered` lie in the order of their key, where the database can do so.
+    """
 
-    def __init__(self, name: str, *columns: Column, indexes: Sequence[Index] = ()) -> None:
+    __slots__ = ("clustered", "columns", "indexes", "name")
+
+    def __init__(self, name: str, *columns: Column, indexes: Sequence[Index] = (), clustered: bool = False) -> None:
         self.name = name
+        self.clustered = clustered
         self.columns = {column.name: column for column in columns}
         self.indexes = tuple(indexes)
 
@@ -87,7 +91,7 @@ class Table:
     def renamed(self, name: str) -> Table:
         """The same under another name; its indexes have names of their own."""
         indexes = [index._replace(name=index.name.replace(self.name, name)) for index in self.indexes]
-        return Table(name, *self.columns.values(), indexes=indexes)
+        return Table(name, *self.columns.values(), indexes=indexes, clustered=self.clustered)
 
 
 def serial_id() -> Column:
@@ -161,8 +165,9 @@ _CATALOG = {"sqlite": "sqlite_master WHERE name", "postgresql": "pg_indexes WHER
 def definitions(table: Table, dialect: DialectName = "sqlite") -> tuple[str, ...]:
     """The table's DDL, then that of columns that came later, then that of its indexes; each can be repeated."""
     exists = "" if dialect == "sqlite" else "IF NOT EXISTS "
+    order = "\n WITHOUT ROWID" if table.clustered and dialect == "sqlite" else ""
     return (
-        f"CREATE TABLE IF NOT EXISTS {table.name} (\n\t" + ", \n\t".join(_parts(table, dialect)) + "\n)",
+        f"CREATE TABLE IF NOT EXISTS {table.name} (\n\t" + ", \n\t".join(_parts(table, dialect)) + f"\n){order}",
         *(
             f"ALTER TABLE {table.name} ADD COLUMN {exists}{_column(column, dialect)}"
             for column in table.columns.values()

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from ..reports.catalogue import REPORTS, add_reports
+from ..reports.catalogue import REPORTS, add_format, add_options
 from ..reports.report import Report, Row
 
 
@@ -31,9 +31,10 @@ def arguments(name: str, asked: Mapping[str, str]) -> argparse.Namespace:
     if name not in REPORTS:
         raise BadQuestion(404, f"there is no report {name}; there are {', '.join(REPORTS)}")
     options = [option for option in ("--format", *REPORTS[name][1]) if asked.get(option[2:])]
-    parser = _Parser()
-    add_reports(parser.add_subparsers(), with_database=False)
-    return parser.parse_args([name, *(f"{option}={asked[option[2:]]}" for option in options)])
+    parser = _Parser(add_help=False)
+    add_format(parser)
+    add_options(parser, name)
+    return parser.parse_args([f"{option}={asked[option[2:]]}" for option in options])
 
 
 def ordered(report: Report, by: str) -> Sequence[Row]:

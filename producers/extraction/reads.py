@@ -95,7 +95,8 @@ def publisher_stats(destination: Destination, days: float | None) -> list[dict[s
         for publisher, host, method, *figures in reading.read(_by(part.sums("publisher", "host", "method"), 3)):
             hosts[publisher, host].add(method, *figures)
         for publisher, host, bucket, extractions in reading.read(_by(part.durations("publisher", "host"), 3)):
-            hosts[publisher, host].durations[bucket] = extractions
+            if extractions:  # none in these hours of the day
+                hosts[publisher, host].durations[bucket] = extractions
     stats = [
         {
             "publisher": publisher or None,

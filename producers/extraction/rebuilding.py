@@ -20,12 +20,12 @@ from telemetry_bus.config import DialectName
 from ..columns import Hour
 from ..destination import Destination, Reading
 from ..moments import hour
-from ..schema import Table, definitions, statement
+from ..schema import Table, definitions
 from ..values import utc_text
 from . import schema
 from .counting import Part, ended_of, has_rollups, tried_of
-from .rollups import MethodSums, summed
-from .schema import ADDED_UP, DURATION_ROLLUPS, METHOD_ROLLUPS, ROLLUP_TABLES, ROLLUPS
+from .rollups import MethodSums, additions, column_of, day_of, summed
+from .schema import DURATION_ROLLUPS, METHOD_ROLLUPS, ROLLUP_TABLES, ROLLUPS
 from .tables import EXTRACTIONS
 from .tables import ROLLUPS as ROLLED
 
@@ -143,9 +143,10 @@ def _emptying(emptied: str) -> Job:
     return Job(
         (
             Statement(f"DELETE FROM {ROLLUPS.name} WHERE hour = ? AND ({rolled}) <= ({rows})", ((emptied,) * 3,)),
-            *(
-                Statement(f"DELETE FROM {table.name} WHERE hour = ? AND {gone}", ((emptied,) * 2,))
-                for table in (DURATION_ROLLUPS, METHOD_ROLLUPS)
+            Statement(f"DELETE FROM {METHOD_ROLLUPS.name} WHERE hour = ? AND {gone}", ((emptied,) * 2,)),
+            Statement(
+                f"UPDATE {DURATION_ROLLUPS.name} SET {column_of(emptied)} = NULL WHERE day = ? AND {gone}",
+                ((day_of(emptied), emptied),),
             ),
             Statement(
                 f"UPDATE {_EXTRACTIONS} SET rollup_hour = NULL WHERE rollup_hour = ? AND {gone}", ((emptied,) * 2,)
@@ -183,11 +184,7 @@ def _next_step(destination: Destination) -> _Step | None:
         Job(
             (
                 Statement(_CLAIM, ((claim, first, last, first, last, count),)),
-                *(
-                    Statement(_if_claimed(table, dialect), tuple((*row, claim) for row in rows))
-                    for table, rows in added.items()
-                    if rows
-                ),
+                *additions(added, dialect, _CLAIMED, claim),
                 Statement(_done(dialect), ((claim,),)),
             )
         ),
@@ -217,9 +214,7 @@ _CLAIM = f"""UPDATE {_EXTRACTIONS} SET rollup_hour = ? WHERE id BETWEEN ? AND ? 
 AND (SELECT count(*) FROM {_EXTRACTIONS} WHERE id BETWEEN ? AND ? AND rollup_hour IS NULL) = ?"""
 
 
-def _if_claimed(table: Table, dialect: DialectName) -> str:
-    claimed = f"EXISTS (SELECT 1 FROM {_EXTRACTIONS} WHERE rollup_hour = ?)"
-    return statement(table, tuple(table.columns), ADDED_UP[table], dialect, where=claimed)
+_CLAIMED = f"EXISTS (SELECT 1 FROM {_EXTRACTIONS} WHERE rollup_hour = ?)"
 
 
 def _done(dialect: DialectName) -> str:

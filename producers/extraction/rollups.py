@@ -23,7 +23,7 @@ from ..kinds import stored_text
 from ..schema import Table, definitions, statement
 from ..values import utc_text
 from .metrics import FIELDS
-from .schema import ADDED_UP, DURATION_ROLLUPS, METHOD_ROLLUPS, NO_RESPONSE, NOT_TOLD, ROLLUP_TABLES, ROLLUPS
+from .schema import DURATION_ROLLUPS, METHOD_ROLLUPS, NO_RESPONSE, NOT_TOLD, ROLLUP_TABLES, ROLLUPS, adding
 
 #: Older rows hold the clock of its start, in seconds, for a method without end. No duration in ms is as long.
 _LEAST_CLOCK = 1e9
@@ -51,6 +51,16 @@ def hour_of(moment: datetime) -> str:
     return utc_text(moment)[:13] + ":00:00"
 
 
+def day_of(hour: str) -> str:
+    """The day of an hour, as text of its beginning."""
+    return hour[:10] + " 00:00:00"
+
+
+def column_of(hour: str) -> str:
+    """Where `DURATION_ROLLUPS` has an hour."""
+    return f"h{hour[11:13]}"
+
+
 def rollup_job(row: Mapping[str, Any], methods: Mapping[str, MethodSums], *, dialect: DialectName = "sqlite") -> Job:
     """The job that adds one extraction, given by the columns of its table, to the rollups of its hour."""
     hour, duration_ms = row["rollup_hour"], row["total_duration_ms"]
@@ -69,13 +79,35 @@ def rollup_job(row: Mapping[str, Any], methods: Mapping[str, MethodSums], *, dia
 
 def added_up_job(added: Mapping[Table, Sequence[tuple[Any, ...]]], *, dialect: DialectName = "sqlite") -> Job:
     """The job that adds rows, whole and as they are stored, to those of rollups."""
-    statements = tuple(Statement(_added_up(table, dialect), rows) for table, rows in added.items() if rows)
-    return Job(statements, _definitions(dialect))
+    return Job(tuple(additions(added, dialect)), _definitions(dialect))
 
 
-@lru_cache(maxsize=16)
-def _added_up(table: Table, dialect: DialectName) -> str:
-    return statement(table, tuple(table.columns), ADDED_UP[table], dialect)
+def additions(
+    added: Mapping[Table, Sequence[tuple[Any, ...]]], dialect: DialectName, where: str = "", *values: Any
+) -> Iterator[Statement]:
+    """What adds rows, as they are stored, to those of rollups; where a condition holds, which has these values. Rows of
+    durations are an hour, a publisher, a host, a bucket and how many extractions."""
+    for table, rows in added.items():
+        for given, of_columns in _by_columns(table, rows).items():
+            bound = [(*row, *values) for row in of_columns] if values else of_columns
+            if bound:
+                yield Statement(_added_up(table, given, dialect, where), tuple(bound))
+
+
+def _by_columns(table: Table, rows: Sequence[tuple[Any, ...]]) -> Mapping[tuple[str, ...], Sequence[tuple[Any, ...]]]:
+    """The rows by the columns that are given."""
+    if table is not DURATION_ROLLUPS:
+        return {tuple(table.columns): rows}
+    found: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
+    for hour, *key, extractions in rows:
+        given = ("day", "publisher", "host", "bucket", column_of(hour))
+        found.setdefault(given, []).append((day_of(hour), *key, extractions))
+    return found
+
+
+@lru_cache(maxsize=128)
+def _added_up(table: Table, given: tuple[str, ...], dialect: DialectName, where: str) -> str:
+    return statement(table, given, adding(table, given), dialect, where=where)
 
 
 @lru_cache(maxsize=2)

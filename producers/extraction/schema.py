@@ -110,16 +110,22 @@ ROLLUPS = Table(
     Column("timed", INTEGER, required=True),
     Column("duration_ms", REAL, required=True),
     Column("last_seen", SECOND, required=True),
+    clustered=True,
 )
 
-#: Their durations, as a histogram: see `producers.histogram`.
+#: The hours of a day, as columns.
+HOURS = tuple(f"h{hour:02}" for hour in range(24))
+
+#: Their durations, as a histogram: see `producers.histogram`. A row has a day by its hours: most buckets come back in
+#: each of them, and a report over days reads a tenth of the rows.
 DURATION_ROLLUPS = Table(
-    "extraction_duration_rollups",
-    Column("hour", SECOND, key=True),
+    "extraction_daily_durations",
+    Column("day", SECOND, key=True),
     Column("publisher", TEXT, key=True),
     Column("host", TEXT, key=True),
     Column("bucket", INTEGER, key=True),
-    Column("extractions", INTEGER, required=True),
+    *(Column(hour, INTEGER) for hour in HOURS),
+    clustered=True,
 )
 
 #: Each method of theirs: how often it was tried, came to its end, succeeded, and found each field.
@@ -134,6 +140,7 @@ METHOD_ROLLUPS = Table(
     Column("timed", INTEGER, required=True),
     Column("duration_ms", REAL, required=True),
     *(Column(f"found_{name}", INTEGER, required=True) for name in FIELDS),
+    clustered=True,
 )
 
 ROLLUP_TABLES = (ROLLUPS, DURATION_ROLLUPS, METHOD_ROLLUPS)
@@ -158,18 +165,17 @@ def _errors_united(dialect: DialectName) -> dict[str, str]:
 COUNT_ERROR = Upsert(("host", "status_code"), _count_error, united=_errors_united)
 
 
-def _adding(table: Table) -> Upsert:
-    """Its numbers are added to those that are there, the last moment stays."""
+def adding(table: Table, given: tuple[str, ...]) -> Upsert:
+    """Of a table of rollups: the given numbers are added to those that are there, the last moment stays."""
     key = tuple(column.name for column in table.columns.values() if column.key)
-    sums = [column.name for column in table.columns.values() if column.kind in (INTEGER, REAL) and not column.key]
+    sums = [name for name in given if table.columns[name].kind in (INTEGER, REAL) and name not in key]
 
     def changes(dialect: DialectName) -> dict[str, str]:
-        added = {name: f"stored.{name} + excluded.{name}" for name in sums}
-        return added | ({"last_seen": _LAST_SEEN} if "last_seen" in table.columns else {})
+        added = {name: f"coalesce(stored.{name}, 0) + excluded.{name}" for name in sums}
+        return added | ({"last_seen": _LAST_SEEN} if "last_seen" in given else {})
 
     return Upsert(key, changes)
 
 
 #: Of moments in one form.
 _LAST_SEEN = "CASE WHEN stored.last_seen > excluded.last_seen THEN stored.last_seen ELSE excluded.last_seen END"
-ADDED_UP = {table: _adding(table) for table in ROLLUP_TABLES}

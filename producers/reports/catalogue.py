@@ -88,10 +88,14 @@ def add_database(parser: argparse.ArgumentParser) -> None:
 
 def add_reports(subparsers: Any, *, with_database: bool) -> None:
     """A sub-command for each report, with its options."""
-    for name, (about, options) in REPORTS.items():
-        parser = add_report(subparsers, name, about, with_database=with_database)
-        for option in options:
-            parser.add_argument(option, **{**_OPTIONS[option], **_SPECIAL.get((name, option), {})})
+    for name, (about, _) in REPORTS.items():
+        add_options(add_report(subparsers, name, about, with_database=with_database), name)
+
+
+def add_options(parser: argparse.ArgumentParser, name: str) -> None:
+    """Those of the report `name` alone."""
+    for option in REPORTS[name][1]:
+        parser.add_argument(option, **{**_OPTIONS[option], **_SPECIAL.get((name, option), {})})
 
 
 def add_report(subparsers: Any, name: str, about: str, *, with_database: bool) -> argparse.ArgumentParser:
@@ -99,9 +103,13 @@ def add_report(subparsers: Any, name: str, about: str, *, with_database: bool) -
     parser: argparse.ArgumentParser = subparsers.add_parser(name, help=about, description=f"Print {about}.")
     if with_database:
         add_database(parser)
-    parser.add_argument("--format", choices=("table", "json", "csv"), default="table", help="table by default")
+    add_format(parser)
     parser.add_argument("--spreadsheet", action="store_true", help="CSV whose texts no spreadsheet takes for formulas")
     return parser
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", choices=("table", "json", "csv"), default="table", help="table by default")
 
 
 def make_report(name: str, args: Any, telemetry: extraction.ExtractionReads, destination: Destination) -> Report:

@@ -421,7 +421,7 @@ def test_only_the_last_days(name: str, filled_at_once: Path, capsys: pytest.Capt
             ("extraction_telemetry_v2", "rollup_hour"),
             ("extraction_rollups", "hour"),
             ("extraction_rollups", "last_seen"),
-            ("extraction_duration_rollups", "hour"),
+            ("extraction_daily_durations", "day"),
             ("extraction_method_rollups", "hour"),
             ("http_error_summary", "last_seen"),
             ("byline_cleaning_telemetry", "extraction_timestamp"),

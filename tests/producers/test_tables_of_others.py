@@ -243,7 +243,8 @@ def _in_capitals(table: Table) -> str:
 
 def _of_strict_types(table: Table) -> str:
     words = {"TIMESTAMP": "TEXT", "BOOLEAN": "INTEGER"}
-    return re.sub("|".join(words), lambda found: words[found[0]], strict(table)) + " STRICT"
+    text = re.sub("|".join(words), lambda found: words[found[0]], strict(table))
+    return text + (", STRICT" if table.clustered else " STRICT")
 
 
 @pytest.mark.parametrize(
