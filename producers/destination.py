@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias, Ty
 from telemetry_bus import Job, TelemetryStore, get_store
 from telemetry_bus.config import DialectName, parse_database
 
+from .counters import in_step
 from .requirements import REQUIRED_COLUMNS, Requirements, fulfilled, requirements
 from .schema import Table, Upsert, with_room
 
@@ -29,6 +30,8 @@ _PLACEHOLDERS = {"sqlite": "qmark", "postgresql": "format"}
 #: A transaction that sees one state.
 _BEGIN = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ"}
 
+#: What PostgreSQL says of types that do not go together (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+_OF_TYPES = frozenset({"42804", "42883"})
 #: Rows that are in memory at a time.
 CHUNK_ROWS = 10_000
 #: How long a table that was not there is taken to be still absent.
@@ -88,6 +91,7 @@ class Destination:
         self._definitions_apart: bool | None = None  # not known yet
         self._missed_count = count(1)
         self._roomy: set[str] = set()
+        self._in_step: set[str] = set()
         self._purposes: dict[str, tuple[bool, float]] = {}  # and when to look again
         self._requirements: dict[str, tuple[Requirements, float]] = {}  # likewise
         self._tell_again_at: dict[str, float] = {}
@@ -123,7 +127,8 @@ class Destination:
 
     def _submit(self, job: Job) -> None:
         if isinstance(self.store, TelemetryStore):
-            self.store.submit(fulfilled(job, self._required) if self.dialect == "sqlite" else job)
+            of_file = self.dialect == "sqlite"
+            self.store.submit(fulfilled(job, self._required) if of_file else in_step(job, self._in_step))
         elif self._takes_definitions():
             self.store.submit(job, ensure=[each for each in job.ensure if not self._is_done(each)])
         else:
@@ -286,7 +291,8 @@ class Reading:
 
     def __init__(self, connection: Any, dialect: DialectName, placeholders: str) -> None:
         self.connection = connection
-        self._compiled = partial(compile_query, dialect=dialect, placeholders=placeholders)
+        self._dialect = dialect
+        self._placeholders = placeholders
 
     def read(self, query: Reads) -> list[tuple[Any, ...]]:
         """The rows of a query; none when its tables do not exist yet. Values are as the database holds them."""
@@ -294,15 +300,26 @@ class Reading:
 
     def chunks(self, query: Reads) -> Iterator[list[tuple[Any, ...]]]:
         """The same, some thousand rows at a time, so that memory does not grow with the table."""
-        sql, parameters = query[:2] if isinstance(query, Query) else self._compiled(query)
         try:
-            cursor = self.connection.execute(sql, parameters)
+            cursor = self._execute(query)
         except Exception as error:
             if _is_missing_table(error):
                 return
             raise
         while chunk := cursor.fetchmany(CHUNK_ROWS):
             yield chunk if type(chunk[0]) is tuple else [tuple(row) for row in chunk]
+
+    def _execute(self, query: Reads) -> Any:
+        if isinstance(query, Query):
+            return self.connection.execute(query.sql, query.parameters)
+        try:
+            return self.connection.execute(*_compiled(query, _dialect(self._dialect, self._placeholders)))
+        except Exception as error:
+            if getattr(error, "sqlstate", None) not in _OF_TYPES:
+                raise
+        from .other_types import dialect
+
+        return self.connection.execute(*_compiled(query, dialect(self._placeholders)))
 
     def read_dicts(self, query: Reads) -> list[dict[str, Any]]:
         """The same, each row by the names of the query's columns."""
@@ -320,7 +337,11 @@ def compile_query(
     query: Select[Any] | CompoundSelect[Any], dialect: DialectName, placeholders: str
 ) -> tuple[str, Sequence[Any]]:
     """The query's SQL and its parameters, in order; `placeholders` is a `paramstyle` of PEP 249."""
-    compiled: Any = query.compile(dialect=_dialect(dialect, placeholders), compile_kwargs={"render_postcompile": True})
+    return _compiled(query, _dialect(dialect, placeholders))
+
+
+def _compiled(query: Select[Any] | CompoundSelect[Any], dialect: Any) -> tuple[str, Sequence[Any]]:
+    compiled: Any = query.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
     parameters = compiled.construct_params()
     return str(compiled), [parameters[name] for name in compiled.positiontup]
 

@@ -42,6 +42,20 @@ def comparable(sql: str, dialect: DialectName) -> str:
     )
 
 
+#: A text that is a moment for certain: any other one would end a statement of PostgreSQL.
+_MOMENT = (
+    r"^\d{4}-((0[13578]|1[02])-31|(0[13-9]|1[0-2])-(29|30)|(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8]))"
+    r"([ T]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?( ?(Z|[-+](0\d|1[0-4])(:?[0-5]\d)?))?)?$"
+)
+
+
+def readable(sql: str) -> str:
+    """The SQL of a moment on PostgreSQL, in UTC and without a zone, from that of a column of moments or of texts. NULL
+    for a text that is none; 29 February is none, either, for not each year has it."""
+    text = f"CAST({sql} AS text)"
+    return f"CASE WHEN {text} ~ '{_MOMENT}' THEN CAST(CAST({text} AS timestamptz) AS timestamp) END"
+
+
 def hour(sql: str, dialect: DialectName) -> str:
     """The SQL of the beginning of a moment's hour, from that of a column; `NO_HOUR` where there is no moment."""
     if dialect == "postgresql":

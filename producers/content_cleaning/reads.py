@@ -10,7 +10,14 @@ from .schema import PATTERNS, SEGMENTS, SESSIONS
 
 _DESCRIPTION = ("pattern_type", "text_content", "confidence_score", "occurrences_total", "removal_reason")
 _SUREST_FIRST = ("confidence_score DESC", "occurrences_total DESC")
-_IS_ELIGIBLE = "is_ml_training_eligible = TRUE"
+
+
+def _is_true(column: str) -> str:
+    """Of a column of booleans, and of one of numbers, as another program may have made it."""
+    return f"CAST({column} AS TEXT) IN ('1', 'true')"
+
+
+_IS_ELIGIBLE = _is_true("is_ml_training_eligible")
 
 
 def persistent_patterns(destination: Destination, domain: str | None) -> list[dict[str, Any]]:
@@ -65,7 +72,7 @@ def _of(domain: str | None, columns: tuple[str, ...], *conditions: str) -> Query
 
 
 def _active(columns: tuple[str, ...], order: tuple[str, ...], *conditions: str, values: tuple[Any, ...] = ()) -> Query:
-    where = " AND ".join(("is_active = TRUE", *conditions))
+    where = " AND ".join((_is_true("is_active"), *conditions))
     sql = f"SELECT {', '.join(columns)} FROM {PATTERNS.name} WHERE {where} ORDER BY {', '.join(order)}"
     return Query(sql, values, columns)
 

@@ -19,7 +19,7 @@ from telemetry_bus.config import DialectName
 
 from ..columns import Hour
 from ..destination import Destination, Reading
-from ..moments import hour
+from ..moments import hour, readable
 from ..schema import Table, definitions
 from ..values import utc_text
 from . import schema
@@ -218,4 +218,5 @@ _CLAIMED = f"EXISTS (SELECT 1 FROM {_EXTRACTIONS} WHERE rollup_hour = ?)"
 
 
 def _done(dialect: DialectName) -> str:
-    return f"UPDATE {_EXTRACTIONS} SET rollup_hour = {hour('created_at', dialect)} WHERE rollup_hour = ?"
+    created = "created_at" if dialect == "sqlite" else readable("created_at")
+    return f"UPDATE {_EXTRACTIONS} SET rollup_hour = {hour(created, dialect)} WHERE rollup_hour = ?"

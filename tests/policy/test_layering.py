@@ -43,7 +43,8 @@ OWNERS = {
         "telemetry_bus.tables",
         *("telemetry_bus.store", "telemetry_bus.testing"),  # the names of types
         # what reads; what records does without
-        *("producers.alchemy", "producers.columns", "producers.destination", "producers.reports"),
+        *("producers.alchemy", "producers.columns", "producers.destination", "producers.other_types"),
+        "producers.reports",
         "producers.extraction.counting",
         "producers.extraction.reads",
         "producers.extraction.rebuilding",

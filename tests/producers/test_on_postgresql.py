@@ -142,6 +142,18 @@ def test_the_same_rows_and_reports(stores: dict[str, TelemetryStore]) -> None:
             assert said["sqlite"] == said["postgresql"], arguments
 
 
+def test_rollups_are_made_again(stores: dict[str, TelemetryStore]) -> None:
+    """By `telemetry-report rollup --rebuild`: the same ones, of all hours, and from none."""
+    for again in ("--all", "--rebuild"):
+        said = {kind: report(store, "rollup", "--rebuild", again) for kind, store in stores.items()}
+        assert said["sqlite"] == said["postgresql"]
+        tables = {kind: rows_of_all_tables(store) for kind, store in stores.items()}
+        assert tables["sqlite"] == tables["postgresql"]
+        for store in stores.values():
+            store.execute("DELETE FROM extraction_rollups")
+            store.flush()
+
+
 def rows_of_all_tables(store: TelemetryStore) -> dict[str, list[str]]:
     destination = Destination(store, logger=logging.getLogger("test"))
     found = {}
