@@ -1,4 +1,7 @@
-"""Two hosts, one PostgreSQL: each has bus folder, writer and producers of its own; one server has all their rows."""
+"""Two hosts, one PostgreSQL: each has bus folder, writer and producers of its own; one server has all their rows.
+
+A host is a network namespace where these can be made, which takes root; else it is a bus folder alone.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 from tests.support.postgresql import USER, Server, binaries
+
+from . import namespaces
 
 HOSTS = 2
 _WAIT_S = 600
@@ -42,34 +50,53 @@ def show(processes: int, records: int) -> int:
         server = Server(folder / "server", found)
         print("a PostgreSQL server is made …", flush=True)
         server.create()
-        server.start()
-        try:
-            server.run(f"CREATE ROLE {USER} LOGIN")
-            server.run(f"CREATE DATABASE telemetry OWNER {USER}")
-            return _record(server.url("telemetry"), folder, processes, records)
-        finally:
-            server.stop()
+        with namespaces.made(HOSTS) as names:
+            addresses = [namespaces.address(number) for number, _ in enumerate(names, 1)]
+            with (server.data / "pg_hba.conf").open("a") as access:
+                access.write(namespaces.ACCESS)
+            server.start({"listen_addresses": ",".join(["127.0.0.1", *addresses])})
+            try:
+                server.run(f"CREATE ROLE {USER} LOGIN")
+                server.run(f"CREATE DATABASE telemetry OWNER {USER}")
+                return _record(server.url("telemetry"), folder, names, processes, records)
+            finally:
+                server.stop()
 
 
-def _record(url: str, folder: Path, processes: int, records: int) -> int:
+def _record(url: str, folder: Path, names: Sequence[str], processes: int, records: int) -> int:
     each = max(1, records // processes)
+    hosts = [_Host(number, folder, url, names) for number in range(1, HOSTS + 1)]
+    print(f"{HOSTS} hosts: {'network namespaces' if names else 'two bus folders'}", flush=True)
     began = time.monotonic()
-    running = []
-    for number in range(processes):
-        host = f"host{number % HOSTS + 1}"
-        environment = {**os.environ, "TELEMETRY_BUS_DIR": str(folder / host)}
-        command = [sys.executable, "-c", PRODUCER, url, host, str(each)]
-        running.append(subprocess.Popen(command, env=environment))
+    running = [
+        host.start("-c", PRODUCER, host.url, host.name, str(each))
+        for _, host in zip(range(processes), cycle(hosts), strict=False)
+    ]
     failed = sum(process.wait(_WAIT_S) != 0 for process in running)
     took = time.monotonic() - began
-    for host in {f"host{number + 1}" for number in range(HOSTS)}:
-        environment = {**os.environ, "TELEMETRY_BUS_DIR": str(folder / host)}
-        stop = [sys.executable, "-m", "telemetry_bus", "stop", "--database", url]
-        subprocess.run(stop, env=environment, check=False, capture_output=True)
+    for host in hosts[:processes]:
+        host.start("-m", "telemetry_bus", "stop", "--database", host.url, stdout=subprocess.DEVNULL).wait(_WAIT_S)
     wrong = _report(url, each * processes)
     rate = each * processes / took
     print(f"{each * processes:,} records of {processes} processes in {took:.1f} s: {rate:,.0f} a second")
     return wrong + failed
+
+
+class _Host:
+    """One of them: its bus folder, and how it reaches the server."""
+
+    def __init__(self, number: int, folder: Path, url: str, names: Sequence[str]) -> None:
+        self.name = f"host{number}"
+        self.url = url.replace("127.0.0.1", namespaces.address(number)) if names else url
+        self._namespace = names[number - 1] if names else None
+        self._environment = {**os.environ, "TELEMETRY_BUS_DIR": str(folder / self.name)}
+
+    def start(self, *words: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Python with these words, there."""
+        command = [sys.executable, *words]
+        if self._namespace is not None:
+            command = namespaces.inside(self._namespace, command)
+        return subprocess.Popen(command, env=self._environment, **options)
 
 
 def _report(url: str, expected: int) -> int:

@@ -482,3 +482,32 @@ def test_another_target_is_refused_while_it_moves(
     assert 0 == copy(old, postgresql)
     assert 2 == copy(old, postgresql.replace("bus@", "postgres@"))
     assert "moves to postgresql://bus@" in capsys.readouterr().err
+
+
+def test_the_password_is_nowhere(old: Path, postgresql: str, postgresql_server: Server, tmp_path: Path) -> None:
+    """Given in the environment: neither said, nor in a file of ours, the old database among them."""
+    secret, role = "kanarienvogel", f"r{os.getpid()}"
+    name = postgresql.rpartition("/")[2]
+    postgresql_server.run(
+        f"CREATE ROLE {role} LOGIN PASSWORD '{secret}' IN ROLE {ASKED}", f"ALTER DATABASE {name} OWNER TO {role}"
+    )
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "TELEMETRY_DATABASE_URL": postgresql.replace("bus@", f"{role}:{secret}@"),
+    }
+    try:
+        _leave_a_job(old, environment)
+        command = [sys.executable, "-m", "telemetry_bus"]
+        words = ["copy", "--from", str(old), "--json", "--traceback"]
+        ended = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, check=False)
+        assert (0, "") == (ended.returncode, ended.stderr)
+        assert 1 == json.loads(ended.stdout)["jobs"], "the job that waited was applied, by a writer with the password"
+        subprocess.run([*command, "stop"], env=environment, check=True, capture_output=True)
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+        assert old in files
+        assert any(path.name == "writer.log" for path in files)
+        assert [] == [path for path in files if secret.encode() in path.read_bytes()]
+        assert secret not in ended.stdout
+    finally:
+        postgresql_server.run(f"REASSIGN OWNED BY {role} TO bus", f"DROP ROLE {role}", database=name)
