@@ -43,12 +43,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"demo: {database} cannot be replaced: {error}; --keep adds to a database", file=sys.stderr)
         return EXIT_USAGE
     try:
-        return _demonstrate(console, database, options.workers, options.records)
+        ended = _demonstrate(console, database, options.workers, options.records)
     except sqlite3.Error as error:  # with --keep: tables of the same names that are not ours
         print(f"demo: {database}: {error}", file=sys.stderr)
         return EXIT_MISSING
     except KeyboardInterrupt:
         print("demo: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return serve(database) if options.serve and ended == EXIT_OK else ended
+
+
+def serve(database: Path) -> int:
+    """The pages on the database, until a signal ends them."""
+    command = [str(Path(sys.executable).with_name("telemetry-report")), "serve", "--database", str(database)]
+    try:
+        return subprocess.run(command, check=False).returncode
+    except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
 
@@ -62,6 +72,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--postgres", action="store_true", help="two hosts that write into one PostgreSQL server, which is made for it"
     )
+    parser.add_argument("--serve", action="store_true", help="open the pages on the database afterwards")
     return parser.parse_args(arguments)
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -21,72 +19,72 @@ from ..destination import Destination
 from ..extraction import ComprehensiveExtractionTelemetry
 from ..overview import Series, overview
 from ..reports.catalogue import REPORTS, make_report
-from ..reports.opening import errors_of_reading, open_store
+from ..reports.opening import open_store
 from ..reports.rendering import render
-from ..reports.report import Column, Report, Row
-from ..reports.words import words
+from ..reports.report import Report
 from .access import Access
-from .asking import BadQuestion, arguments, ordered
+from .asking import arguments, ordered
+from .bus import Unanswered, ask
+from .extractions import Extractions
+from .letters import DeadLetters
+from .live import Live
+from .pages import answering, page, text_of
 
 #: A page has at most these rows; what is downloaded has all.
 MOST_ROWS = 500
-#: So are its values cut.
-MOST_LETTERS = 300
 
 _logger = logging.getLogger(__name__)
-_templates = Environment(
-    loader=PackageLoader(__package__), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-)
 
 
 def make_app(database: str | None, token: str | None = None) -> Starlette:
     """The application. It keeps nothing between requests."""
-
-    def overview_page(request: Request) -> Response:
-        return _answered(lambda: _page("overview.html", "Overview", lines=_lines(_series(database))))
-
-    def report_page(request: Request) -> Response:
-        return _answered(lambda: _report(database, request))
-
-    def metrics(request: Request) -> Response:
-        return _answered(lambda: PlainTextResponse(_exposition(_series(database)), media_type=_EXPOSITION))
-
-    def healthz(request: Request) -> Response:
-        return _answered(lambda: _healthy(database))
-
+    extractions, letters, live = Extractions(database), DeadLetters(database), Live(database)
+    views = {
+        "/": lambda request: _overview(database),
+        "/publishers": extractions.publishers,
+        "/publisher": extractions.publisher,
+        "/errors": extractions.errors,
+        "/methods": extractions.methods,
+        "/samples": extractions.samples,
+        "/queue": lambda request: _queue(database),
+        "/dead-letters": letters.groups,
+        "/dead-letters/question": letters.question,
+        "/dead-letters/{id}": letters.group,
+        "/live": live.page,
+        "/reports/{name}": lambda request: _report(database, request),
+        "/metrics": lambda request: PlainTextResponse(_exposition(_series(database)), media_type=_EXPOSITION),
+        "/healthz": lambda request: _healthy(database),
+    }
     routes = [
-        Route("/", overview_page),
-        Route("/reports/{name}", report_page),
-        Route("/metrics", metrics),
-        Route("/healthz", healthz),
+        *(Route(address, answering(view)) for address, view in views.items()),
+        Route("/dead-letters/order", letters.act, methods=["POST"]),
+        Route("/live/rows", live.rows),
         Mount("/static", StaticFiles(directory=Path(__file__).with_name("static"))),
     ]
-    return Starlette(routes=routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=Access(token))])
+    return Starlette(routes=routes, middleware=[Middleware(Access, token=token)])
 
 
-def _answered(make: Callable[[], Response]) -> Response:
-    """What was made, or a page that says why it cannot be."""
-    unreadable: tuple[type[Exception], ...] = (OSError, *errors_of_reading())
+def _overview(database: str | None) -> Response:
+    series = _series(database)
     try:
-        return make()
-    except BadQuestion as error:
-        return _failure(error.status, error)
-    except unreadable as error:
-        return _failure(503, error)
-    except (TypeError, ValueError, ArithmeticError) as error:  # a column may hold anything in SQLite
-        _logger.exception("a page cannot be made")
-        return _failure(500, f"the database holds what this page cannot read: {type(error).__name__}: {error}")
+        state = ask(database, "status")
+    except Unanswered as error:
+        state = {"state": "not known", "last_error": str(error)}
+    return page("overview.html", "Overview", lines=_lines(series), state=state)
 
 
-def _failure(status: int, why: object) -> Response:
-    return _page("failure.html", "This page cannot be made", status, why=words("text", str(why)))
-
-
-def _page(template: str, title: str, status: int = 200, **values: Any) -> HTMLResponse:
-    text = _templates.get_template(template).render(
-        title=title, reports={name: about for name, (about, _) in REPORTS.items()}, **values
-    )
-    return HTMLResponse(text, status)
+def _queue(database: str | None) -> Response:
+    state = ask(database, "status")
+    commit = state.get("commit_ms") or {}
+    figures = [
+        ("jobs wait", text_of("count", state.get("pending_jobs"))),
+        ("bytes wait", text_of("count", sum(stream["pending_bytes"] for stream in state.get("streams", ())))),
+        ("jobs committed since it started", text_of("count", state.get("jobs_committed"))),
+        ("a commit, p99", text_of("duration", commit.get("p99"))),
+        ("jobs dropped by producers", text_of("count", state.get("jobs_dropped"))),
+        ("dead letters", text_of("count", state.get("dead_letters"))),
+    ]
+    return page("queue.html", "Queue", state=state, figures=figures)
 
 
 def _report(database: str | None, request: Request) -> Response:
@@ -99,21 +97,17 @@ def _report(database: str | None, request: Request) -> Response:
         return _download(name, report, given.format)
     rows = ordered(report, asked.get("sort", ""))
     keys = [option.removeprefix("--") for option in REPORTS[name][1]]
-    return _page(
+    return page(
         "report.html",
         report.title,
         report=report,
         heads=[(column.heading, column.kind, _query(request, sort=_turned(column.key, asked)))
                for column in report.columns],
-        rows=[[(_cell(column, row), column.kind) for column in report.columns] for row in rows[:MOST_ROWS]],
+        rows=[[(text_of(column.kind, row.get(column.key)), column.kind) for column in report.columns]
+              for row in rows[:MOST_ROWS]],
         options=[(key, asked.get(key, "")) for key in keys],
         downloads={form: _query(request, format=form) for form in ("csv", "json")},
     )  # fmt: skip
-
-
-def _cell(column: Column, row: Row) -> str:
-    text = words(column.kind, row.get(column.key))
-    return text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - 1]}…"
 
 
 def _query(request: Request, **changed: str) -> str:

@@ -1,0 +1,108 @@
+"""Dead letters: groups of one kind, what a group holds, and running them again or deleting them after a question."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from .asking import BadQuestion
+from .bus import ask
+from .pages import answering, page
+
+#: Of a group so many are shown.
+MOST_LETTERS = 100
+ACTIONS = {"retry": "run again", "purge": "delete for good"}
+#: Of a form.
+_MOST_BYTES = 65_536
+_FILTERS = ("error", "table", "since", "like")
+
+
+class DeadLetters:
+    """The pages on the dead letters of a database.
+
+    The two actions change something: they are taken from a form of these pages alone, which knows a secret of this
+    process, and from a page of this origin.
+    """
+
+    def __init__(self, database: str | None) -> None:
+        self._database = database
+        self._secret = secrets.token_urlsafe()
+
+    def groups(self, request: Request) -> Response:
+        chosen = _chosen(request.query_params)
+        found = ask(self._database, "dead-letters", "list", "--group", *_options(chosen))
+        return page("letters.html", "Dead letters", groups=found, chosen=chosen, filters=_FILTERS[:-1])
+
+    def group(self, request: Request) -> Response:
+        """Those of one kind, with the values of the first of them."""
+        like = _number(request.path_params["id"])
+        options = ["--like", like, "--limit", str(MOST_LETTERS)]
+        found = ask(self._database, "dead-letters", "list", "--each", *options)
+        whole = ask(self._database, "dead-letters", "show", like)
+        return page("letter_group.html", "Dead letters of one kind", letters=found, whole=whole, like=like)
+
+    def question(self, request: Request) -> Response:
+        """What is asked before something is done."""
+        action, ids, chosen = self._order(request.query_params)
+        count = len(ids) if ids else len(ask(self._database, "dead-letters", "list", "--each", *_options(chosen)))
+        return page(
+            "letters_question.html",
+            f"{ACTIONS[action].capitalize()}?",
+            action=action,
+            said=ACTIONS[action],
+            count=count,
+            ids=ids,
+            chosen=chosen,
+            secret=self._secret,
+        )
+
+    async def act(self, request: Request) -> Response:
+        """Do what was asked. Only a form of this page has the secret, and only a page of this origin may send it."""
+        if not _of_this_origin(request):
+            return PlainTextResponse("This form is of another site.\n", 403)
+        if int(request.headers.get("content-length") or _MOST_BYTES + 1) > _MOST_BYTES:
+            return PlainTextResponse("This form is too long.\n", 413)
+        given = dict(parse_qsl((await request.body()).decode("utf-8", "replace")))
+        if not hmac.compare_digest(given.get("secret", "").encode(), self._secret.encode()):
+            return PlainTextResponse("This form is of an earlier start of the pages: load it again.\n", 403)
+        return await run_in_threadpool(answering(lambda _: self._done(given)), request)
+
+    def _done(self, given: dict[str, str]) -> Response:
+        action, ids, chosen = self._order(given)
+        options = ids or _options(chosen) or ["--all"]
+        more = ["--yes"] if action == "purge" else []
+        results: Any = ask(self._database, "dead-letters", action, *options, *more)
+        return page("letters_done.html", f"Dead letters: {ACTIONS[action]}", action=action, results=results)
+
+    def _order(self, given: Any) -> tuple[str, list[str], dict[str, str]]:
+        action = given.get("action", "")
+        if action not in ACTIONS:
+            raise BadQuestion(400, f"there is no action {action}; there are {', '.join(ACTIONS)}")
+        ids = [_number(each) for each in given.get("ids", "").replace(",", " ").split()]
+        return action, ids, _chosen(given)
+
+
+def _chosen(given: Any) -> dict[str, str]:
+    return {name: given.get(name, "") for name in _FILTERS}
+
+
+def _options(chosen: dict[str, str]) -> list[str]:
+    return [f"--{name}={value}" for name, value in chosen.items() if value]
+
+
+def _number(text: str) -> str:
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise BadQuestion(400, f"{text} is no number of a dead letter")
+    return text
+
+
+def _of_this_origin(request: Request) -> bool:
+    """Browsers say from which page a form comes; what is no browser says nothing."""
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == request.headers.get("host", "")
