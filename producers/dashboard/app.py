@@ -25,7 +25,9 @@ from ..reports.report import Report
 from .access import Access
 from .asking import arguments, ordered
 from .bus import Unanswered, ask
+from .bylines import Bylines
 from .extractions import Extractions
+from .forms import Forms
 from .letters import DeadLetters
 from .live import Live
 from .pages import answering, page, text_of
@@ -38,7 +40,9 @@ _logger = logging.getLogger(__name__)
 
 def make_app(database: str | None, token: str | None = None) -> Starlette:
     """The application. It keeps nothing between requests."""
-    extractions, letters, live = Extractions(database), DeadLetters(database), Live(database)
+    forms = Forms()
+    extractions, live = Extractions(database), Live(database)
+    bylines, letters = Bylines(database, forms), DeadLetters(database, forms)
     views = {
         "/": lambda request: _overview(database),
         "/publishers": extractions.publishers,
@@ -46,6 +50,8 @@ def make_app(database: str | None, token: str | None = None) -> Starlette:
         "/errors": extractions.errors,
         "/methods": extractions.methods,
         "/samples": extractions.samples,
+        "/bylines": bylines.cleanings,
+        "/bylines/{id}": bylines.cleaning,
         "/queue": lambda request: _queue(database),
         "/dead-letters": letters.groups,
         "/dead-letters/question": letters.question,
@@ -57,7 +63,8 @@ def make_app(database: str | None, token: str | None = None) -> Starlette:
     }
     routes = [
         *(Route(address, answering(view)) for address, view in views.items()),
-        Route("/dead-letters/order", letters.act, methods=["POST"]),
+        Route("/dead-letters/order", forms.taken(letters.act), methods=["POST"]),
+        Route("/bylines/label", forms.taken(bylines.label), methods=["POST"]),
         Route("/live/rows", live.rows),
         Mount("/static", StaticFiles(directory=Path(__file__).with_name("static"))),
     ]

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import hmac
-import secrets
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 from .asking import BadQuestion
 from .bus import ask
-from .pages import answering, page
+from .forms import Forms
+from .pages import page
 
 #: Of a group so many are shown.
 MOST_LETTERS = 100
 ACTIONS = {"retry": "run again", "purge": "delete for good"}
-#: Of a form.
-_MOST_BYTES = 65_536
 _FILTERS = ("error", "table", "since", "like")
 
 
 class DeadLetters:
-    """The pages on the dead letters of a database.
+    """The pages on the dead letters of a database."""
 
-    The two actions change something: they are taken from a form of these pages alone, which knows a secret of this
-    process, and from a page of this origin.
-    """
-
-    def __init__(self, database: str | None) -> None:
+    def __init__(self, database: str | None, forms: Forms) -> None:
         self._database = database
-        self._secret = secrets.token_urlsafe()
+        self._forms = forms
 
     def groups(self, request: Request) -> Response:
         chosen = _chosen(request.query_params)
@@ -59,21 +51,11 @@ class DeadLetters:
             count=count,
             ids=ids,
             chosen=chosen,
-            secret=self._secret,
+            secret=self._forms.secret,
         )
 
-    async def act(self, request: Request) -> Response:
-        """Do what was asked. Only a form of this page has the secret, and only a page of this origin may send it."""
-        if not _of_this_origin(request):
-            return PlainTextResponse("This form is of another site.\n", 403)
-        if int(request.headers.get("content-length") or _MOST_BYTES + 1) > _MOST_BYTES:
-            return PlainTextResponse("This form is too long.\n", 413)
-        given = dict(parse_qsl((await request.body()).decode("utf-8", "replace")))
-        if not hmac.compare_digest(given.get("secret", "").encode(), self._secret.encode()):
-            return PlainTextResponse("This form is of an earlier start of the pages: load it again.\n", 403)
-        return await run_in_threadpool(answering(lambda _: self._done(given)), request)
-
-    def _done(self, given: dict[str, str]) -> Response:
+    def act(self, given: Mapping[str, str]) -> Response:
+        """Do what the form asks for, and say what has become of each."""
         action, ids, chosen = self._order(given)
         options = ids or _options(chosen) or ["--all"]
         more = ["--yes"] if action == "purge" else []
@@ -100,9 +82,3 @@ def _number(text: str) -> str:
     if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise BadQuestion(400, f"{text} is no number of a dead letter")
     return text
-
-
-def _of_this_origin(request: Request) -> bool:
-    """Browsers say from which page a form comes; what is no browser says nothing."""
-    origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host", "")

@@ -22,6 +22,7 @@ VIEWS = {
     "/publishers": "publishers",
     "/errors": "HTTP errors",
     "/methods": "methods",
+    "/bylines": "bylines",
     "/queue": "queue",
     "/dead-letters": "dead letters",
     "/live": "live",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page
 
+from producers.byline import BylineCleaningTelemetry
 from producers.extraction import ComprehensiveExtractionTelemetry, ExtractionMetrics
 from telemetry_bus import TelemetryStore
 
@@ -24,6 +27,7 @@ VIEWS = (
     "/errors",
     "/methods",
     "/samples?status=404",
+    "/bylines?all",
     "/queue",
     "/dead-letters",
     "/dead-letters/1",
@@ -131,3 +135,23 @@ def test_rows_come_as_they_are_written(address: str, filled: Path, page: Page) -
     page.locator("#pause").click()
     page.locator("#rows tbody tr:visible").first.wait_for()
     assert 1 == page.locator("#rows tbody tr:visible").count()
+
+
+def test_what_a_person_says_of_a_byline(address: str, filled: Path, page: Page) -> None:
+    """It waits for a look, its steps are seen, and its label is stored by the writer."""
+    with TelemetryStore(filled, mode="sync") as store:
+        byline = BylineCleaningTelemetry(store=store)
+        byline.start_cleaning_session(f"By Ann {HOSTILE}", source_name="A")
+        byline.log_transformation_step("prefix", f"By Ann {HOSTILE}", "Ann", removed_content=f"By {HOSTILE}")
+        byline.finalize_cleaning_session(["Ann"], requires_manual_review=True)
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.goto(f"{address}/bylines")
+    page.get_by_role("link", name="By Ann").click()
+    assert page.locator("del").inner_text().startswith("By ")
+    page.get_by_label("it is").select_option("incorrect")
+    page.get_by_label("who says so").fill("Eve")
+    page.get_by_role("button", name="Keep").click()
+    page.get_by_text("No byline waits for a look.").wait_for()
+    with closing(sqlite3.connect(filled)) as connection:
+        found = connection.execute("SELECT human_label, reviewed_by FROM byline_cleaning_telemetry").fetchall()
+    assert [("incorrect", "Eve")] == found

@@ -48,6 +48,7 @@ OWNERS = {
         "producers.extraction.counting",
         "producers.extraction.reads",
         "producers.extraction.rebuilding",
+        "producers.byline.review",
         "producers.extraction.trends",
         "producers.overview",
         *("producers.extraction_outcomes.reads", "producers.operations.reads"),
