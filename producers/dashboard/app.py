@@ -77,7 +77,7 @@ def _overview(database: str | None) -> Response:
         state = ask(database, "status")
     except Unanswered as error:
         state = {"state": "not known", "last_error": str(error)}
-    return page("overview.html", "Overview", lines=_lines(series), state=state)
+    return page("overview.html", "Overview", tiles=_tiles(series), state=state)
 
 
 def _queue(database: str | None) -> Response:
@@ -144,16 +144,28 @@ def _healthy(database: str | None) -> Response:
     return PlainTextResponse("ok\n")
 
 
-def _lines(series: Iterable[Series]) -> list[tuple[str, dict[str, str]]]:
+def _tiles(series: Iterable[Series]) -> list[tuple[str, dict[str, str]]]:
     """What is measured, and its value per period."""
-    lines: dict[str, dict[str, str]] = {}
+    tiles: dict[str, dict[str, str]] = {}
     for one in series:
-        (_, period), *others = one.labels
-        what = " ".join([one.name.removeprefix("telemetry_").replace("_", " "), *(value for _, value in others)])
-        lines.setdefault(what, {})[period] = f"{one.value:,g}"
-    return list(lines.items())
+        labels = dict(one.labels)
+        period = labels.pop("period")
+        what = " ".join([one.name.removeprefix("telemetry_").removesuffix("_seconds"), *labels.values()])
+        timed = one.name.endswith("_seconds")
+        value = text_of("duration", one.value * 1000) if timed else text_of("count", round(one.value))
+        tiles.setdefault(_WORDS.get(what, what), {})[period] = value
+    return list(tiles.items())
 
 
+_WORDS = {
+    "extraction_successes": "succeeded",
+    "extraction_errors 3xx_redirect": "redirects",
+    "extraction_errors 4xx_client_error": "errors of the client (4xx)",
+    "extraction_errors 5xx_server_error": "errors of the server (5xx)",
+    "extraction_errors no_response": "without a response",
+    "extraction_duration 0.5": "took, p50",
+    "extraction_duration 0.95": "took, p95",
+}
 _EXPOSITION = "text/plain; version=0.0.4"
 
 
