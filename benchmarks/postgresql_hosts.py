@@ -1,4 +1,4 @@
-"""Writers of several hosts into one PostgreSQL, beside hand-written COPY in binary and executemany.
+"""Writers of several hosts into one PostgreSQL, beside what one would write by hand and what libraries do.
 
     python -m benchmarks.postgresql_hosts [ROUNDS]
 
@@ -21,6 +21,19 @@ from statistics import median
 from typing import Any
 
 import psycopg
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Double,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    create_engine,
+    text,
+)
 
 from telemetry_bus.config import parse_database
 from telemetry_bus.database import Writer
@@ -28,7 +41,7 @@ from telemetry_bus.jobs import Run, Template
 from tests.support.postgresql import USER, Server, binaries
 from writer_daemon.__main__ import COLLECT_AFTER
 
-HOSTS = (1, 4)
+HOSTS = (1, 4, 8)
 BATCH, BATCHES = 1000, 40
 COLUMNS = "id, url, status, seconds, ok, fetched_at, note"
 TABLE = """CREATE TABLE IF NOT EXISTS fetches (id BIGINT, url TEXT, status INTEGER, seconds DOUBLE PRECISION,
@@ -92,7 +105,50 @@ def many(url: str) -> Callable[[int], None]:
     return commit
 
 
-WAYS: dict[str, Way] = {"binary COPY by hand": copy, "the bus": bus, "executemany": many}
+def core(url: str) -> Callable[[int], None]:
+    """SQLAlchemy Core's insert of many rows, with types that it knows."""
+    engine, stream, table = create_engine(url.replace("://", "+psycopg://")), os.urandom(16), alchemy_table()
+    payloads = [dict(zip(COLUMNS.split(", "), row, strict=True)) for row in typed_rows()]
+    moving = text("INSERT INTO by_hand VALUES (:s, :n) ON CONFLICT (stream) DO UPDATE SET n = excluded.n")
+
+    def commit(number: int) -> None:
+        with engine.begin() as connection:
+            connection.execute(table.insert(), payloads)
+            connection.execute(moving, {"s": stream, "n": number})
+
+    return commit
+
+
+def frame(url: str) -> Callable[[int], None]:
+    """pandas' `to_sql` with `method="multi"`, without a ledger: it commits by itself."""
+    import pandas
+
+    engine = create_engine(url.replace("://", "+psycopg://"))
+    found = pandas.DataFrame(typed_rows(), columns=COLUMNS.split(", "))
+
+    def commit(number: int) -> None:
+        found.to_sql("fetches", engine, if_exists="append", index=False, method="multi")
+
+    return commit
+
+
+def typed_rows() -> list[list[Any]]:
+    return [[*row[:5], datetime.fromisoformat(row[5]), row[6]] for row in rows()]
+
+
+def alchemy_table() -> Table:
+    types: tuple[Any, ...] = (BigInteger(), Text(), Integer(), Double(), Boolean(), DateTime(), Text())
+    columns = zip(COLUMNS.split(", "), types, strict=True)
+    return Table("fetches", MetaData(), *(Column(name, kind) for name, kind in columns))
+
+
+WAYS: dict[str, Way] = {
+    "binary COPY by hand": copy,
+    "the bus": bus,
+    "executemany": many,
+    "SQLAlchemy Core": core,
+    "pandas to_sql": frame,
+}
 
 
 def host(way: str, url: str, ready: Any, told: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from telemetry_bus import Job, JobError, ParameterCount, Statement, TelemetryStore
 
 from ..conftest import OpenStore
-from .looking import EVENTS, INSERT, add, names
+from .looking import EVENTS, INSERT, add, names, on_both
 
 WRONG_COUNTS: dict[str, Callable[[TelemetryStore], object]] = {
     "too few": lambda store: store.execute(INSERT, ("b",), ensure=[EVENTS]),
@@ -28,6 +28,7 @@ WRONG_COUNTS: dict[str, Callable[[TelemetryStore], object]] = {
 }
 
 
+@on_both
 def test_wrong_number_of_values(store: TelemetryStore) -> None:
     """Placeholders and values must agree in number; the error says so at the call."""
     add(store, "a")
@@ -39,6 +40,7 @@ def test_wrong_number_of_values(store: TelemetryStore) -> None:
     _nothing_happened(store)
 
 
+@on_both
 def test_parameters_that_are_no_row(store: TelemetryStore) -> None:
     """Values come as a sequence or a mapping; a text is not taken apart into characters."""
     add(store, "a")
@@ -51,6 +53,7 @@ def test_parameters_that_are_no_row(store: TelemetryStore) -> None:
     _nothing_happened(store)
 
 
+@on_both
 def test_statement_that_is_none(store: TelemetryStore) -> None:
     """SQL is a text, with one statement in it."""
     add(store, "a")
@@ -65,6 +68,7 @@ def test_statement_that_is_none(store: TelemetryStore) -> None:
     _nothing_happened(store)
 
 
+@on_both
 def test_task_that_is_none(store: TelemetryStore) -> None:
     """`submit` takes a callable or a `Job`."""
     add(store, "a")
@@ -87,6 +91,7 @@ async def both(conn: Any) -> AsyncIterator[None]:
     yield conn.execute(INSERT, ("b", 1))
 
 
+@on_both
 @pytest.mark.parametrize("reads", ["refuse", "flush"])
 @pytest.mark.parametrize("task", [awaited, yielding, both, lambda conn: (conn.execute(INSERT, row) for row in "ab")])
 def test_task_of_which_nothing_runs(open_store: OpenStore, task: Any, reads: str) -> None:
@@ -98,6 +103,7 @@ def test_task_of_which_nothing_runs(open_store: OpenStore, task: Any, reads: str
     _nothing_happened(store)
 
 
+@on_both
 def test_rows_that_are_none(store: TelemetryStore) -> None:
     """`executemany` takes what can be gone through; an error of the bus otherwise."""
     add(store, "a")

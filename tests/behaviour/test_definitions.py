@@ -61,6 +61,7 @@ def test_what_is_there_counts_as_done(open_store: OpenStore) -> None:
     assert [("a", "green"), ("b", "green")] == rows(open_store(), "SELECT name, colour FROM events ORDER BY id")
 
 
+@on_both
 def test_any_iterable(store: TelemetryStore) -> None:
     """`ensure` may be any iterable of texts."""
     store.execute("INSERT INTO events (name) VALUES ('a')", ensure=(text for text in (EVENTS, BY_SIZE)))
@@ -88,6 +89,7 @@ def test_definitions_that_are_taken(store: TelemetryStore) -> None:
     assert 0 == store.stats().failed
 
 
+@on_both
 @pytest.mark.parametrize(
     "definition",
     [
@@ -113,6 +115,7 @@ def test_definitions_that_are_refused(store: TelemetryStore, definition: str) ->
     assert 0 == store.stats().submitted
 
 
+@on_both
 @pytest.mark.parametrize("ensure", [EVENTS, EVENTS.encode(), [EVENTS.encode()], [None], [[EVENTS]], 5])
 def test_ensure_is_a_list_of_texts(store: TelemetryStore, ensure: Any) -> None:
     """A text in place of the list, or something else than a text in it, is refused and not taken apart."""

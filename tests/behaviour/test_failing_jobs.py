@@ -151,6 +151,7 @@ def test_debug_raises_at_the_submit(open_store: OpenStore, monkeypatch: pytest.M
     assert 3 == store.stats().failed
 
 
+@on_both
 @pytest.mark.parametrize("flag", ["0", ""])
 @in_journaled_modes
 def test_debug_switched_off(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch, flag: str) -> None:
@@ -162,6 +163,7 @@ def test_debug_switched_off(open_store: OpenStore, monkeypatch: pytest.MonkeyPat
     assert 1 == store.stats().failed
 
 
+@on_both
 @in_journaled_modes
 def test_flush_does_not_raise(store: TelemetryStore) -> None:
     """A dead letter is a decision like any other: `flush` and `shutdown` return."""
@@ -171,6 +173,7 @@ def test_flush_does_not_raise(store: TelemetryStore) -> None:
     assert 1 == store.stats().failed
 
 
+@on_both
 def test_trace(store: TelemetryStore, caplog: pytest.LogCaptureFixture) -> None:
     """At level DEBUG the logger tells of a job's stations."""
     caplog.set_level(logging.DEBUG, logger="telemetry_bus")
@@ -203,6 +206,7 @@ def test_a_flush_that_is_asked_to_raises_the_first_failure(store: TelemetryStore
         asyncio.run(store.aflush(raise_on_failure=True))
 
 
+@on_both
 @in_journaled_modes
 def test_a_flush_that_raises_counts_more_failures_than_one_answer_tells(store: TelemetryStore) -> None:
     """A thousand bad jobs come in many acknowledgements, and the first is told however long ago it was."""
@@ -214,6 +218,7 @@ def test_a_flush_that_raises_counts_more_failures_than_one_answer_tells(store: T
     assert "job 2" == caught.value.operation
 
 
+@on_both
 @in_sync_mode
 def test_a_flush_raises_nothing_that_was_raised(store: TelemetryStore) -> None:
     """In mode sync the submit has raised it."""

@@ -38,6 +38,7 @@ def test_context_manager(open_store: OpenStore) -> None:
     assert ["a"] == names(open_store())
 
 
+@on_both
 def test_context_manager_with_an_error(open_store: OpenStore) -> None:
     """An error in the block passes through, and loses nothing."""
 
@@ -51,6 +52,7 @@ def test_context_manager_with_an_error(open_store: OpenStore) -> None:
     assert ["a"] == names(open_store())
 
 
+@on_both
 @pytest.mark.parametrize("wait", [True, False])
 def test_shutdown_is_idempotent(store: TelemetryStore, wait: bool) -> None:
     """A store may be shut down as often as one likes, used or not."""
@@ -68,6 +70,7 @@ def test_shutdown_of_an_unused_store(store: TelemetryStore, database: Path) -> N
         add(store, "a")
 
 
+@on_both
 def test_shutdown_in_threads(store: TelemetryStore) -> None:
     """Several threads may shut a store down at once."""
     add(store, "a")
@@ -119,6 +122,7 @@ def test_nothing_is_left_behind(store: TelemetryStore, database: Path) -> None:
     assert before == threading.active_count()
 
 
+@on_both
 @in_journaled_modes
 def test_thread_name(open_store: OpenStore) -> None:
     """The background thread has the name that was asked for."""
@@ -172,6 +176,7 @@ def test_get_store_after_shutdown(open_store: OpenStore, database: Path) -> None
     assert ["a", "b"] == names(following)
 
 
+@on_both
 def test_get_store_in_threads(open_store: OpenStore) -> None:
     """Threads that ask at the same time get one store."""
     together = threading.Barrier(8)
@@ -216,6 +221,7 @@ def test_memory(open_store: OpenStore) -> None:
         assert store.stats().journal is None
 
 
+@on_both
 def test_a_closed_store_does_not_run_the_callable(store: TelemetryStore) -> None:
     """What is refused has no side effects."""
     store.shutdown()
@@ -225,6 +231,7 @@ def test_a_closed_store_does_not_run_the_callable(store: TelemetryStore) -> None
     assert [] == ran
 
 
+@on_both
 def test_a_submit_inside_the_first_submit(store: TelemetryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal handler that submits while the store begins meets an error: not a second stream, not a deadlock."""
     caught: list[BaseException] = []
@@ -247,6 +254,7 @@ def test_a_submit_inside_the_first_submit(store: TelemetryStore, monkeypatch: py
     assert (1, 0) == (store.stats().submitted, store.stats().failed)
 
 
+@on_both
 @in_thread_mode
 def test_stores_that_come_and_go_in_threads_share_the_writer(open_store: OpenStore) -> None:
     """The last store of one moment and the first of the next: none meets the lock that its own process holds."""

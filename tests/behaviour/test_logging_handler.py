@@ -18,7 +18,7 @@ from telemetry_bus import TelemetryStore
 from telemetry_bus.database.writer import Writer
 from telemetry_bus.handlers import TelemetryHandler
 
-from .looking import DAEMON, EVENTS, INSERT, eventually, in_process_modes, in_sync_mode, in_thread_mode, rows
+from .looking import DAEMON, EVENTS, INSERT, eventually, in_process_modes, in_sync_mode, in_thread_mode, on_both, rows
 
 MESSAGES = "SELECT message FROM log_records ORDER BY id"
 _PATIENCE_S = 30.0
@@ -100,6 +100,7 @@ def test_record(store: TelemetryStore, handler: TelemetryHandler, logger: loggin
     assert 0 == handler.failures
 
 
+@on_both
 def test_a_word_of_sql(store: TelemetryStore, logger: logging.Logger) -> None:
     """A table may have any plain name."""
     logger.addHandler(TelemetryHandler(store, table="order"))
@@ -107,6 +108,7 @@ def test_a_word_of_sql(store: TelemetryStore, logger: logging.Logger) -> None:
     assert [("text",)] == rows(store, 'SELECT message FROM "order"')
 
 
+@on_both
 def test_threads(store: TelemetryStore, handler: TelemetryHandler, logger: logging.Logger) -> None:
     """Many threads log at once, and each one's records are there in order."""
 
@@ -149,6 +151,7 @@ def test_exit(mode: str, database: Path) -> None:
     eventually(lambda: ["in time", "at exit"] == messages(database))
 
 
+@on_both
 def test_a_closed_store(
     store: TelemetryStore, handler: TelemetryHandler, logger: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,6 +163,7 @@ def test_a_closed_store(
     assert "StoreClosed" in capsys.readouterr().err
 
 
+@on_both
 def test_in_the_middle_of_a_submit(
     store: TelemetryStore, handler: TelemetryHandler, logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +182,7 @@ def test_in_the_middle_of_a_submit(
     assert 1 == handler.failures
 
 
+@on_both
 def test_in_a_job(store: TelemetryStore, handler: TelemetryHandler, logger: logging.Logger) -> None:
     """The callable of a job is the program's own code: what it logs is written."""
 
@@ -190,6 +195,7 @@ def test_in_a_job(store: TelemetryStore, handler: TelemetryHandler, logger: logg
     assert 0 == handler.failures
 
 
+@on_both
 @in_process_modes
 def test_a_writer_that_logs(
     store: TelemetryStore, handler: TelemetryHandler, logger: logging.Logger, noisy_writer: list[str]
@@ -203,6 +209,7 @@ def test_a_writer_that_logs(
     assert 0 == handler.failures
 
 
+@on_both
 @in_sync_mode
 def test_nobody_waits_for_ever(
     store: TelemetryStore, handler: TelemetryHandler, logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
@@ -318,6 +325,7 @@ def test_the_bus_logs_nothing_within_a_lock(mode: str, database: Path, logger: l
     assert 100 == len(messages(database))
 
 
+@on_both
 @in_sync_mode
 def test_a_warning_that_arises_within_a_handler_is_told_elsewhere(
     store: TelemetryStore, logger: logging.Logger, caplog: pytest.LogCaptureFixture

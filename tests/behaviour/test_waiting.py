@@ -44,6 +44,7 @@ def test_flush_is_a_barrier(store: TelemetryStore) -> None:
             assert (number,) == connection.execute("SELECT count(*) FROM events").fetchone()
 
 
+@on_both
 def test_flush_of_all_threads(store: TelemetryStore) -> None:
     """It waits for the jobs of other threads as well."""
     thread = threading.Thread(target=add, args=(store, *(f"e{number}" for number in range(100))))
@@ -54,12 +55,14 @@ def test_flush_of_all_threads(store: TelemetryStore) -> None:
         assert (100,) == connection.execute("SELECT count(*) FROM events").fetchone()
 
 
+@on_both
 def test_flush_of_nothing(store: TelemetryStore) -> None:
     """A store without jobs has nothing to wait for."""
     store.flush(0)
     store.flush(timeout=0.0)
 
 
+@on_both
 @pytest.mark.parametrize("timeout", [-1, "soon", True, float("nan")])
 def test_flush_with_an_impossible_time(store: TelemetryStore, timeout: object) -> None:
     """A time limit is a number of seconds."""
@@ -97,6 +100,7 @@ def test_a_store_that_was_idle_for_long(database: Path, monkeypatch: pytest.Monk
         assert ["a", "b"] == names(store)
 
 
+@on_both
 @in_daemon_mode
 def test_flush_without_a_writer(open_store: OpenStore) -> None:
     """Where none may be started, `flush` says that no writer runs; the jobs wait for one."""
@@ -108,6 +112,7 @@ def test_flush_without_a_writer(open_store: OpenStore) -> None:
     assert ["a"] == _adopted(open_store, 1)
 
 
+@on_both
 @in_daemon_mode
 def test_spawning_is_turned_off_by_the_environment(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """`TELEMETRY_BUS_SPAWN=0` does the same; the argument has the last word."""
@@ -154,6 +159,7 @@ def test_aflush_timeout(open_store: OpenStore, database: Path) -> None:
     assert ["a", "b"] == names(store)
 
 
+@on_both
 def test_empty_queue(store: TelemetryStore) -> None:
     """When everything is committed the queue is empty, in every mode."""
     assert (0, True, False) == (store.queue.qsize(), store.queue.empty(), store.queue.full())
@@ -314,6 +320,7 @@ def test_journal_wraps(open_store: OpenStore) -> None:
     assert list(range(500)) == [int(name.split()[0]) for name in names(store)]
 
 
+@on_both
 @in_journaled_modes
 def test_job_larger_than_the_journal(open_store: OpenStore) -> None:
     """A job for which the journal is too small is refused with a hint at its size."""
@@ -369,6 +376,7 @@ def test_stats_without_a_journal(store: TelemetryStore, database: Path) -> None:
     assert not Path(f"{database}.bus").exists()
 
 
+@on_both
 def test_stats_before_the_first_job(store: TelemetryStore) -> None:
     """A store that was never used has figures as well."""
     stats = store.stats()
