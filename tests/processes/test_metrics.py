@@ -8,9 +8,11 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from functools import partial
 from http.client import HTTPException
 from math import isnan
@@ -23,6 +25,10 @@ from urllib.request import ProxyHandler, build_opener
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from producers.extraction import ComprehensiveExtractionTelemetry, ExtractionMetrics
+from producers.values import utc_now
+from telemetry_bus import TelemetryStore
+
 from ..support.bus import Bus
 from ..support.clock import DEADLINE_S, wait_until
 
@@ -33,12 +39,14 @@ PROMETHEUS = """
 global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}
 rule_files: ["{rules}"]
 scrape_configs:
-  - job_name: telemetry-writer
+  - job_name: {job}
     static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
 """
 
 pytestmark = pytest.mark.integration
 
+#: The command `telemetry-report`.
+REPORT = "import sys; from producers.reports.command import main; sys.exit(main(sys.argv[1:]))"
 #: Jobs of two rows each, and some that fail.
 LOAD = """
 with TelemetryStore(database) as store:
@@ -231,7 +239,13 @@ def test_whoever_may_read_is_warned_of(bus: Bus) -> None:
     wait_until(lambda: "not for this machine alone" in bus.errors(writer), "the warning")
 
 
-@pytest.mark.parametrize("words", [("check", "rules", "alerts.yml"), ("test", "rules", "alerts_test.yml")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("check", "rules", f"{name}.yml") for name in ("alerts", "extractions")),
+        *(("test", "rules", f"{name}_test.yml") for name in ("alerts", "extractions")),
+    ],
+)
 def test_alert_rules(words: tuple[str, ...]) -> None:
     """The rules are valid; each one is silent before its cause, and fires after it."""
     said = subprocess.run([tool("promtool"), *words], cwd=MONITORING, capture_output=True, text=True, check=False)
@@ -239,17 +253,23 @@ def test_alert_rules(words: tuple[str, ...]) -> None:
     assert "SUCCESS" in said.stdout
 
 
-def test_every_alert_is_tested() -> None:
+@pytest.mark.parametrize("name", ["alerts", "extractions"])
+def test_every_alert_is_tested(name: str) -> None:
     """No rule stands without a case of its own."""
-    alerts = re.findall(r"- alert: (\w+)", (MONITORING / "alerts.yml").read_text())
+    alerts = re.findall(r"- alert: (\w+)", (MONITORING / f"{name}.yml").read_text())
     assert alerts
-    assert sorted(alerts) == sorted(set(re.findall(r'alertname="(\w+)"', (MONITORING / "alerts_test.yml").read_text())))
+    assert sorted(alerts) == sorted(
+        set(re.findall(r'alertname="(\w+)"', (MONITORING / f"{name}_test.yml").read_text()))
+    )
 
 
-def test_every_alert_has_a_runbook() -> None:
-    """Under its name, on the operations page."""
-    page = (MONITORING.parents[1] / "docs" / "operations.md").read_text(encoding="utf-8")
-    alerts = re.findall(r"- alert: (\w+)", (MONITORING / "alerts.yml").read_text())
+@pytest.mark.parametrize(("name", "where"), [("alerts", "operations.md"), ("extractions", "dashboard.md")])
+def test_every_alert_has_a_runbook(name: str, where: str) -> None:
+    """Under its name, on the operations page or that of the pages."""
+    page = (MONITORING.parents[1] / "docs" / where).read_text(encoding="utf-8")
+    alerts = re.findall(r"- alert: (\w+)", (MONITORING / f"{name}.yml").read_text())
+    runbooks = re.findall(r"runbook: docs/(\S+)", (MONITORING / f"{name}.yml").read_text())
+    assert [f"{where}#{alert.lower()}" for alert in alerts] == runbooks
     assert alerts == re.findall(r"^### (Telemetry\w+)$", page, re.MULTILINE)
 
 
@@ -263,20 +283,56 @@ def test_dashboard_and_alerts_have_data(bus: Bus, tmp_path: Path) -> None:
         panels = json.loads((MONITORING / "dashboard.json").read_text())["panels"]
         for query in [target["expr"] for panel in panels for target in panel["targets"]]:
             wait_until(partial(numbers, api, query.replace("$__rate_interval", "1m")), f"data for {query}")
-        (group,) = ask(api, "rules")["groups"]
-        assert 11 == len(group["rules"])
-        for rule in group["rules"]:
+        rules = rules_of(api)
+        assert 11 == len(rules)
+        for rule in rules:
             assert {"summary", "description", "runbook"} == set(rule["annotations"])
             assert f"docs/operations.md#{rule['name'].lower()}" == rule["annotations"]["runbook"]
             for name in re.findall(r"(?:telemetry_writer|process)_\w+", rule["query"]):
                 assert numbers(api, name), name
 
 
+def test_the_extractions_have_data(database: Path, tmp_path: Path) -> None:
+    """A Prometheus that scrapes the pages has a number for every query of their board, and knows the rules."""
+    command = ["-P", "-c", REPORT, "--database", str(database), "serve", "--port", "0"]
+    record_extractions(database)
+    with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True) as pages:
+        assert pages.stdout is not None
+        try:
+            port = int(pages.stdout.readline().strip().rstrip("/").rpartition(":")[2])
+            with prometheus(tmp_path, port, "extractions.yml", "telemetry-pages") as api:
+                panels = json.loads((MONITORING / "extractions.json").read_text())["panels"]
+                for query in [target["expr"] for panel in panels for target in panel["targets"]]:
+                    wait_until(partial(numbers, api, query), f"data for {query}")
+                # before the first scrape nothing is known
+                wait_until(lambda: {"inactive"} == {rule["state"] for rule in rules_of(api)}, "no alert")
+        finally:
+            pages.terminate()
+
+
+def rules_of(api: str) -> Any:
+    (group,) = ask(api, "rules")["groups"]
+    return group["rules"]
+
+
+def record_extractions(database: Path) -> None:
+    """One in each of these hours, so that the last whole hour has one whenever it is asked for."""
+    with TelemetryStore(database, mode="sync") as store, pytest.MonkeyPatch.context() as patch:
+        telemetry = ComprehensiveExtractionTelemetry(store=store)
+        for hours in range(3):
+            moment = utc_now() - timedelta(hours=hours)
+            patch.setattr("producers.extraction.rows.utc_now", lambda moment=moment: moment)
+            metrics = ExtractionMetrics("o", "a", "https://h/x", "P")
+            metrics.set_http_metrics(404, 1, 1)
+            metrics.total_duration_ms = 1000.0
+            telemetry.record_extraction(metrics)
+
+
 @contextmanager
-def prometheus(folder: Path, port: int) -> Iterator[str]:
+def prometheus(folder: Path, port: int, rules: str = "alerts.yml", job: str = "telemetry-writer") -> Iterator[str]:
     """A Prometheus of the test's own that scrapes this port: the address of its API. It is seen to end."""
     config = folder / "prometheus.yml"
-    config.write_text(PROMETHEUS.format(rules=MONITORING / "alerts.yml", port=port))
+    config.write_text(PROMETHEUS.format(rules=MONITORING / rules, port=port, job=job))
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     with (folder / "prometheus.log").open("w") as log:
