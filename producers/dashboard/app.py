@@ -26,6 +26,7 @@ from .access import Access
 from .asking import arguments, ordered
 from .bus import Unanswered, ask
 from .bylines import Bylines
+from .crawling import Crawling
 from .extractions import Extractions
 from .forms import Forms
 from .letters import DeadLetters
@@ -41,7 +42,7 @@ _logger = logging.getLogger(__name__)
 def make_app(database: str | None, token: str | None = None) -> Starlette:
     """The application. It keeps nothing between requests."""
     forms = Forms()
-    extractions, live = Extractions(database), Live(database)
+    extractions, crawling, live = Extractions(database), Crawling(database), Live(database)
     bylines, letters = Bylines(database, forms), DeadLetters(database, forms)
     views = {
         "/": lambda request: _overview(database),
@@ -52,6 +53,9 @@ def make_app(database: str | None, token: str | None = None) -> Starlette:
         "/samples": extractions.samples,
         "/bylines": bylines.cleanings,
         "/bylines/{id}": bylines.cleaning,
+        "/discovery": crawling.discovery,
+        "/discovery/attempts": crawling.attempts,
+        "/operations": crawling.operations,
         "/queue": lambda request: _queue(database),
         "/dead-letters": letters.groups,
         "/dead-letters/question": letters.question,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,32 +15,14 @@ from ..extraction.metrics import NO_RESPONSE_TYPE
 from ..reports import extraction as reports
 from ..reports.opening import open_store
 from ..reports.report import Report
-from ..values import utc_now
 from .asking import BadQuestion
+from .charts import stacked
 from .pages import days_of, page
 
-#: A bar of a chart stands for as many hours, so that there are at most so many bars.
-MOST_BARS = 200
-#: A chart has so many statuses of its own; the others are one.
-MOST_STATUSES = 6
 #: Of the heat map.
 MOST_PUBLISHERS = 200
-_WIDTH, _HEIGHT = 1000, 220
-_HOUR = "%Y-%m-%d %H"
 
 _logger = logging.getLogger(__name__)
-
-
-class Bar(NamedTuple):
-    """A part of a bar: where it stands in the chart, what it is."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    series: int
-    words: str
-    hour: str
 
 
 class Extractions:
@@ -134,54 +114,11 @@ def _points(days: trends.Days) -> str:
 
 
 def _chart(errors: dict[str, dict[int | None, int]], days: float) -> dict[str, Any]:
-    """Stacked bars: each of as many hours as make the chart readable."""
-    step = max(1, -(-int(days * 24) // MOST_BARS))
-    end = utc_now().replace(tzinfo=None, minute=0, second=0, microsecond=0) + timedelta(hours=1)
-    begin = end - timedelta(hours=step * -(-int(days * 24 + 1) // step))
-    total = Counter[int | None]()
-    bars: dict[int, Counter[int | None]] = {}
-    for hour, counts in errors.items():
-        total.update(counts)
-        number = int((datetime.strptime(hour, _HOUR) - begin) / timedelta(hours=step))
-        bars.setdefault(max(0, number), Counter()).update(counts)
-    statuses = [status for status, _ in total.most_common(MOST_STATUSES)]
-    names = [NO_RESPONSE_TYPE if status is None else str(status) for status in statuses]
-    if len(total) > MOST_STATUSES:
-        names.append("others")
-    highest = max((sum(counts.values()) for counts in bars.values()), default=0)
-    width = _WIDTH / max(1, int((end - begin) / timedelta(hours=step)))
-    parts = [
-        part
-        for number, counts in sorted(bars.items())
-        for part in _bar(number, counts, statuses, names, begin + number * timedelta(hours=step), width, highest)
-    ]
-    return {
-        "parts": parts,
-        "names": [(name, total[status]) for name, status in zip(names, statuses, strict=False)],
-        "others": sum(total.values()) - sum(total[status] for status in statuses),
-        "begin": begin.strftime("%Y-%m-%d %H:00"),
-        "end": end.strftime("%Y-%m-%d %H:00"),
-        "highest": highest,
-        "step": step,
-        "size": (_WIDTH, _HEIGHT),
-    }
-
-
-def _bar(
-    number: int,
-    counts: Counter[int | None],
-    statuses: list[int | None],
-    names: list[str],
-    begins: datetime,
-    width: float,
-    highest: int,
-) -> Iterator[Bar]:
-    of_series = [(series, counts[status]) for series, status in enumerate(statuses)]
-    of_series.append((len(statuses), sum(counts.values()) - sum(count for _, count in of_series)))
-    y = float(_HEIGHT)
-    for series, count in of_series:
-        if count:
-            height = count / highest * _HEIGHT
-            y -= height
-            hour = begins.strftime(_HOUR)
-            yield Bar(number * width, y, width * 0.9, height, series, f"{hour}:00 UTC: {count:,} {names[series]}", hour)
+    """By the names of statuses."""
+    return stacked(
+        {
+            hour: {NO_RESPONSE_TYPE if status is None else str(status): count for status, count in counts.items()}
+            for hour, counts in errors.items()
+        },
+        days,
+    )

@@ -23,6 +23,8 @@ VIEWS = {
     "/errors": "HTTP errors",
     "/methods": "methods",
     "/bylines": "bylines",
+    "/discovery": "discovery",
+    "/operations": "operations",
     "/queue": "queue",
     "/dead-letters": "dead letters",
     "/live": "live",

@@ -26,7 +26,8 @@ class DiscoveryOutcome(Enum):
     UNKNOWN_ERROR = "unknown_error"
 
 
-_SUCCESSES = frozenset(
+#: The source answered, whether there was something new or not.
+SUCCESSES = frozenset(
     {
         DiscoveryOutcome.NEW_ARTICLES_FOUND,
         DiscoveryOutcome.DUPLICATES_ONLY,
@@ -68,7 +69,7 @@ class DiscoveryResult:
     @property
     def is_success(self) -> bool:
         """The source answered, whether there was something new or not."""
-        return self.outcome in _SUCCESSES
+        return self.outcome in SUCCESSES
 
     @property
     def is_content_success(self) -> bool:

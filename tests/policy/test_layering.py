@@ -51,7 +51,7 @@ OWNERS = {
         "producers.byline.review",
         "producers.extraction.trends",
         "producers.overview",
-        *("producers.extraction_outcomes.reads", "producers.operations.reads"),
+        *("producers.extraction_outcomes.reads", "producers.operations.reads", "producers.operations.timeline"),
     ),
 }
 
