@@ -19,13 +19,15 @@ from .test_rollups import make_old
 LOG = logging.getLogger(__name__)
 
 
-def record(store: TelemetryStore, patch: pytest.MonkeyPatch, moment: datetime, *statuses: int | None) -> None:
+def record(
+    store: TelemetryStore, patch: pytest.MonkeyPatch, moment: datetime, *statuses: int | None, ms: float = 1000.0
+) -> None:
     telemetry = ComprehensiveExtractionTelemetry(store=store)
     patch.setattr("producers.extraction.rows.utc_now", lambda: moment)
     for status in statuses:
         metrics = ExtractionMetrics("o", "a", "https://h/x", "P")
         metrics.set_http_metrics(status, 1, 1)
-        metrics.is_success, metrics.total_duration_ms = status == 200, 1000.0
+        metrics.is_success, metrics.total_duration_ms = status == 200, ms
         telemetry.record_extraction(metrics)
     patch.undo()
 
@@ -41,7 +43,7 @@ def test_the_last_hour_and_the_same_a_week_ago(
     record(store, monkeypatch, hour + timedelta(minutes=59, seconds=59), 503, None)
     record(store, monkeypatch, hour - timedelta(days=7), 200, None)
     for outside in (hour - timedelta(seconds=1), hour + timedelta(hours=1), hour - timedelta(days=7, seconds=1)):
-        record(store, monkeypatch, outside, 500)
+        record(store, monkeypatch, outside, 500, 500, 500, 500, 500, ms=9000.0)
 
     def values(period: str) -> dict[str, float]:
         found = [series for series in overview(Destination(store, logger=LOG), now) if series.labels[0][1] == period]
