@@ -42,7 +42,7 @@ def cleaning(destination: Destination, id: str) -> tuple[dict[str, Any], list[di
     """One, with its label if it has one, and its steps in order; None when it is not there."""
     row, step = SESSIONS.c, STEPS.c
     names = [name for name in schema.SESSIONS.columns if destination.has_columns(schema.SESSIONS, name)]
-    found = destination.read_dicts(select(*(row[name] for name in names)).where(row.id == id))
+    found = destination.read_dicts(select(*(row[name] for name in names)).where(row.id == id)) if names else []
     if not found:
         return None
     steps = select(*(step[name] for name in _STEP)).where(step.telemetry_id == id).order_by(step.step_number)

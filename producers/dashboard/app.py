@@ -52,7 +52,7 @@ def make_app(database: str | None, token: str | None = None) -> Starlette:
         "/methods": extractions.methods,
         "/samples": extractions.samples,
         "/bylines": bylines.cleanings,
-        "/bylines/{id}": bylines.cleaning,
+        "/bylines/{id:path}": bylines.cleaning,
         "/discovery": crawling.discovery,
         "/discovery/attempts": crawling.attempts,
         "/operations": crawling.operations,

@@ -15,6 +15,7 @@ from .asking import BadQuestion
 from .forms import Forms
 from .pages import page
 
+_GONE = "there is no such cleaning: it may have been pruned"
 _logger = logging.getLogger(__name__)
 
 
@@ -36,7 +37,7 @@ class Bylines:
         with open_store(self._database) as store:
             found = review.cleaning(Destination(store, logger=_logger), request.path_params["id"])
         if found is None:
-            raise BadQuestion(404, "there is no such cleaning: it may have been pruned")
+            raise BadQuestion(404, _GONE)
         whole, steps = found
         return page("byline.html", "Byline", whole=whole, steps=steps, labels=review.LABELS, secret=self._forms.secret)
 
@@ -46,5 +47,7 @@ class Bylines:
             raise BadQuestion(400, f"a label is one of {', '.join(review.LABELS)}")
         with open_store(self._database, writes=True) as store:
             destination = Destination(store, logger=_logger)
+            if review.cleaning(destination, given.get("id", "")) is None:
+                raise BadQuestion(404, _GONE)
             review.label(destination, given.get("id", ""), given["label"], given.get("notes", ""), given.get("by", ""))
         return RedirectResponse("/bylines", 303)

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from ..values import utc_now
+from ..values import utc_now, utc_text
+from .asking import BadQuestion
 from .pages import text_of
 
 #: A bar stands for as many hours, so that there are at most so many bars.
@@ -90,3 +91,15 @@ def _bar(
             y -= height
             words = f"{begins:%Y-%m-%d %H}:00 UTC: {count:,} {text_of('text', name)}"
             yield Bar(x, y, width * 0.9, height, series, words, begins.strftime(HOUR))
+
+
+def within(hour: str | None, hours: str | None) -> dict[str, str]:
+    """From the beginning of an hour on, a text `YYYY-MM-DD HH`, so many hours. Raises `BadQuestion`."""
+    if not hour:
+        return {}
+    try:
+        begin = datetime.strptime(hour, HOUR)
+        end = begin + timedelta(hours=int(hours or 1))
+    except (ValueError, OverflowError) as error:
+        raise BadQuestion(400, f"{hour} and {hours or 1} are no hours") from error
+    return {"since": utc_text(begin), "until": utc_text(end)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,8 +13,7 @@ from ..operations import timeline
 from ..reports import crawling as reports
 from ..reports.opening import open_store
 from ..values import utc_now, utc_text
-from .asking import BadQuestion
-from .charts import HOUR, stacked
+from .charts import stacked, within
 from .pages import days_of, page
 
 _logger = logging.getLogger(__name__)
@@ -49,13 +48,13 @@ class Crawling:
         """Single attempts: those of a run, a source, an outcome, a bar of the chart; of them those that failed."""
         asked = request.query_params
         chosen = {name: asked[name] for name in ("operation", "source", "outcome") if asked.get(name)}
-        failed, within = asked.get("failed") == "1", _within(asked.get("hour"), asked.get("hours"))
+        failed, times = asked.get("failed") == "1", within(asked.get("hour"), asked.get("hours"))
         with open_store(self._database) as store:
-            found = timeline.attempts(Destination(store, logger=_logger), failed=failed, **chosen, **within)
+            found = timeline.attempts(Destination(store, logger=_logger), failed=failed, **chosen, **times)
         return page(
             "attempts.html",
             "Failed attempts" if failed else "Attempts of discovery",
-            chosen=chosen | within,
+            chosen=chosen | times,
             asked={name: value for name, value in asked.items() if name != "failed"},
             failed=failed,
             attempts=found,
@@ -70,18 +69,6 @@ class Crawling:
             running = timeline.running(destination)
             last = reports.operations(destination, since=_since(days))
         return page("operations.html", "Operations", days=days, running=running, last=last.rows)
-
-
-def _within(hour: str | None, hours: str | None) -> dict[str, str]:
-    """From the beginning of an hour on, a text `YYYY-MM-DD HH`, so many hours. Raises `BadQuestion`."""
-    if not hour:
-        return {}
-    try:
-        begin = datetime.strptime(hour, HOUR)
-        end = begin + timedelta(hours=int(hours or 1))
-    except (ValueError, OverflowError) as error:
-        raise BadQuestion(400, f"{hour} and {hours or 1} are no hours") from error
-    return {"since": utc_text(begin), "until": utc_text(end)}
 
 
 def _since(days: float) -> str:

@@ -16,7 +16,7 @@ from ..reports import extraction as reports
 from ..reports.opening import open_store
 from ..reports.report import Report
 from .asking import BadQuestion
-from .charts import stacked
+from .charts import stacked, within
 from .pages import days_of, page
 
 #: Of the heat map.
@@ -91,7 +91,8 @@ class Extractions:
 
     def samples(self, request: Request) -> Response:
         asked = request.query_params
-        chosen = {name: asked[name] for name in ("publisher", "method", "status", "hour") if name in asked}
+        chosen = {name: asked[name] for name in ("publisher", "method", "status") if name in asked}
+        chosen |= within(asked.get("hour"), asked.get("hours"))
         status = chosen.get("status", "0")
         if status != NO_RESPONSE_TYPE and not (status.isascii() and status.isdigit() and len(status) < 10):
             raise BadQuestion(400, f"{status} is neither a status nor {NO_RESPONSE_TYPE}")

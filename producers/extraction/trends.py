@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Text, and_, cast, func, or_, select
 
-from producers.columns import Hour
+from producers.columns import Moment
 from producers.destination import Destination
 
 from .counting import Part
@@ -102,10 +102,11 @@ def samples(
     publisher: str | None = None,
     method: str | None = None,
     status: str | None = None,
-    hour: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The newest extractions that are so; `status` is a number or `NO_RESPONSE_TYPE`, `hour` a text as of
-    `errors_by_hour`."""
+    """The newest extractions that are so, from `since` to before `until`; `status` is a number or
+    `NO_RESPONSE_TYPE`."""
     row = EXTRACTIONS.c
     wanted = []
     if publisher is not None:
@@ -116,7 +117,9 @@ def samples(
         wanted.append(and_(func.coalesce(row.http_status_code, 0) == 0, ~func.coalesce(row.is_success, False)))
     elif status is not None:
         wanted.append(row.http_status_code == int(status))
-    if hour is not None:
-        wanted.append(cast(Hour(row.created_at), Text).startswith(hour, autoescape=True))
+    if since is not None:
+        wanted.append(Moment(row.created_at) >= since)
+    if until is not None:
+        wanted.append(Moment(row.created_at) < until)
     query = select(*(row[name] for name in _SAMPLE)).where(*wanted).order_by(row.id.desc()).limit(MOST_SAMPLES)
     return destination.read_dicts(query)

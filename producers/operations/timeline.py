@@ -106,7 +106,7 @@ def running(destination: Destination) -> list[dict[str, Any]]:
 
 
 def _progress(found: dict[str, Any]) -> dict[str, Any]:
-    metrics = _document(found.pop("metrics"))
+    metrics = document(found.pop("metrics"))
     done, total = real(metrics.get("processed_items")), real(metrics.get("total_items"))
     began, heard = parse_moment(found["created_at"]), parse_moment(found["updated_at"])
     minutes = ((heard or utc_now()) - began).total_seconds() / 60 if began else 0.0
@@ -122,7 +122,7 @@ def _progress(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _document(text: Any) -> dict[str, Any]:
+def document(text: Any) -> dict[str, Any]:
     """A JSON object of a column; empty when there is none, or none that can be read."""
     try:
         document = json.loads(text) if text else None

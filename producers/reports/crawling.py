@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from sqlalchemy import func, null, select
@@ -11,6 +10,7 @@ from ..columns import Moment, count_if, from_moment
 from ..destination import Destination
 from ..operations import schema
 from ..operations.tables import METADATA
+from ..operations.timeline import document
 from ..values import parse_moment, utc_now
 from .report import Column, Report, share
 
@@ -224,7 +224,7 @@ def operations(
 
 
 def _operation(found: dict[str, Any]) -> dict[str, Any]:
-    metrics, error = _document(found.pop("metrics")), _document(found.pop("error_details"))
+    metrics, error = document(found.pop("metrics")), document(found.pop("error_details"))
     began, ended = parse_moment(found["created_at"]), parse_moment(found.pop("completed_at")) or utc_now()
     if found["duration_ms"] is None and began:  # it runs, or is of an older program: to the second
         found["duration_ms"] = (ended - began).total_seconds() * 1000
@@ -243,12 +243,3 @@ def success_rate(processed: Any, failed: Any) -> float | None:
     if not isinstance(processed, int | float) or not isinstance(failed or 0, int | float):
         return None
     return share(max(processed - (failed or 0), 0), processed)
-
-
-def _document(text: Any) -> dict[str, Any]:
-    """A JSON object of a column; empty when there is none, or none that can be read."""
-    try:
-        document = json.loads(text) if text else None
-    except (ValueError, TypeError, RecursionError):
-        document = None
-    return document if isinstance(document, dict) else {}

@@ -22,6 +22,8 @@ def serve(given: Any) -> int:
     try:
         from ..dashboard.server import run
     except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn", "jinja2"):
+            raise
         raise OSError("the pages need more: pip install 'telemetry-bus[web]'") from error
     run(given.database, given.host, given.port, given.token)
     return 0

@@ -39,7 +39,12 @@ def filled(database: Path) -> Path:
     "page",
     [
         *("", "metrics", "healthz", "publishers", "publisher?name=%3DB", "publisher", "errors", "methods", "queue"),
-        *("samples?status=404", "samples?status=no_response&hour=2026", "samples?method=x&publisher=", "live"),
+        *(
+            "samples?status=404",
+            "samples?status=no_response&hour=2026-12-01+09&hours=3",
+            "samples?method=x&publisher=",
+            "live",
+        ),
         *("dead-letters", "dead-letters?error=x", *(f"reports/{name}" for name in REPORTS)),
     ],
 )
@@ -80,6 +85,8 @@ def test_a_value_of_ten_thousand_letters(filled: Path) -> None:
         ("/reports/publishers?sort=x", 400, "column"),
         ("/publishers?days=nan", 400, "days"),
         ("/samples?status=x", 400, "status"),
+        ("/samples?hour=x", 400, "hours"),
+        ("/bylines/a/b", 404, "no such cleaning"),
         ("/dead-letters/x", 400, "number"),
         ("/dead-letters/5", 503, "no such dead letter"),
         ("/dead-letters/question?action=drop", 400, "retry"),
