@@ -37,11 +37,15 @@ class DeadLetters:
         options = ["--like", like, "--limit", str(MOST_LETTERS)]
         found = ask(self._database, "dead-letters", "list", "--each", *options)
         whole = ask(self._database, "dead-letters", "show", like)
-        return page("letter_group.html", "Dead letters of one kind", letters=found, whole=whole, like=like)
+        return page(
+            "letter_group.html", "Dead letters of one kind", letters=found, whole=whole, like=like, most=MOST_LETTERS
+        )
 
     def question(self, request: Request) -> Response:
         """What is asked before something is done."""
         action, ids, chosen = self._order(request.query_params)
+        if not ids and not _options(chosen):
+            _all(action)
         count = len(ids) if ids else len(ask(self._database, "dead-letters", "list", "--each", *_options(chosen)))
         return page(
             "letters_question.html",
@@ -57,7 +61,7 @@ class DeadLetters:
     def act(self, given: Mapping[str, str]) -> Response:
         """Do what the form asks for, and say what has become of each."""
         action, ids, chosen = self._order(given)
-        options = ids or _options(chosen) or ["--all"]
+        options = ids or _options(chosen) or _all(action)
         more = ["--yes"] if action == "purge" else []
         results: Any = ask(self._database, "dead-letters", action, *options, *more)
         return page("letters_done.html", f"Dead letters: {ACTIONS[action]}", action=action, results=results)
@@ -72,6 +76,13 @@ class DeadLetters:
 
 def _chosen(given: Any) -> dict[str, str]:
     return {name: given.get(name, "") for name in _FILTERS}
+
+
+def _all(action: str) -> list[str]:
+    """Raises `BadQuestion` where a number or a filter was lost on the way."""
+    if action == "purge":
+        raise BadQuestion(400, "which dead letters are to be deleted? All of them: telemetry-bus dead-letters purge")
+    return ["--all"]
 
 
 def _options(chosen: dict[str, str]) -> list[str]:

@@ -50,12 +50,13 @@ class Live:
             return PlainTextResponse(f"there is no table {table} with a column id\n", 404)
         after = request.headers.get("last-event-id") or ""
         return StreamingResponse(
-            self._events(table, int(after) if after.isdigit() else None), media_type="text/event-stream"
+            self._events(table, int(after) if after.isascii() and after.isdigit() else None),
+            media_type="text/event-stream",
         )
 
     async def _events(self, table: str, after: int | None) -> AsyncIterator[str]:
         """Ends when the browser has closed the page: the server cancels it."""
-        unreadable: tuple[type[Exception], ...] = (OSError, *errors_of_reading())
+        unreadable: tuple[type[Exception], ...] = (OSError, TypeError, *errors_of_reading())  # an id may be a text
         while True:
             try:
                 after, event = await run_in_threadpool(self._look, table, after)

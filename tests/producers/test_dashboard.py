@@ -90,6 +90,7 @@ def test_a_value_of_ten_thousand_letters(filled: Path) -> None:
         ("/dead-letters/x", 400, "number"),
         ("/dead-letters/5", 503, "no such dead letter"),
         ("/dead-letters/question?action=drop", 400, "retry"),
+        ("/dead-letters/question?action=purge", 400, "which"),
         ("/live/rows?table=sqlite_master", 404, "no table"),
     ],
 )
